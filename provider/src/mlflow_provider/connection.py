@@ -1,0 +1,286 @@
+"""The one place that reads an Airflow connection to MLflow."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
+
+from mlflow_provider.compat import AirflowNotFoundException
+from mlflow_provider.exceptions import MLflowConfigurationError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+# `http` is what provider 1.1.0 told people to choose. Airflow stores it as `generic` where no
+# provider registers `http`, so that has to be accepted too.
+CONNECTION_TYPES = ("mlflow", "http", "generic")
+
+# AWS, GCP and Azure: https://docs.databricks.com/aws/en/workspace/workspace-details
+DATABRICKS_DOMAINS = (
+    ".cloud.databricks.com",
+    ".cloud.databricks.us",
+    ".gcp.databricks.com",
+    ".azuredatabricks.net",
+    ".databricks.azure.us",
+    ".databricks.azure.cn",
+)
+
+# As MLflow's own: an answer may take this long while the server writes a large artifact to its store.
+DEFAULT_TIMEOUT_SECONDS = 120.0
+# MLflow's own 7 would wait four minutes for a server that is down; 4 wait half a minute.
+DEFAULT_RETRIES = 4
+
+
+@dataclass(frozen=True)
+class MLflowConnection:
+    """What an Airflow connection says about an MLflow server.
+
+    :param conn_id: the Airflow connection it was read from.
+    :param url: address of the server without a trailing slash, e.g. ``http://mlflow:5000``.
+    :param is_databricks: whether the server is a Databricks workspace.
+    :param username: user name for basic authentication.
+    :param password: password for basic authentication.
+    :param token: bearer token; excludes user name and password.
+    :param ui_url: address a browser uses, where it differs from ``url``.
+    :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
+    :param timeout: seconds to wait for an answer.
+    :param retries: how often to try again when the server is down, overloaded or failing.
+    :param headers: HTTP headers for REST calls (connections of type ``http`` only).
+    :param artifact_environment: variables for MLflow's artifact client: S3 keys, region, endpoint.
+    """
+
+    conn_id: str
+    url: str
+    is_databricks: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    ui_url: str = ""
+    verify: bool | str = True
+    timeout: float = DEFAULT_TIMEOUT_SECONDS
+    retries: int = DEFAULT_RETRIES
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    artifact_environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, conn_id: str, get_connection: Callable[[str], Connection]) -> MLflowConnection:
+        """Read an Airflow connection and, if it names one, the connection to its artifact store.
+
+        :param conn_id: connection of type ``mlflow`` or ``http``.
+        :param get_connection: looks a connection up, e.g. ``BaseHook.get_connection``.
+        :raises MLflowConfigurationError: a connection is missing, or a field of it is missing,
+            malformed, unknown or contradicts another.
+        """
+        conn = _look_up(conn_id, get_connection, hint="host is the MLflow server, e.g. http://localhost:5000")
+        if (conn.conn_type or "mlflow") not in CONNECTION_TYPES:
+            raise MLflowConfigurationError(
+                conn_id, "Connection Type", f"{conn.conn_type!r}; choose 'mlflow'."
+            )
+
+        url = _url(conn, conn_id)
+        is_databricks = (url.hostname or "").endswith(DATABRICKS_DOMAINS)
+        options, headers = _extra(conn, conn_id)
+        artifact_conn_id = options.get("artifact_conn_id")
+        return cls(
+            conn_id=conn_id,
+            url=url.geturl(),
+            is_databricks=is_databricks,
+            **_credentials(conn, conn_id, is_databricks=is_databricks),
+            ui_url=str(options.get("ui_url") or url.geturl()).rstrip("/"),
+            verify=_verify(options.get("verify", True)),
+            timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
+            retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
+            headers=headers,
+            artifact_environment=(
+                _artifact_environment(artifact_conn_id, get_connection) if artifact_conn_id else {}
+            ),
+        )
+
+    @property
+    def tracking_uri(self) -> str:
+        """What ``mlflow.set_tracking_uri`` takes."""
+        return "databricks" if self.is_databricks else self.url
+
+    @property
+    def environment(self) -> dict[str, str | None]:
+        """The variables MLflow's client reads; None stands for one that must not be set.
+
+        Source: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
+        """
+        return {
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "MLFLOW_REGISTRY_URI": None,
+            "MLFLOW_TRACKING_USERNAME": self.username,
+            "MLFLOW_TRACKING_PASSWORD": self.password,
+            "MLFLOW_TRACKING_TOKEN": None if self.is_databricks else self.token,
+            "DATABRICKS_HOST": self.url if self.is_databricks else None,
+            "DATABRICKS_TOKEN": self.token if self.is_databricks else None,
+            "MLFLOW_TRACKING_INSECURE_TLS": "true" if self.verify is False else None,
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": self.verify if isinstance(self.verify, str) else None,
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{self.timeout:.0f}",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retries),
+            **self.artifact_environment,
+        }
+
+
+def _look_up(conn_id: str, get_connection: Callable[[str], Connection], hint: str) -> Connection:
+    try:
+        return get_connection(conn_id)
+    except AirflowNotFoundException:
+        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        raise MLflowConfigurationError(
+            conn_id,
+            "Connection ID",
+            f"there is no such connection. Create it under Admin > Connections or in {variable}: {hint}.",
+        ) from None
+
+
+def _url(conn: Connection, conn_id: str) -> SplitResult:
+    """Join host, schema and port, each of which may or may not repeat what another says."""
+    host = (conn.host or "").strip()
+    if not host:
+        raise MLflowConfigurationError(
+            conn_id, "Host", "empty; enter the address of the server, e.g. http://localhost:5000."
+        )
+    if conn.schema not in (None, "", "http", "https"):
+        raise MLflowConfigurationError(
+            conn_id, "Schema", f"{conn.schema!r}; enter http or https, or nothing."
+        )
+
+    if "://" not in host:
+        bare = host.split("/")[0].split(":")[0]
+        scheme = conn.schema or ("https" if bare.endswith(DATABRICKS_DOMAINS) else "http")
+        host = f"{scheme}://{host}"
+    parts = urlsplit(host)
+    if parts.scheme not in ("http", "https"):
+        raise MLflowConfigurationError(
+            conn_id,
+            "Host",
+            f"scheme {parts.scheme!r}; a worker reaches MLflow through its server, by http or https.",
+        )
+    if conn.schema and conn.schema != parts.scheme:
+        raise MLflowConfigurationError(
+            conn_id,
+            "Schema",
+            f"{conn.schema!r}, but Host says {parts.scheme!r}; enter one of them only.",
+        )
+    if parts.username or parts.password:
+        raise MLflowConfigurationError(
+            conn_id,
+            "Host",
+            "holds a login; enter it as Login and Password, which Airflow keeps secret.",
+        )
+    try:
+        host_port = parts.port
+    except ValueError:
+        raise MLflowConfigurationError(conn_id, "Host", "its port is no number from 0 to 65535.") from None
+    if conn.port and host_port and conn.port != host_port:
+        raise MLflowConfigurationError(
+            conn_id, "Port", f"{conn.port}, but Host says {host_port}; enter one of them only."
+        )
+    if not parts.hostname:
+        raise MLflowConfigurationError(conn_id, "Host", "has no host name; enter e.g. http://localhost:5000.")
+
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = conn.port or host_port
+    # A workspace or UI address pasted from the browser brings a query or a fragment along: both go.
+    return SplitResult(parts.scheme, f"{name}:{port}" if port else name, parts.path.rstrip("/"), "", "")
+
+
+def _credentials(conn: Connection, conn_id: str, *, is_databricks: bool) -> dict[str, str | None]:
+    login, password = conn.login or None, conn.password or None
+    if is_databricks and login != "token":
+        raise MLflowConfigurationError(conn_id, "Login", "Databricks takes the word 'token' here.")
+    if login == "token" and not password:
+        raise MLflowConfigurationError(
+            conn_id, "Password", "empty; with login 'token' enter the access token."
+        )
+    if login and not password:
+        raise MLflowConfigurationError(conn_id, "Password", f"empty; enter the password of {login!r}.")
+    if password and not login:
+        raise MLflowConfigurationError(
+            conn_id,
+            "Login",
+            "empty, but there is a password; enter the user name, or 'token' for a bearer token.",
+        )
+    if login == "token":
+        return {"token": password}
+    return {"username": login, "password": password}
+
+
+def _extra(conn: Connection, conn_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Split Extra into the provider's options and, for type ``http``, HTTP headers."""
+    try:
+        extra = json.loads(conn.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise MLflowConfigurationError(conn_id, "Extra", 'not a JSON object; enter e.g. {"retries": 4}.')
+
+    known = ("ui_url", "artifact_conn_id", "verify", "timeout", "retries")
+    # The connection form stores fields that were left blank as null or "".
+    options = {key: value for key, value in extra.items() if key in known and value not in (None, "")}
+    unknown = {key: str(value) for key, value in extra.items() if key not in known}
+    if unknown and conn.conn_type in (None, "mlflow"):
+        raise MLflowConfigurationError(
+            conn_id, "Extra", f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(known)}."
+        )
+    return options, unknown  # 1.1.0, and Airflow's own `http` connections, send Extra as headers
+
+
+def _verify(value: Any) -> bool | str:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
+
+
+def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not at_least <= number < math.inf:
+        raise MLflowConfigurationError(
+            conn_id, f"Extra, {name}", f"{value!r}; enter a number from {at_least} up."
+        )
+    return number
+
+
+def _artifact_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:
+    """Turn an AWS or MinIO connection into what MLflow's S3 client reads.
+
+    Fields as in Airflow's Amazon provider: login and password are the key pair, Extra holds
+    ``aws_session_token``, ``region_name`` and ``endpoint_url``; the last may also stand in Host.
+
+    Source: https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/aws.html
+    """
+    conn = _look_up(conn_id, get_connection, hint="login and password are the S3 key pair")
+    if bool(conn.login) != bool(conn.password):
+        missing = "Password" if conn.login else "Login"
+        raise MLflowConfigurationError(
+            conn_id, missing, "empty; enter the access key ID as login and the secret access key as password."
+        )
+    try:
+        extra = json.loads(conn.extra or "{}")
+    except ValueError:
+        raise MLflowConfigurationError(conn_id, "Extra", "not JSON.") from None
+
+    endpoint = extra.get("endpoint_url") or (_url(conn, conn_id).geturl() if conn.host else None)
+    variables = {
+        "AWS_DEFAULT_REGION": extra.get("region_name"),
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
+    }
+    keys: dict[str, str | None] = {}
+    if conn.login:
+        keys = {
+            "AWS_ACCESS_KEY_ID": conn.login,
+            "AWS_SECRET_ACCESS_KEY": conn.password,
+            "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
+            "AWS_PROFILE": None,  # would win over the keys
+        }
+    # What the connection leaves open stays as the worker has it: a region, an instance role.
+    return {name: value for name, value in variables.items() if value} | keys

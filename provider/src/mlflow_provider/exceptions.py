@@ -1,0 +1,52 @@
+"""The errors this provider raises. Each says what happened, with which connection, and what to do next."""
+
+from __future__ import annotations
+
+from mlflow_provider.compat import AirflowException
+
+
+class MLflowProviderError(AirflowException):
+    """Base of all errors of this provider."""
+
+
+class MLflowConfigurationError(MLflowProviderError):
+    """The Airflow connection is missing, incomplete or contradictory.
+
+    :param conn_id: the connection at fault.
+    :param field: its field at fault, by the name the connection form shows.
+    :param problem: what is wrong with the field and what to enter.
+    """
+
+    def __init__(self, conn_id: str, field: str, problem: str) -> None:
+        super().__init__(f"Connection {conn_id!r}, field {field}: {problem}")
+        self.conn_id = conn_id
+        self.field = field
+
+
+class MLflowUnreachableError(MLflowProviderError):
+    """No answer from the MLflow server, after all retries."""
+
+
+class MLflowAPIError(MLflowProviderError):
+    """The server answered, but not with success.
+
+    :param message: what was asked, what the server said, and what to do next.
+    :param status_code: HTTP status, e.g. 404.
+    :param error_code: MLflow's own code, e.g. ``RESOURCE_DOES_NOT_EXIST``; None when the answer
+        did not come from MLflow's API.
+    """
+
+    status_code: int  # type: ignore[assignment]  # a proxy may send one that HTTPStatus does not know
+
+    def __init__(self, message: str, *, status_code: int, error_code: str | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.error_code = error_code
+
+
+class MLflowAlreadyExistsError(MLflowAPIError):
+    """``RESOURCE_ALREADY_EXISTS``: something of that name is there."""
+
+
+class MLflowNotFoundError(MLflowAPIError):
+    """``RESOURCE_DOES_NOT_EXIST``: nothing of that name is there."""

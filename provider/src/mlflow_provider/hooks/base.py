@@ -1,0 +1,65 @@
+"""What every MLflow hook shares: the connection, and MLflow's Python API under it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.tracking import connected_client, tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class MLflowBaseHook(BaseHook):
+    """Uses the ``mlflow`` package with the server, login and artifact store of a connection.
+
+    .. code-block:: python
+
+        with MLflowBaseHook().tracking():
+            mlflow.set_experiment("Housing")
+            with mlflow.start_run():
+                mlflow.log_metric("rmse", 24_500.0)
+
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+
+    .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/
+    """
+
+    conn_name_attr = "mlflow_conn_id"
+    default_conn_name = "mlflow_default"
+    conn_type = "mlflow"
+    hook_name = "MLflow"
+
+    def __init__(self, mlflow_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.mlflow_conn_id = mlflow_conn_id
+
+    @cached_property
+    def connection(self) -> MLflowConnection:
+        """The connection, read and checked once.
+
+        :raises MLflowConfigurationError: it is missing, incomplete or contradictory.
+        """
+        return MLflowConnection.read(self.mlflow_conn_id, self.get_connection)
+
+    def tracking(self) -> AbstractContextManager[MlflowClient]:
+        """Point the ``mlflow`` package at the connection's server for a ``with`` block.
+
+        Everything is as before when the block ends, also after an error; see
+        :func:`mlflow_provider.tracking.tracking`. The block's value is an ``mlflow.MlflowClient``.
+        """
+        return tracking(self.connection)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """An ``mlflow.MlflowClient`` that reaches the server also outside of :meth:`tracking`."""
+        return connected_client(self.connection)
+
+    def get_conn(self) -> Any:
+        """Return :attr:`client`."""
+        return self.client

@@ -1,0 +1,279 @@
+"""MLflow's REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlflow_provider.exceptions import (
+    MLflowAlreadyExistsError,
+    MLflowAPIError,
+    MLflowNotFoundError,
+    MLflowProviderError,
+)
+from mlflow_provider.hooks.base import MLflowBaseHook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import requests
+
+    from mlflow_provider.rest import Authentication
+
+Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+PAGE_SIZE = 1000
+
+
+class MLflowClientHook(MLflowBaseHook):
+    """Calls MLflow's REST API, for which the ``mlflow`` package is not even imported.
+
+    .. code-block:: python
+
+        MLflowClientHook().call("GET", "registered-models/get", {"name": "Housing"})
+
+    :param method: HTTP method of :meth:`run`.
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+    :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
+        authentication by default.
+
+    .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html
+    """
+
+    hook_name = "MLflow Client"
+
+    def __init__(
+        self,
+        method: str = "POST",
+        mlflow_conn_id: str = MLflowBaseHook.default_conn_name,
+        auth_type: Callable[[str, str], Authentication] | None = None,
+    ) -> None:
+        super().__init__(mlflow_conn_id)
+        self.method = method.upper()
+        self.auth_type = auth_type
+
+    @property
+    def base_url(self) -> str:
+        """Address of the server, without a trailing slash."""
+        return self.connection.url
+
+    @cached_property
+    def _session(self) -> requests.Session:
+        return self._new_session()
+
+    def _new_session(self, retries: int | None = None) -> requests.Session:
+        from mlflow_provider import rest
+
+        return rest.new_session(self.connection, auth_type=self.auth_type, retries=retries)
+
+    def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
+        """Return a session that carries the connection's login; it is kept and reused.
+
+        :param headers: HTTP headers for all its requests; with them the session is a new one.
+        """
+        if not headers:
+            return self._session
+        session = self._new_session()
+        session.headers.update(headers)
+        return session
+
+    def run(
+        self,
+        endpoint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        **request_kwargs: Any,
+    ) -> requests.Response:
+        """Send a request with the hook's method and return the answer, whatever its status.
+
+        :param endpoint: path below the server's address, e.g. ``api/2.0/mlflow/runs/get``.
+        :param headers: HTTP headers for this request.
+        :param request_params: query of a GET, JSON body of anything else.
+        :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``.
+        :raises MLflowUnreachableError: no answer after all retries.
+        """
+        from mlflow_provider import rest
+
+        return rest.send(
+            self._session,
+            self.connection,
+            self.method,
+            endpoint or "",
+            request_params,
+            headers=headers,
+            **request_kwargs,
+        )
+
+    def call(self, method: str, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call MLflow's API and return what it answers.
+
+        :param method: HTTP method, as MLflow's API reference gives it.
+        :param path: e.g. ``registered-models/get``; ``api/2.0/mlflow/`` is put in front.
+        :param params: query of a GET, JSON body of anything else; None values are left out.
+        :raises MLflowUnreachableError: no answer after all retries.
+        :raises MLflowNotFoundError: MLflow knows no such thing.
+        :raises MLflowAlreadyExistsError: MLflow has something of that name.
+        :raises MLflowAPIError: MLflow, or whatever answered in its place, refused.
+        """
+        from mlflow_provider import rest
+
+        return rest.call(self._session, self.connection, method, path, params)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server for an experiment, as a task would, and say how that went.
+
+        ``/health`` would not do: it answers also where the API says 401 or 403.
+        """
+        from mlflow_provider import rest
+
+        try:
+            session = self._new_session(retries=0)  # somebody is waiting in front of the form
+            timeout = rest.CONNECT_TIMEOUT_SECONDS
+            rest.call(
+                session, self.connection, "POST", "experiments/search", {"max_results": 1}, timeout=timeout
+            )
+        except MLflowProviderError as error:
+            return False, str(error)
+        return True, f"MLflow answers at {self.base_url} and lets this login in."
+
+    def get_or_create_experiment(
+        self, name: str, artifact_location: str | None = None, tags: Tags | None = None
+    ) -> str:
+        """Return the ID of an experiment, which is created where it is missing.
+
+        Safe to call from many tasks at once.
+
+        :param name: name of the experiment.
+        :param artifact_location: where a new experiment keeps artifacts; without it the server
+            decides and passes them on, so that workers need no credentials of the store.
+        :param tags: tags of a new experiment.
+        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name.
+        """
+        try:
+            return self._get_experiment_id(name)
+        except MLflowNotFoundError:
+            pass
+        params = {"name": name, "artifact_location": artifact_location, "tags": as_tag_list(tags)}
+        try:
+            return self.call("POST", "experiments/create", params)["experiment_id"]
+        except MLflowAlreadyExistsError:  # another task was faster
+            return self._get_experiment_id(name)
+
+    def _get_experiment_id(self, name: str) -> str:
+        experiment = self.call("GET", "experiments/get-by-name", {"experiment_name": name})["experiment"]
+        experiment_id = experiment["experiment_id"]
+        if experiment["lifecycle_stage"] == "deleted":
+            raise MLflowAPIError(
+                f"Experiment {name!r} is deleted, which does not free its name. Choose another, or restore "
+                f"it on the server: mlflow experiments restore --experiment-id {experiment_id}",
+                status_code=400,
+                error_code="INVALID_STATE",
+            )
+        return experiment_id
+
+    def create_registered_model(
+        self,
+        name: str,
+        tags: Tags | None = None,
+        description: str | None = None,
+        *,
+        if_exists: Literal["fail", "skip"] = "fail",
+    ) -> dict[str, Any]:
+        """Create a registered model and return MLflow's ``{"registered_model": {...}}``.
+
+        :param name: name of the registered model.
+        :param tags: its tags, as a mapping or as MLflow's list of ``{"key": ..., "value": ...}``.
+        :param description: its description.
+        :param if_exists: ``fail``, or ``skip``: return the model that is there, unchanged.
+        :raises MLflowAlreadyExistsError: it exists, and ``if_exists`` is ``fail``.
+        """
+        params = {"name": name, "tags": as_tag_list(tags), "description": description}
+        try:
+            return self.call("POST", "registered-models/create", params)
+        except MLflowAlreadyExistsError:
+            if if_exists == "fail":
+                raise
+            self.log.info("Registered model %r exists; nothing to create.", name)
+            return self.call("GET", "registered-models/get", {"name": name})
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> dict[str, Any]:
+        """Return ``{"model_version": {...}}`` of the version an alias points at.
+
+        :raises MLflowNotFoundError: there is no such model, or it has no such alias.
+        """
+        try:
+            return self.call("GET", "registered-models/alias", {"name": name, "alias": alias})
+        except MLflowAPIError as error:
+            # MLflow calls a missing alias a bad parameter, unlike everything else that is missing.
+            if error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in str(error):
+                raise MLflowNotFoundError(
+                    str(error), status_code=error.status_code, error_code=error.error_code
+                ) from None
+            raise
+
+    def find_model_version(self, name: str, model_uri: str) -> dict[str, Any] | None:
+        """Return ``{"model_version": {...}}`` of the newest version made from a model, or None.
+
+        :param name: name of the registered model.
+        :param model_uri: ``models:/<model_id>``, ``runs:/<run_id>/<model name>``, or the source
+            the version was created with.
+        """
+        for source in self._sources(model_uri):
+            criteria = f"name = {_quoted(name)} and source_path = {_quoted(source)}"
+            if versions := self.search("model-versions", criteria):
+                return {"model_version": max(versions, key=lambda version: int(version["version"]))}
+        return None
+
+    def _sources(self, model_uri: str) -> Iterator[str]:
+        """Yield what MLflow may have recorded as the source of a version made from a model."""
+        yield model_uri
+        if not model_uri.startswith("runs:/"):
+            return
+        run_id, _, model_name = model_uri.removeprefix("runs:/").partition("/")
+        run = self.call("GET", "runs/get", {"run_id": run_id})["run"]
+        for output in run.get("outputs", {}).get("model_outputs", []):
+            model = self.call("GET", f"logged-models/{output['model_id']}")["model"]
+            if model["info"]["name"] == model_name:
+                yield f"models:/{output['model_id']}"
+        # A client of MLflow 2 logged the model as an artifact of the run.
+        yield f"{run['info']['artifact_uri']}/{model_name}"
+
+    def search(
+        self,
+        resource: Literal["registered-models", "model-versions"],
+        filter_string: str | None = None,
+        order_by: Sequence[str] | None = None,
+        max_results: int = PAGE_SIZE,
+    ) -> list[dict[str, Any]]:
+        """Search the registry, page by page.
+
+        :param resource: what to search.
+        :param filter_string: e.g. ``name LIKE 'housing%'``.
+        :param order_by: e.g. ``["last_updated_timestamp DESC"]``.
+        :param max_results: how many to return at most.
+
+        .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-modelversions
+        """
+        found: list[dict[str, Any]] = []
+        params: dict[str, Any] = {"filter": filter_string, "order_by": order_by}
+        while len(found) < max_results:
+            params["max_results"] = min(max_results - len(found), PAGE_SIZE)
+            page = self.call("GET", f"{resource}/search", params)
+            found += page.get(resource.replace("-", "_"), [])
+            params["page_token"] = page.get("next_page_token")
+            if not params["page_token"]:
+                break
+        return found
+
+
+def as_tag_list(tags: Tags | None) -> list[dict[str, str]] | None:
+    """Return tags, given as a mapping or as MLflow's list of key and value, as the latter."""
+    if not tags:
+        return None
+    pairs = tags.items() if isinstance(tags, Mapping) else [(tag["key"], tag["value"]) for tag in tags]
+    return [{"key": key, "value": str(value)} for key, value in pairs]
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"

@@ -1,0 +1,1 @@
+"""Operators: one common action on MLflow each."""

@@ -1,0 +1,40 @@
+"""Operators for MLflow experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlflow_provider.operators.base import MLflowBaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mlflow_provider.hooks.client import Tags
+
+
+class GetOrCreateExperimentOperator(MLflowBaseOperator):
+    """Find an experiment by name, create it where it is missing, and return its ID.
+
+    :param name: name of the experiment (templated).
+    :param artifact_location: where a new experiment keeps artifacts (templated); without it the
+        server decides, and workers need no credentials of the store.
+    :param tags: tags of a new experiment (templated).
+    :return: the experiment ID, e.g. ``"1"``.
+
+    .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#create-experiment
+    """
+
+    template_fields: Sequence[str] = ("mlflow_conn_id", "name", "artifact_location", "tags")
+    template_fields_renderers = {"tags": "json"}
+
+    def __init__(
+        self, *, name: str, artifact_location: str | None = None, tags: Tags | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.artifact_location = artifact_location
+        self.tags = tags
+
+    def execute(self, context: Context) -> str:
+        return self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)

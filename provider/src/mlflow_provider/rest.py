@@ -1,0 +1,169 @@
+"""HTTP to MLflow: login, bounded retries, and errors that say what to do.
+
+Imported when the first request is made: ``requests`` would cost every DAG parse 0.2 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+from urllib3.util import Retry
+
+from mlflow_provider.exceptions import (
+    MLflowAlreadyExistsError,
+    MLflowAPIError,
+    MLflowNotFoundError,
+    MLflowUnreachableError,
+)
+
+if TYPE_CHECKING:
+    from mlflow_provider.connection import MLflowConnection
+
+API_PREFIX = "api/2.0/mlflow"
+CONNECT_TIMEOUT_SECONDS = 10.0
+# As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
+RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
+
+Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+
+def new_session(
+    connection: MLflowConnection,
+    *,
+    auth_type: Callable[[str, str], Authentication] | None = None,
+    retries: int | None = None,
+) -> requests.Session:
+    """Return a session with the connection's login, TLS verification and retries.
+
+    :param connection: the server.
+    :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
+        authentication by default.
+    :param retries: instead of the connection's.
+    """
+    session = requests.Session()
+    session.headers.update(connection.headers)
+    session.verify = connection.verify
+    if connection.token:
+        session.auth = _bearer(connection.token)
+    elif connection.username and connection.password:
+        session.auth = (auth_type or HTTPBasicAuth)(connection.username, connection.password)
+    else:
+        session.auth = _anonymous
+    retry = Retry(
+        total=connection.retries if retries is None else retries,
+        status_forcelist=RETRIED_STATUS_CODES,
+        # Creates are retried as well: repeating one that did arrive is answered by
+        # RESOURCE_ALREADY_EXISTS, which is what `if_exists` is for.
+        allowed_methods=None,
+        backoff_factor=2,  # waits 0, 4, 8, 16 seconds
+        raise_on_status=False,
+    )
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
+
+
+def send(
+    session: requests.Session,
+    connection: MLflowConnection,
+    method: str,
+    endpoint: str,
+    params: Mapping[str, Any] | None = None,
+    **request_kwargs: Any,
+) -> requests.Response:
+    """Send a request and return the answer, whatever its status.
+
+    :param endpoint: path below the server's address.
+    :param params: query of a GET, JSON body of anything else.
+    :param request_kwargs: passed on to ``requests.Session.request``.
+    :raises MLflowUnreachableError: no answer after all retries.
+    """
+    connect_timeout = min(connection.timeout, CONNECT_TIMEOUT_SECONDS)
+    request_kwargs.setdefault("timeout", (connect_timeout, connection.timeout))
+    request_kwargs["params" if method == "GET" else "json"] = params
+    try:
+        return session.request(method, f"{connection.url}/{endpoint.lstrip('/')}", **request_kwargs)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise MLflowUnreachableError(
+            f"MLflow at {connection.url} (connection {connection.conn_id!r}): {_reason(error)}."
+        ) from error
+
+
+def call(
+    session: requests.Session,
+    connection: MLflowConnection,
+    method: str,
+    path: str,
+    params: Mapping[str, Any] | None = None,
+    **request_kwargs: Any,
+) -> dict[str, Any]:
+    """Call MLflow's API and return what it answers; see :meth:`MLflowClientHook.call`."""
+    given = {key: value for key, value in (params or {}).items() if value is not None}
+    response = send(session, connection, method, f"{API_PREFIX}/{path}", given, **request_kwargs)
+    try:
+        answer = response.json()
+    except requests.JSONDecodeError:
+        answer = None
+    if response.ok and isinstance(answer, dict):
+        return answer
+    raise _error(f"{method} {path}", connection, response, answer if isinstance(answer, dict) else {})
+
+
+def _error(
+    request: str, connection: MLflowConnection, response: requests.Response, answer: Mapping[str, Any]
+) -> MLflowAPIError:
+    error_code = answer.get("error_code")
+    said = _advice(connection, response, error_code) or answer.get("message") or response.text.strip()[:300]
+    error_class = {
+        "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
+        "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
+    }.get(error_code or "", MLflowAPIError)
+    return error_class(
+        f"{request} at {connection.url} (connection {connection.conn_id!r}): "
+        f"{response.status_code} {error_code or response.reason}: {said}",
+        status_code=response.status_code,
+        error_code=error_code,
+    )
+
+
+def _reason(error: requests.RequestException) -> str:
+    text = str(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"
+    if "NameResolutionError" in text:
+        return "its host name is unknown here; enter one that is known where tasks run"
+    if "refused" in text:
+        return "nothing listens on that port; start the server, or correct Host and Port"
+    if isinstance(error, requests.Timeout) or "timed out" in text:
+        return "it did not answer in time; correct Host and Port, or raise Extra, timeout"
+    return text
+
+
+def _advice(connection: MLflowConnection, response: requests.Response, error_code: str | None) -> str | None:
+    """Say what to do about an answer that is not about the request but about the way to the server."""
+    if response.status_code == requests.codes.unauthorized:
+        return "the login is not accepted; correct Login and Password"
+    if "Invalid Host header" in response.text:
+        host = urlsplit(connection.url).netloc
+        return f"the server does not know itself as {host!r}; start it with --allowed-hosts {host}"
+    if error_code is None and (response.ok or response.status_code == requests.codes.not_found):
+        return "this is not MLflow's API; correct Host and Port"
+    return None
+
+
+def _bearer(token: str) -> Authentication:
+    # An authentication, not a header: requests replaces the header where ~/.netrc knows the host.
+    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authenticate
+
+
+def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request  # without it, requests would look for a login in ~/.netrc
