@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,10 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
     :return: a client for that server.
     """
     restored = dict.fromkeys(_SET_BY_MLFLOW) | {n: os.environ[n] for n in _SET_BY_MLFLOW if n in os.environ}
-    with environment({**restored, **connection.environment}):
+    with environment({**restored, **connection.environment}), warnings.catch_warnings():
+        # skops, with which MLflow stores scikit-learn models, looks at every attribute of every loaded
+        # module when it is imported. Airflow's deprecated ones would fill the task log: 1,160 lines.
+        warnings.filterwarnings("ignore", message=r"The `airflow\.")
         import mlflow
 
         with _mlflow_state(connection.tracking_uri):

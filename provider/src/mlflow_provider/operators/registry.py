@@ -1,6 +1,8 @@
 """Operators for the MLflow model registry.
 
-Each returns what MLflow's API answers, which is small: names, versions, tags and URIs.
+Each returns what MLflow's API answers, which is small: names, versions, tags and URIs. The operators
+that return a model version also push its ``name``, ``version`` and ``model_uri`` as XComs, so that
+``register.output["version"]`` is all a downstream task needs to ask for.
 
 They speak the registry's REST API; on Databricks that is the workspace registry. Models in Unity
 Catalog are reached with the ``mlflow`` package, inside
@@ -35,7 +37,7 @@ class _MissableOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         try:
-            return self.request()
+            return self.request(context)
         except MLflowNotFoundError as error:
             if not self.ignore_if_missing:
                 raise
@@ -43,8 +45,16 @@ class _MissableOperator(MLflowBaseOperator):
             return None
 
     @abstractmethod
-    def request(self) -> dict[str, Any] | None:
+    def request(self, context: Context) -> dict[str, Any] | None:
         """Ask MLflow; :meth:`execute` decides what a missing subject means."""
+
+
+def _hand_over(context: Context, answer: dict[str, Any]) -> dict[str, Any]:
+    """Push a model version's name, version and URI as XComs, and return the answer it came in."""
+    name, version = answer["model_version"]["name"], answer["model_version"]["version"]
+    for key, value in {"name": name, "version": version, "model_uri": f"models:/{name}/{version}"}.items():
+        context["ti"].xcom_push(key=key, value=value)
+    return answer
 
 
 class _SearchOperator(MLflowBaseOperator):
@@ -132,7 +142,7 @@ class GetRegisteredModelOperator(_MissableOperator):
         super().__init__(**kwargs)
         self.name = name
 
-    def request(self) -> dict[str, Any]:
+    def request(self, context: Context) -> dict[str, Any]:
         return self.hook.call("GET", "registered-models/get", {"name": self.name})
 
 
@@ -210,7 +220,7 @@ class DeleteRegisteredModelOperator(_MissableOperator):
         super().__init__(**kwargs)
         self.name = name
 
-    def request(self) -> None:
+    def request(self, context: Context) -> None:
         self.hook.call("DELETE", "registered-models/delete", {"name": self.name})
 
 
@@ -270,7 +280,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if existing := _existing_version(self, self.source):
-            return existing
+            return _hand_over(context, existing)
         params = {
             "name": self.name,
             "source": self.source,
@@ -279,7 +289,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
             "run_link": self.run_link,
             "description": self.description,
         }
-        return self.hook.call("POST", "model-versions/create", params)
+        return _hand_over(context, self.hook.call("POST", "model-versions/create", params))
 
 
 class RegisterModelOperator(MLflowBaseOperator):
@@ -317,12 +327,13 @@ class RegisterModelOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if existing := _existing_version(self, self.model_uri):
-            return existing
+            return _hand_over(context, existing)
         with self.hook.tracking():
             import mlflow
 
             version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version
-        return self.hook.call("GET", "model-versions/get", {"name": self.name, "version": str(version)})
+        params = {"name": self.name, "version": str(version)}
+        return _hand_over(context, self.hook.call("GET", "model-versions/get", params))
 
 
 def _existing_version(
@@ -367,7 +378,7 @@ class CopyModelVersionOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         copy = self.hook.client.copy_model_version(f"models:/{self.name}/{self.version}", self.to_name)
         params = {"name": self.to_name, "version": str(copy.version)}
-        return self.hook.call("GET", "model-versions/get", params)
+        return _hand_over(context, self.hook.call("GET", "model-versions/get", params))
 
 
 class GetModelVersionOperator(_MissableOperator):
@@ -388,8 +399,9 @@ class GetModelVersionOperator(_MissableOperator):
         self.name = name
         self.version = version
 
-    def request(self) -> dict[str, Any]:
-        return self.hook.call("GET", "model-versions/get", {"name": self.name, "version": str(self.version)})
+    def request(self, context: Context) -> dict[str, Any]:
+        params = {"name": self.name, "version": str(self.version)}
+        return _hand_over(context, self.hook.call("GET", "model-versions/get", params))
 
 
 class SearchModelVersionsOperator(_SearchOperator):
@@ -427,7 +439,7 @@ class UpdateModelVersionOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version), "description": self.description}
-        return self.hook.call("PATCH", "model-versions/update", params)
+        return _hand_over(context, self.hook.call("PATCH", "model-versions/update", params))
 
 
 class SetModelVersionTagOperator(MLflowBaseOperator):
@@ -472,7 +484,7 @@ class DeleteModelVersionOperator(_MissableOperator):
         self.name = name
         self.version = version
 
-    def request(self) -> None:
+    def request(self, context: Context) -> None:
         self.hook.call("DELETE", "model-versions/delete", {"name": self.name, "version": str(self.version)})
 
 
@@ -520,8 +532,8 @@ class GetModelVersionByAliasOperator(_MissableOperator):
         self.name = name
         self.alias = alias
 
-    def request(self) -> dict[str, Any]:
-        return self.hook.get_model_version_by_alias(self.name, self.alias)
+    def request(self, context: Context) -> dict[str, Any]:
+        return _hand_over(context, self.hook.get_model_version_by_alias(self.name, self.alias))
 
 
 class DeleteRegisteredModelAliasOperator(_MissableOperator):
@@ -543,7 +555,7 @@ class DeleteRegisteredModelAliasOperator(_MissableOperator):
         self.name = name
         self.alias = alias
 
-    def request(self) -> None:
+    def request(self, context: Context) -> None:
         self.hook.call("DELETE", "registered-models/alias", {"name": self.name, "alias": self.alias})
 
 
@@ -568,7 +580,7 @@ class GetLatestModelVersionsOperator(_MissableOperator):
         self.name = name
         self.stages = stages
 
-    def request(self) -> dict[str, Any]:
+    def request(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "stages": self.stages}
         return self.hook.call("POST", "registered-models/get-latest-versions", params)
 
@@ -609,4 +621,4 @@ class TransitionModelVersionStageOperator(MLflowBaseOperator):
             "stage": self.stage,
             "archive_existing_versions": self.archive_existing_versions,
         }
-        return self.hook.call("POST", "model-versions/transition-stage", params)
+        return _hand_over(context, self.hook.call("POST", "model-versions/transition-stage", params))
