@@ -1,0 +1,55 @@
+"""How long each DAG file takes to parse, beyond importing Airflow's SDK, which every DAG file pays.
+
+Run with ``make bench``. Each file is parsed in processes of its own; the best of three counts. Beside them
+stands what the same lesson would cost with ``mlflow``, ``pandas`` and ``sklearn`` imported at its top.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+REPETITIONS = 3
+
+MEASURE = """
+import runpy, sys, time
+began = time.perf_counter()
+import airflow.sdk as sdk
+sdk.BaseOperator, sdk.BaseHook, sdk.dag, sdk.task
+imported = time.perf_counter()
+exec(sys.argv[2])
+runpy.run_path(sys.argv[1])
+print(imported - began, time.perf_counter() - imported)
+"""
+HEAVY_IMPORTS = "import mlflow, pandas, sklearn.pipeline"
+
+
+def measure(file: Path, imports: str = "") -> tuple[float, float]:
+    """Return the seconds that importing the SDK took, and what the file took after it."""
+    command = [sys.executable, "-c", MEASURE, str(file), imports]
+    runs = []
+    for _ in range(REPETITIONS):
+        done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+        sdk, parse = done.stdout.split()[-2:]
+        runs.append((float(sdk), float(parse)))
+    return min(sdk for sdk, _ in runs), min(parse for _, parse in runs)
+
+
+def main() -> None:
+    """Print the table."""
+    table = Table("DAG file", "SDK import (s)", "parse (s)", "of it", box=None)
+    files = sorted((ROOT / "dags").glob("*.py"))
+    for file, imports in [*((file, "") for file in files), (files[-1], HEAVY_IMPORTS)]:
+        sdk, parse = measure(file, imports)
+        name = f"{file.name}, heavy imports" if imports else file.name
+        table.add_row(name, f"{sdk:.2f}", f"{parse:.3f}", f"{parse / sdk:.1%}")
+    Console(soft_wrap=True).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""What every test of the project needs: an Airflow and an MLflow that know nothing of the user's own."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+pytest_plugins = ["tests.servers"]
+
+# Here, not in a fixture: Airflow reads its configuration when it is imported.
+for variable in list(os.environ):
+    if variable.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AWS_", "DATABRICKS_", "MLFLOW_")):
+        del os.environ[variable]
+not_proxied = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
+AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-")
+os.environ |= {
+    "AIRFLOW_HOME": AIRFLOW_HOME,
+    "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_PROXY": not_proxied,
+    "no_proxy": not_proxied,
+}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
