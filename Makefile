@@ -1,0 +1,37 @@
+# Every target does its own set-up; python3 >= 3.10 and make are all it takes.
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status test check bench lock
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo:  ## start everything, run the four example DAGs, check what arrived in MLflow
+	@$(PYTHON) -m local demo
+
+up:  ## start Airflow and MLflow; returns when both answer
+	@$(PYTHON) -m local up
+
+down:  ## stop everything; the data stays
+	@$(PYTHON) -m local down
+
+status:  ## show what runs, and where
+	@$(PYTHON) -m local status
+
+test:  ## run all tests
+	@$(PYTHON) -m local.install dev
+	@.venv/bin/python -m pytest
+
+check:  ## lint, formatting and types
+	@$(PYTHON) -m local.install dev
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+lock:  ## pin every version anew in constraints.txt
+	@$(PYTHON) -m local.install lock
+
+bench:  ## measure what the DAG files cost to parse
+	@$(PYTHON) -m local.install dev
+	@.venv/bin/python benchmarks/parse_dags.py

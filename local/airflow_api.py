@@ -1,0 +1,114 @@
+"""A small client of Airflow's REST API: what the stack and the demo ask of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import requests
+
+
+class AirflowApi:
+    """Talks to the api-server on a port of this machine, as the administrator.
+
+    Its methods raise :class:`requests.RequestException` when Airflow does not answer, or answers an error.
+
+    .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+    """
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+        self._session = requests.Session()
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        response = self._session.request(method, f"{self._url}{path}", timeout=30, **arguments)
+        if not response.ok:
+            message = f"Airflow answers {response.status_code} to {method} {path}: {response.text}"
+            raise requests.HTTPError(message, response=response)
+        return response.json()
+
+    def log_in(self) -> None:
+        """Get a token for all later calls."""
+        token = self._call("GET", "/auth/token")["access_token"]
+        self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def heartbeats(self) -> dict[str, float]:
+        """Return when the scheduler, the triggerer and the dag-processor last gave a sign of life.
+
+        :return: seconds since the epoch, for those that Airflow calls healthy.
+        """
+        health = self._call("GET", "/api/v2/monitor/health")
+        return {
+            name.replace("_", "-"): _seconds(health[name][f"latest_{name}_heartbeat"])
+            for name in ("scheduler", "triggerer", "dag_processor")
+            if health[name]["status"] == "healthy"
+        }
+
+    def create_or_replace(self, kind: str, entities: list[dict[str, Any]]) -> list[str]:
+        """Create connections, variables or pools, all in one call.
+
+        :param kind: ``connections``, ``variables`` or ``pools``.
+        :return: what was wrong with those that Airflow did not take.
+        """
+        action = {"action": "create", "entities": entities, "action_on_existence": "overwrite"}
+        answer = self._call("PATCH", f"/api/v2/{kind}", json={"actions": [action]})
+        return [error["error"] for error in answer["create"]["errors"]]
+
+    def parsed(self) -> dict[str, float]:
+        """Return when each DAG file was last read: seconds since the epoch, by path below ``dags/``."""
+        dags = self._call("GET", "/api/v2/dags", params={"limit": 100})["dags"]
+        read = {dag["relative_fileloc"]: dag["last_parsed_time"] for dag in dags}
+        read |= {error["filename"]: error["timestamp"] for error in self.import_errors()}
+        return {path: _seconds(moment) for path, moment in read.items()}
+
+    def import_errors(self) -> list[dict[str, Any]]:
+        """Return what is wrong with DAG files: ``filename``, ``stack_trace``, ``timestamp``."""
+        return self._call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
+
+    def trigger(self, dag_id: str) -> str:
+        """Un-pause the DAG, start a run of it now, and return the DAG run's id."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+        return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})["dag_run_id"]
+
+    def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a DAG run: ``state``, ``end_date`` (None while it runs), ``duration`` in seconds."""
+        return self._call("GET", _run(dag_id, run_id))
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return a DAG run's task instances: ``task_id``, ``map_index``, ``state``, ``try_number``."""
+        return self._call("GET", f"{_run(dag_id, run_id)}/taskInstances")["task_instances"]
+
+    def xcom(self, dag_id: str, run_id: str, key: str, task_id: str = "~") -> Any:
+        """Return the value that a task of the DAG run pushed under the key.
+
+        :param task_id: by default whichever task pushed it first.
+        :return: None when there is no such XCom.
+        """
+        tasks = f"{_run(dag_id, run_id)}/taskInstances"
+        found = self._call("GET", f"{tasks}/{task_id}/xcomEntries", params={"xcom_key": key})["xcom_entries"]
+        if not found:
+            return None
+        path = f"{tasks}/{found[0]['task_id']}/xcomEntries/{key}"
+        return self._call("GET", path, params={"map_index": found[0]["map_index"]})["value"]
+
+    def log(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
+        """Return the log of a task instance's last try, an exception as Python itself would show it."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        lines = []
+        for entry in self._call("GET", path, params={"map_index": task["map_index"]})["content"]:
+            lines.append(entry["event"])
+            for error in entry.get("error_detail") or []:
+                lines += [
+                    '  File "{filename}", line {lineno}, in {name}'.format(**at) for at in error["frames"]
+                ]
+                lines.append(f"{error['exc_type']}: {error['exc_value']}")
+        return "\n".join(lines)
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+
+
+def _seconds(moment: str) -> float:
+    # Python 3.10 does not read the Z.
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
