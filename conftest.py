@@ -24,4 +24,5 @@ os.environ |= {
 
 
 def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)

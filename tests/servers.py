@@ -1,4 +1,4 @@
-"""Real MLflow servers, and Airflow connections that lead to them."""
+"""Real MLflow servers, false ones, and Airflow connections that lead to them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,16 @@ import requests
 
 from local.settings import MLFLOW_VENV
 
-# What a URL or an ini file could trip over. ASCII, because MLflow's artifact routes answer 401 to anything else.
+# What a URL or an ini file could trip over; MLflow's artifact routes answer 401 to what is not ASCII.
 ADMIN_PASSWORD = "Pass: 100% geheim/@#"
+# As MLflow's own, but a login that was accepted is remembered: checking one takes a third of a second.
+AUTH_CONFIG = """\
+[mlflow]
+default_permission = READ
+database_uri = sqlite:///basic_auth.db
+admin_username = admin
+auth_cache_ttl_seconds = 3600
+"""
 PATIENCE_SECONDS = 120
 
 
@@ -52,7 +63,10 @@ class MLflowServer:
         auth = (self.login.encode(), self.password.encode()) if self.login and self.password else None
         try:
             response = requests.post(
-                f"{self.url}/api/2.0/mlflow/experiments/search", json={"max_results": 1}, auth=auth, timeout=10
+                f"{self.url}/api/2.0/mlflow/experiments/search",
+                json={"max_results": 1},
+                auth=auth,
+                timeout=10,
             )
         except (requests.ConnectionError, requests.Timeout):
             return False
@@ -66,11 +80,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_mlflow_server(folder: Path, *options: str, password: str | None = None) -> Iterator[MLflowServer]:
+def run_mlflow_server(folder: Path, password: str | None = None) -> Iterator[MLflowServer]:
     """Run a server, as lean as MLflow allows, for a block.
 
     :param folder: an empty folder for its database, artifacts and log.
-    :param options: more options of ``mlflow server``.
     :param password: switches login on, and is the password of the user ``admin``.
     """
     executable = MLFLOW_VENV / "bin" / "mlflow"
@@ -84,13 +97,15 @@ def run_mlflow_server(folder: Path, *options: str, password: str | None = None) 
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--artifacts-destination", folder / "artifacts"),
         *(["--app-name", "basic-auth"] if password else []),
-        *options,
     ]
-    environment = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "for tests",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": password or "",
-    }
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if password:
+        (folder / "basic_auth.ini").write_text(AUTH_CONFIG)
+        environment |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "for tests",
+        }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command,
@@ -142,3 +157,66 @@ def airflow_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         return conn_id
 
     return create
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a false server says. Status 0: nothing, it hangs up."""
+
+    status: int = 200
+    body: str = "{}"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FalseServer:
+    """Stands in for what MLflow cannot be made to say, and keeps the headers of each request."""
+
+    url: str
+    requests: list[dict[str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iterator[FalseServer]:
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            server.requests.append(dict(self.headers))
+            # The last one for good.
+            answer = answers[min(len(server.requests), len(answers)) - 1]
+            self.close_connection = True
+            if not answer.status:
+                return
+            self.send_response(answer.status)
+            body = answer.body.encode()
+            for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            listener.socket = context.wrap_socket(listener.socket, server_side=True)
+        scheme = "https" if certificate else "http"
+        server = FalseServer(f"{scheme}://127.0.0.1:{listener.server_port}")
+        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        listener.shutdown()
+
+
+@pytest.fixture
+def false_server() -> Iterator[Callable[..., FalseServer]]:
+    """A function that starts a server which gives these answers in turn."""
+    with ExitStack() as servers:
+
+        def start(*answers: Answer, certificate: Path | None = None) -> FalseServer:
+            return servers.enter_context(_false_server(answers, certificate))
+
+        yield start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ DATABRICKS_DOMAINS = (
     ".databricks.azure.us",
     ".databricks.azure.cn",
 )
+
+# `::1`: Airflow hands an IPv6 address on without the brackets that it needs in a URL.
+_BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
 
 # As MLflow's own: an answer may take this long while the server writes a large artifact to its store.
 DEFAULT_TIMEOUT_SECONDS = 120.0
@@ -152,10 +156,16 @@ def _url(conn: Connection, conn_id: str) -> SplitResult:
         )
 
     if "://" not in host:
-        bare = host.split("/")[0].split(":")[0]
+        bare = host.split("/")[0].split(":")[0].lower()
         scheme = conn.schema or ("https" if bare.endswith(DATABRICKS_DOMAINS) else "http")
         host = f"{scheme}://{host}"
-    parts = urlsplit(host)
+    try:
+        parts = urlsplit(_BARE_IPV6.sub(r"[\g<0>]", host))
+        host_port = parts.port
+    except ValueError:
+        raise MLflowConfigurationError(
+            conn_id, "Host", "not the address of a server; enter e.g. http://localhost:5000."
+        ) from None
     if parts.scheme not in ("http", "https"):
         raise MLflowConfigurationError(
             conn_id,
@@ -174,10 +184,6 @@ def _url(conn: Connection, conn_id: str) -> SplitResult:
             "Host",
             "holds a login; enter it as Login and Password, which Airflow keeps secret.",
         )
-    try:
-        host_port = parts.port
-    except ValueError:
-        raise MLflowConfigurationError(conn_id, "Host", "its port is no number from 0 to 65535.") from None
     if conn.port and host_port and conn.port != host_port:
         raise MLflowConfigurationError(
             conn_id, "Port", f"{conn.port}, but Host says {host_port}; enter one of them only."
@@ -187,8 +193,9 @@ def _url(conn: Connection, conn_id: str) -> SplitResult:
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = conn.port or host_port
-    # A workspace or UI address pasted from the browser brings a query or a fragment along: both go.
-    return SplitResult(parts.scheme, f"{name}:{port}" if port else name, parts.path.rstrip("/"), "", "")
+    # An address pasted from the browser brings a query and a fragment along, on Databricks a path too.
+    path = "" if name.endswith(DATABRICKS_DOMAINS) else parts.path.rstrip("/")
+    return SplitResult(parts.scheme, f"{name}:{port}" if port else name, path, "", "")
 
 
 def _credentials(conn: Connection, conn_id: str, *, is_databricks: bool) -> dict[str, str | None]:
@@ -207,20 +214,19 @@ def _credentials(conn: Connection, conn_id: str, *, is_databricks: bool) -> dict
             "Login",
             "empty, but there is a password; enter the user name, or 'token' for a bearer token.",
         )
-    if login == "token":
+    if login == "token" and password:
+        # HTTP allows nothing else; a line break at the end is what a secret read from a file brings along.
+        if not re.fullmatch(r"[!-~]+", password):
+            raise MLflowConfigurationError(
+                conn_id, "Password", "a token has no spaces, line breaks or accents; enter the token alone."
+            )
         return {"token": password}
     return {"username": login, "password": password}
 
 
 def _extra(conn: Connection, conn_id: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Split Extra into the provider's options and, for type ``http``, HTTP headers."""
-    try:
-        extra = json.loads(conn.extra or "{}")
-    except ValueError:
-        extra = None
-    if not isinstance(extra, dict):
-        raise MLflowConfigurationError(conn_id, "Extra", 'not a JSON object; enter e.g. {"retries": 4}.')
-
+    extra = _extra_object(conn, conn_id)
     known = ("ui_url", "artifact_conn_id", "verify", "timeout", "retries")
     # The connection form stores fields that were left blank as null or "".
     options = {key: value for key, value in extra.items() if key in known and value not in (None, "")}
@@ -230,6 +236,18 @@ def _extra(conn: Connection, conn_id: str) -> tuple[dict[str, Any], dict[str, st
             conn_id, "Extra", f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(known)}."
         )
     return options, unknown  # 1.1.0, and Airflow's own `http` connections, send Extra as headers
+
+
+def _extra_object(conn: Connection, conn_id: str) -> dict[str, Any]:
+    try:
+        extra = json.loads(conn.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise MLflowConfigurationError(
+            conn_id, "Extra", 'not a JSON object; enter names and values, as in {"name": "value"}.'
+        )
+    return extra
 
 
 def _verify(value: Any) -> bool | str:
@@ -264,11 +282,7 @@ def _artifact_environment(conn_id: str, get_connection: Callable[[str], Connecti
         raise MLflowConfigurationError(
             conn_id, missing, "empty; enter the access key ID as login and the secret access key as password."
         )
-    try:
-        extra = json.loads(conn.extra or "{}")
-    except ValueError:
-        raise MLflowConfigurationError(conn_id, "Extra", "not JSON.") from None
-
+    extra = _extra_object(conn, conn_id)
     endpoint = extra.get("endpoint_url") or (_url(conn, conn_id).geturl() if conn.host else None)
     variables = {
         "AWS_DEFAULT_REGION": extra.get("region_name"),

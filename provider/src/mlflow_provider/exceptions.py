@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from mlflow_provider.compat import AirflowException
 
 
 class MLflowProviderError(AirflowException):
     """Base of all errors of this provider."""
+
+    def __reduce__(self) -> tuple[Any, ...]:  # so that an error may leave the process it was raised in
+        _, args, kwargs = self.serialize()
+        return partial(type(self), **kwargs), args
 
 
 class MLflowConfigurationError(MLflowProviderError):
@@ -21,6 +28,11 @@ class MLflowConfigurationError(MLflowProviderError):
         super().__init__(f"Connection {conn_id!r}, field {field}: {problem}")
         self.conn_id = conn_id
         self.field = field
+        self.problem = problem
+
+    def serialize(self) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        name, _, _ = super().serialize()
+        return name, (self.conn_id, self.field, self.problem), {}
 
 
 class MLflowUnreachableError(MLflowProviderError):
@@ -42,6 +54,10 @@ class MLflowAPIError(MLflowProviderError):
         super().__init__(message)
         self.status_code = status_code
         self.error_code = error_code
+
+    def serialize(self) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+        name, args, _ = super().serialize()
+        return name, args, {"status_code": self.status_code, "error_code": self.error_code}
 
 
 class MLflowAlreadyExistsError(MLflowAPIError):

@@ -28,8 +28,23 @@ API_PREFIX = "api/2.0/mlflow"
 CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
+# A server that asks for more with Retry-After is asked again earlier: a task is waiting.
+MAX_RETRY_AFTER_SECONDS = 30.0
+NO_ANSWER = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.TooManyRedirects,
+    requests.exceptions.ChunkedEncodingError,  # the server died while it answered
+    requests.exceptions.InvalidURL,
+)
 
 Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+
+class _Retry(Retry):
+    def get_retry_after(self, response: Any) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, MAX_RETRY_AFTER_SECONDS)
 
 
 def new_session(
@@ -51,10 +66,10 @@ def new_session(
     if connection.token:
         session.auth = _bearer(connection.token)
     elif connection.username and connection.password:
-        session.auth = (auth_type or HTTPBasicAuth)(connection.username, connection.password)
+        session.auth = (auth_type or _basic)(connection.username, connection.password)
     else:
         session.auth = _anonymous
-    retry = Retry(
+    retry = _Retry(
         total=connection.retries if retries is None else retries,
         status_forcelist=RETRIED_STATUS_CODES,
         # Creates are retried as well: repeating one that did arrive is answered by
@@ -85,10 +100,12 @@ def send(
     """
     connect_timeout = min(connection.timeout, CONNECT_TIMEOUT_SECONDS)
     request_kwargs.setdefault("timeout", (connect_timeout, connection.timeout))
+    # Per request too: REQUESTS_CA_BUNDLE on the worker would win over the session's.
+    request_kwargs.setdefault("verify", connection.verify)
     request_kwargs["params" if method == "GET" else "json"] = params
     try:
         return session.request(method, f"{connection.url}/{endpoint.lstrip('/')}", **request_kwargs)
-    except (requests.ConnectionError, requests.Timeout) as error:
+    except NO_ANSWER as error:
         raise MLflowUnreachableError(
             f"MLflow at {connection.url} (connection {connection.conn_id!r}): {_reason(error)}."
         ) from error
@@ -154,6 +171,11 @@ def _advice(connection: MLflowConnection, response: requests.Response, error_cod
     if error_code is None and (response.ok or response.status_code == requests.codes.not_found):
         return "this is not MLflow's API; correct Host and Port"
     return None
+
+
+def _basic(username: str, password: str) -> Authentication:
+    # As bytes: of a string, requests would send Latin-1, where MLflow's own client and server use UTF-8.
+    return HTTPBasicAuth(username.encode(), password.encode())
 
 
 def _bearer(token: str) -> Authentication:

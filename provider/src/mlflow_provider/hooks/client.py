@@ -41,8 +41,6 @@ class MLflowClientHook(MLflowBaseHook):
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html
     """
 
-    hook_name = "MLflow Client"
-
     def __init__(
         self,
         method: str = "POST",

@@ -239,6 +239,8 @@ class CreateModelVersionOperator(MLflowBaseOperator):
         ``{"key": ..., "value": ...}``.
     :param run_link: link to the run, where it lives on another MLflow server (templated).
     :param description: description of the version (templated).
+    :param model_id: the logged model it is made from (templated); MLflow wants it where ``source`` is
+        ``models:/<model_id>`` or lies among that model's artifacts.
     :param if_exists: when a version of this model was made from the same source: ``new``, another
         version; ``skip``, return the one that is there; ``fail``.
     :return: ``{"model_version": {...}}``
@@ -254,6 +256,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
         "tags",
         "run_link",
         "description",
+        "model_id",
     )
     template_fields_renderers = {"tags": "json"}
 
@@ -266,6 +269,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
         tags: Tags | None = None,
         run_link: str | None = None,
         description: str | None = None,
+        model_id: str | None = None,
         if_exists: Literal["new", "skip", "fail"] = "new",
         **kwargs: Any,
     ) -> None:
@@ -276,6 +280,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
         self.tags = tags
         self.run_link = run_link
         self.description = description
+        self.model_id = model_id
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -288,6 +293,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
             "tags": as_tag_list(self.tags),
             "run_link": self.run_link,
             "description": self.description,
+            "model_id": self.model_id,
         }
         return _hand_over(context, self.hook.call("POST", "model-versions/create", params))
 

@@ -1,0 +1,114 @@
+"""What the contract tests share: hooks and operators at a real server, and a model in it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.tracking import tracking
+
+if TYPE_CHECKING:
+    from tests.servers import MLflowServer
+
+FEATURES = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
+
+
+@pytest.fixture
+def mlflow_default(mlflow_server: MLflowServer, airflow_connection: Callable[..., str]) -> str:
+    return airflow_connection("mlflow_default", **mlflow_server.connection)
+
+
+@pytest.fixture
+def hook(mlflow_default: str) -> MLflowClientHook:
+    return MLflowClientHook()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that is nowhere on the server."""
+    return f"housing-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def xcoms() -> dict[str, Any]:
+    """What the operators pushed, by key."""
+    return {}
+
+
+@pytest.fixture
+def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
+    """A function that executes an operator and returns its result as it comes out of XCom."""
+    task_instance = SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
+
+    def execute(operator_class: type, **arguments: Any) -> Any:
+        result = operator_class(task_id="task", **arguments).execute({"ti": task_instance})
+        return json.loads(json.dumps(result))
+
+    return execute
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A scikit-learn model that a run logged."""
+
+    experiment_id: str
+    run_id: str
+    model_id: str
+    predictions: list[float]
+
+    @property
+    def run_uri(self) -> str:
+        return f"runs:/{self.run_id}/model"
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.model_id}"
+
+
+def _log_model(connection: MLflowConnection, experiment: str) -> LoggedModel:
+    """Train a model and log it with two artifacts, as a task would."""
+    with tracking(connection):
+        import mlflow
+        from sklearn.linear_model import LinearRegression
+
+        model = LinearRegression().fit(FEATURES, FEATURES @ [2.0, 3.0] + 1)
+        experiment_id = mlflow.set_experiment(experiment).experiment_id
+        with mlflow.start_run() as run:
+            mlflow.log_metric("rmse", 0.5)
+            mlflow.log_dict({"folds": 5}, "plan/folds.json")
+            logged = mlflow.sklearn.log_model(
+                model, name="model", input_example=FEATURES[:1], pip_requirements=["scikit-learn"]
+            )
+    return LoggedModel(experiment_id, run.info.run_id, logged.model_id, model.predict(FEATURES).tolist())
+
+
+def _predict(connection: MLflowConnection, model_uri: str) -> list[float]:
+    """Load a model from the server, as another task would, and apply it to ``FEATURES``."""
+    with tracking(connection):
+        import mlflow
+
+        return mlflow.pyfunc.load_model(model_uri).predict(FEATURES).tolist()
+
+
+@pytest.fixture
+def log_model() -> Callable[[MLflowConnection, str], LoggedModel]:
+    return _log_model
+
+
+@pytest.fixture
+def predict() -> Callable[[MLflowConnection, str], list[float]]:
+    return _predict
+
+
+@pytest.fixture(scope="session")
+def logged_model(mlflow_server: MLflowServer) -> LoggedModel:
+    return _log_model(MLflowConnection("mlflow_default", mlflow_server.url), "Housing, logged once")

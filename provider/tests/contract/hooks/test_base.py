@@ -1,0 +1,96 @@
+"""MLflow's Python package reaches the connection's server, and nothing of that stays behind."""
+
+from __future__ import annotations
+
+import os
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import fluent
+
+from mlflow_provider.hooks.base import MLflowBaseHook
+
+
+@pytest.fixture
+def hook(mlflow_default):
+    return MLflowBaseHook()
+
+
+def variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def test_a_model_logged_in_one_block_is_loaded_in_the_next(hook, logged_model, predict, mlflow_server):
+    assert predict(hook.connection, logged_model.run_uri) == pytest.approx(logged_model.predictions)
+    assert predict(hook.connection, logged_model.uri) == pytest.approx(logged_model.predictions)
+
+
+def test_artifacts_go_through_the_server_into_its_store(hook, logged_model, mlflow_server, tmp_path):
+    with hook.tracking():
+        run = mlflow.get_run(logged_model.run_id)
+        folds = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/plan/folds.json")
+
+    assert folds == {"folds": 5}
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:")
+    stored = [path.name for path in (mlflow_server.folder / "artifacts").rglob("*") if path.is_file()]
+    assert {"folds.json", "MLmodel"} <= set(stored)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_experiment_and_run_of_a_block_end_with_it(hook, name, error):
+    before = variables(), fluent._active_experiment_id
+
+    try:
+        with hook.tracking():
+            mlflow.set_experiment(name)
+            assert "MLFLOW_EXPERIMENT_ID" in os.environ
+            with mlflow.start_run():
+                mlflow.log_param("alpha", 0.1)
+                if error:
+                    raise error
+    except RuntimeError:
+        pass
+
+    assert (variables(), fluent._active_experiment_id) == before
+    assert mlflow.active_run() is None
+
+
+def test_a_run_that_the_worker_named_is_continued_and_stays_named(hook, monkeypatch, logged_model):
+    # start_run deletes the variable, so that a second block would start a run of its own.
+    monkeypatch.setenv("MLFLOW_RUN_ID", logged_model.run_id)
+
+    for _ in range(2):
+        with hook.tracking(), mlflow.start_run() as run:
+            assert run.info.run_id == logged_model.run_id
+
+        assert os.environ["MLFLOW_RUN_ID"] == logged_model.run_id
+
+
+def test_an_experiment_chosen_outside_of_the_block_is_not_used_inside(hook, monkeypatch, name):
+    monkeypatch.setattr(fluent, "_active_experiment_id", "424242")
+
+    with hook.tracking(), mlflow.start_run() as run:
+        assert run.info.experiment_id == "0"
+
+    assert fluent._active_experiment_id == "424242"
+
+
+def test_client_answers_outside_of_a_block_and_changes_nothing(hook, logged_model):
+    before = variables()
+
+    run = hook.client.get_run(logged_model.run_id)
+
+    assert run.data.metrics == {"rmse": 0.5}
+    assert hook.get_conn() is hook.client
+    assert variables() == before
+
+
+def test_client_passes_mlflows_own_errors_on_and_changes_nothing(hook, name):
+    before = variables()
+
+    with pytest.raises(MlflowException) as raised:
+        hook.client.get_registered_model(name)
+
+    assert raised.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert variables() == before

@@ -1,0 +1,48 @@
+"""Airflow knows the provider: it lists it, offers its connection type, and can test a connection."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from airflow.models.connection import Connection
+from airflow.providers_manager import ProvidersManager
+
+import mlflow_provider
+from mlflow_provider.hooks.client import MLflowClientHook
+
+# Airflow's own connection test still calls it, as of 3.3.
+pytestmark = pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
+
+
+def test_airflow_lists_the_provider():
+    command = [sys.executable, "-m", "airflow", "providers", "list", "--output", "json"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    listed = {entry["package_name"]: entry["version"] for entry in json.loads(done.stdout.splitlines()[-1])}
+    assert listed["airflow-provider-mlflow"] == mlflow_provider.__version__
+
+
+def test_airflow_offers_the_connection_type():
+    hook = ProvidersManager().hooks["mlflow"]
+
+    assert hook is not None
+    assert (hook.hook_name, hook.package_name) == ("MLflow", "airflow-provider-mlflow")
+    assert (hook.connection_id_attribute_name, hook.connection_testable) == ("mlflow_conn_id", True)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_forms_test_button_tells_the_truth(mlflow_auth_server, monkeypatch, right):
+    fields = mlflow_auth_server.connection | ({} if right else {"password": "wrong"})
+    connection = Connection(conn_id="from_the_form", conn_type="mlflow", extra='{"timeout": 30}', **fields)
+    # As the API server does it.
+    monkeypatch.setenv("AIRFLOW_CONN_FROM_THE_FORM", connection.get_uri())
+
+    works, message = connection.test_connection()
+
+    assert isinstance(connection.get_hook(), MLflowClientHook)
+    assert works is right, message
+    assert ("lets this login in" in message) is right

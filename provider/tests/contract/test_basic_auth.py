@@ -1,0 +1,123 @@
+"""On a server that wants a login everything works with it, nothing without it, and nobody gets to see it."""
+
+from __future__ import annotations
+
+import json
+
+import mlflow
+import pytest
+
+from mlflow_provider.exceptions import MLflowAPIError
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.operators.registry import CreateRegisteredModelOperator, RegisterModelOperator
+
+
+@pytest.fixture
+def mlflow_default(mlflow_auth_server, airflow_connection):
+    """In place of the connection to the server without login, for `hook` and `execute` too."""
+    return airflow_connection("mlflow_default", **mlflow_auth_server.connection)
+
+
+@pytest.fixture
+def no_password(mlflow_auth_server, caplog, capfd):
+    """A function that looks for the password in a text and in all that was logged and printed so far."""
+    caplog.set_level("DEBUG")
+
+    def check(text: str) -> str:
+        captured = capfd.readouterr()
+        everything = "\n".join([text, caplog.text, captured.out, captured.err])
+        for spelling in (mlflow_auth_server.password, json.dumps(mlflow_auth_server.password)[1:-1]):
+            assert spelling not in everything
+        return everything
+
+    return check
+
+
+def test_the_right_login_is_let_in(hook, mlflow_auth_server, no_password):
+    works, message = hook.test_connection()
+
+    assert works, message
+    no_password(message + repr(vars(hook)))
+
+
+@pytest.mark.parametrize("login", [{}, {"login": "admin", "password": "wrong"}])
+def test_no_other_login_is_let_in(mlflow_auth_server, airflow_connection, login):
+    airflow_connection(host=mlflow_auth_server.url, **login)
+
+    works, message = MLflowClientHook().test_connection()
+
+    assert not works
+    assert "401" in message
+    assert "the login is not accepted; correct Login and Password" in message
+
+
+def test_login_and_password_need_not_be_latin(hook, mlflow_auth_server, airflow_connection, name):
+    user, password = f"Ада-{name}", "пароль-в-тайне"
+    hook.call("POST", "users/create", {"username": user, "password": password})
+    airflow_connection(host=mlflow_auth_server.url, login=user, password=password)
+
+    works, message = MLflowClientHook().test_connection()
+
+    assert works, message
+
+
+def test_what_a_user_may_not_do_is_an_error_that_says_so(
+    hook, mlflow_auth_server, airflow_connection, execute, name
+):
+    password = "a-password-for-eve"
+    hook.call("POST", "users/create", {"username": name, "password": password})
+    hook.create_registered_model(name)
+    airflow_connection(host=mlflow_auth_server.url, login=name, password=password)
+    eve = MLflowClientHook()
+
+    with pytest.raises(MLflowAPIError, match="Permission denied") as raised:
+        eve.call("DELETE", "registered-models/delete", {"name": name})
+
+    assert raised.value.status_code == 403
+    assert eve.test_connection()[0]
+
+
+def test_a_model_is_logged_registered_and_read_back(
+    hook, execute, log_model, predict, name, xcoms, mlflow_auth_server, no_password
+):
+    logged = log_model(hook.connection, name)
+    result = execute(RegisterModelOperator, model_uri=logged.run_uri, name=name)
+
+    assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged.predictions)
+    with hook.tracking():
+        assert mlflow.artifacts.load_dict(f"runs:/{logged.run_id}/plan/folds.json") == {"folds": 5}
+    run = hook.call("GET", "runs/get", {"run_id": logged.run_id})
+    no_password(json.dumps([result, xcoms, run], ensure_ascii=False))
+
+
+def test_client_has_the_login_outside_of_a_block(hook, name, no_password):
+    created = hook.client.create_experiment(name, tags={"data": "housing"})
+    run = hook.client.create_run(created)
+    hook.client.log_metric(run.info.run_id, "rmse", 0.5)
+
+    assert [found.data.metrics for found in hook.client.search_runs([created])] == [{"rmse": 0.5}]
+    no_password(repr(hook.client))
+
+
+def test_errors_and_logs_do_not_show_the_password(execute, no_password, name):
+    execute(CreateRegisteredModelOperator, name=name)
+
+    with pytest.raises(MLflowAPIError) as raised:
+        execute(CreateRegisteredModelOperator, name=name)
+    assert execute(CreateRegisteredModelOperator, name=name, if_exists="skip")
+
+    everything = no_password(f"{raised.value!r} {raised.value}")
+    # The hook logged something, and so did what sends its requests.
+    assert f"Registered model '{name}' exists" in everything
+    assert "POST /api/2.0/mlflow/registered-models/create" in everything
+
+
+def test_an_unreachable_server_does_not_reveal_the_password(
+    mlflow_auth_server, airflow_connection, no_password
+):
+    airflow_connection(**mlflow_auth_server.connection | {"host": "http://mlflow.invalid:5000"})
+
+    works, message = MLflowClientHook().test_connection()
+
+    assert not works
+    no_password(message)

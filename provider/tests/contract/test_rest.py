@@ -1,0 +1,206 @@
+"""What MLflow cannot be made to do on demand: fail and recover, redirect, and speak TLS."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import time
+from datetime import datetime, timedelta, timezone
+
+import certifi
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
+from mlflow_provider.hooks.client import MLflowClientHook
+from tests.servers import Answer, free_port
+
+HANG_UP = Answer(0)
+
+
+def search(hook: MLflowClientHook) -> dict:
+    return hook.call("POST", "experiments/search", {"max_results": 1})
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """The seconds for which somebody wanted to sleep."""
+    seconds = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+class TestRetries:
+    @pytest.mark.parametrize("failure", [Answer(429), Answer(500), Answer(503), HANG_UP])
+    def test_a_server_that_recovers_is_answered_for(self, false_server, airflow_connection, failure):
+        server = false_server(failure, Answer(body='{"experiments": []}'))
+        airflow_connection(host=server.url)
+
+        assert search(MLflowClientHook()) == {"experiments": []}
+        assert len(server.requests) == 2
+
+    def test_a_server_that_does_not_recover_is_left_alone_after_all_retries(
+        self, false_server, airflow_connection, slept
+    ):
+        server = false_server(Answer(503, "upstream is down"))
+        airflow_connection(host=server.url, extra={"retries": 3})
+
+        with pytest.raises(MLflowAPIError, match="503 Service Unavailable: upstream is down") as raised:
+            search(MLflowClientHook())
+
+        assert (raised.value.status_code, raised.value.error_code) == (503, None)
+        assert len(server.requests) == 1 + 3
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404])
+    def test_a_refusal_is_final(self, false_server, airflow_connection, status):
+        server = false_server(Answer(status), Answer())
+        airflow_connection(host=server.url)
+
+        with pytest.raises(MLflowAPIError):
+            search(MLflowClientHook())
+
+        assert len(server.requests) == 1
+
+    def test_waits_grow_and_end_within_a_minute_by_default(self, false_server, airflow_connection, slept):
+        server = false_server(Answer(503))
+        airflow_connection(host=server.url)
+
+        with pytest.raises(MLflowAPIError):
+            search(MLflowClientHook())
+
+        assert slept == sorted(slept)
+        assert 0 < sum(slept) <= 60
+
+    def test_a_server_that_asks_for_an_hour_does_not_get_it(self, false_server, airflow_connection, slept):
+        server = false_server(Answer(503, "", {"Retry-After": "3600"}), Answer())
+        airflow_connection(host=server.url)
+
+        search(MLflowClientHook())
+
+        assert slept == [30]
+
+    def test_a_server_that_is_dead_is_an_error_that_says_so(self, airflow_connection):
+        port = free_port()
+        airflow_connection(host="127.0.0.1", port=port, extra={"retries": 1})
+
+        with pytest.raises(MLflowUnreachableError) as raised:
+            search(MLflowClientHook())
+
+        assert str(raised.value) == (
+            f"MLflow at http://127.0.0.1:{port} (connection 'mlflow_default'): nothing listens on that port; "
+            "start the server, or correct Host and Port."
+        )
+
+    @pytest.mark.parametrize(
+        "answer",
+        [HANG_UP, Answer(200, "{", {"Content-Length": "100"}), Answer(302, "", {"Location": "/"})],
+        ids=["hangs up", "dies while it answers", "redirects for ever"],
+    )
+    def test_a_server_that_gives_no_answer_is_unreachable(self, false_server, airflow_connection, answer):
+        airflow_connection(host=false_server(answer).url, extra={"retries": 1})
+
+        with pytest.raises(MLflowUnreachableError, match="connection 'mlflow_default'"):
+            search(MLflowClientHook())
+
+
+class TestLogin:
+    @pytest.fixture(autouse=True)
+    def _netrc(self, monkeypatch, tmp_path):
+        """A login for the same host, which requests would prefer."""
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login mallory password wrong\n")
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+    @pytest.mark.parametrize(
+        ("login", "expected"),
+        [
+            ({"login": "token", "password": "t0ken"}, "Bearer t0ken"),
+            ({"login": "ada", "password": "s3cret"}, f"Basic {base64.b64encode(b'ada:s3cret').decode()}"),
+            ({}, None),
+        ],
+    )
+    def test_is_the_connections_and_not_netrcs(self, false_server, airflow_connection, login, expected):
+        server = false_server(Answer())
+        airflow_connection(host=server.url, **login)
+        hook = MLflowClientHook()
+
+        search(hook)
+        hook.run("x")
+        hook.get_conn(headers={"X-Team": "housing"}).get(server.url)
+
+        assert [headers.get("Authorization") for headers in server.requests] == [expected] * 3
+
+    @pytest.mark.parametrize("login", ["token", "ada"])
+    def test_is_not_sent_to_where_the_server_redirects(
+        self, false_server, airflow_connection, login, monkeypatch
+    ):
+        monkeypatch.setenv("HOME", "/nonexistent")
+        elsewhere = false_server(Answer())
+        server = false_server(Answer(307, "", {"Location": f"{elsewhere.url}/login"}))
+        airflow_connection(host=server.url, login=login, password="s3cret")
+
+        search(MLflowClientHook())
+
+        assert "Authorization" in server.requests[0]
+        assert "Authorization" not in elsewhere.requests[0]
+
+
+class TestTLS:
+    @pytest.fixture
+    def certificate(self, tmp_path):
+        """A self-signed certificate for 127.0.0.1, with its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mlflow")])
+        now = datetime.now(timezone.utc)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+            .sign(key, hashes.SHA256())
+        )
+        path = tmp_path / "server.pem"
+        path.write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return path
+
+    def test_a_certificate_that_is_not_trusted_is_refused_with_advice(
+        self, false_server, airflow_connection, certificate
+    ):
+        server = false_server(Answer(), certificate=certificate)
+        airflow_connection(host=server.url)
+
+        works, message = MLflowClientHook().test_connection()
+
+        assert not works
+        assert (
+            "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify" in message
+        )
+        assert server.requests == []
+
+    @pytest.mark.parametrize("verified", [False, True], ids=["unverified", "by its CA bundle"])
+    @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+    def test_extra_verify_wins_over_the_workers_ca_bundle(
+        self, false_server, airflow_connection, certificate, monkeypatch, verified
+    ):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+        server = false_server(Answer(), certificate=certificate)
+        airflow_connection(host=server.url, extra={"verify": str(certificate) if verified else False})
+
+        works, message = MLflowClientHook().test_connection()
+
+        assert works, message

@@ -1,0 +1,116 @@
+"""What holds for every operator of the package: Airflow can template, map and construct it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from datetime import datetime, timezone
+
+import pytest
+from airflow.sdk import DAG
+
+from mlflow_provider import operators
+from mlflow_provider.operators.base import MLflowBaseOperator
+
+
+def operator_classes() -> list[type[MLflowBaseOperator]]:
+    """All public operators, found rather than listed, so that a new one is tested too."""
+    modules = [
+        importlib.import_module(f"{operators.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(operators.__path__)
+    ]
+    return [
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, MLflowBaseOperator)
+        and value is not MLflowBaseOperator
+        and not name.startswith("_")
+        and value.__module__ == module.__name__
+    ]
+
+
+each_operator = pytest.mark.parametrize(
+    "operator_class", operator_classes(), ids=lambda found: found.__name__
+)
+
+
+def arguments(operator_class: type[MLflowBaseOperator], value: str) -> dict[str, str]:
+    """Every argument that an operator must get, and all its templated ones."""
+    parameters = inspect.signature(operator_class.__init__).parameters.values()
+    required = [
+        found.name
+        for found in parameters
+        if found.kind is found.KEYWORD_ONLY and found.default is found.empty
+    ]
+    return dict.fromkeys([*operator_class.template_fields, *required], value)
+
+
+@pytest.fixture
+def dag():
+    with DAG(
+        "housing",
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        default_args={"mlflow_conn_id": "mlflow_of_the_dag"},
+    ) as dag:
+        yield dag
+
+
+@each_operator
+def test_templates_are_rendered_in_every_template_field(operator_class, dag):
+    operator = operator_class(task_id="task", **arguments(operator_class, "{{ team }}-{{ params.stage }}"))
+
+    operator.render_template_fields({"team": "housing", "params": {"stage": "test"}})
+
+    rendered = {name: getattr(operator, name) for name in operator_class.template_fields}
+    assert rendered == dict.fromkeys(operator_class.template_fields, "housing-test")
+
+
+@each_operator
+def test_connection_is_a_template_field(operator_class):
+    assert "mlflow_conn_id" in operator_class.template_fields
+
+
+@each_operator
+def test_everything_an_operator_must_get_is_a_template_field(operator_class):
+    assert set(arguments(operator_class, "")) == set(operator_class.template_fields)
+
+
+@each_operator
+def test_operator_may_be_mapped_over_every_template_field(operator_class, dag):
+    for field in operator_class.template_fields:
+        partial = arguments(operator_class, "same for all")
+        del partial[field]
+
+        mapped = operator_class.partial(task_id=f"by_{field}", **partial).expand(
+            **{field: ["first", "second"]}
+        )
+        second = mapped.unmap({field: "second"})
+
+        assert isinstance(second, operator_class)
+        assert {name: getattr(second, name) for name in operator_class.template_fields} == {
+            **partial,
+            field: "second",
+        }
+
+
+@each_operator
+def test_connection_may_come_from_the_dags_default_args(operator_class, dag):
+    given = arguments(operator_class, "value")
+    del given["mlflow_conn_id"]
+
+    operator = operator_class(task_id="task", **given)
+
+    assert operator.mlflow_conn_id == operator.hook.mlflow_conn_id == "mlflow_of_the_dag"
+
+
+@each_operator
+def test_hook_has_the_connection_as_it_was_rendered(operator_class):
+    operator = operator_class(task_id="task", **arguments(operator_class, "mlflow_{{ stage }}"))
+
+    operator.render_template_fields({"stage": "prod"})
+
+    assert operator.hook.mlflow_conn_id == "mlflow_prod"

@@ -1,0 +1,58 @@
+"""What the provider says of itself is what Airflow expects, and true."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import mlflow_provider
+from mlflow_provider.get_provider_info import get_provider_info
+
+
+def test_metadata_is_valid_against_airflows_schema():
+    schema = Path(airflow.__file__).with_name("provider_info.schema.json")
+
+    jsonschema.validate(get_provider_info(), json.loads(schema.read_text()))
+
+
+def test_metadata_names_the_installed_distribution():
+    assert version(get_provider_info()["package-name"]) == mlflow_provider.__version__
+
+
+@pytest.mark.parametrize("kind", ["hooks", "operators"])
+def test_metadata_lists_every_module(kind):
+    package = importlib.import_module(f"mlflow_provider.{kind}")
+    modules = {f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__)}
+    listed = {name for entry in get_provider_info()[kind] for name in entry["python-modules"]}
+
+    # The operators' base is for operators, not for DAGs.
+    assert listed == modules - {"mlflow_provider.operators.base"}
+
+
+def test_connection_type_leads_to_its_hook():
+    [connection_type] = get_provider_info()["connection-types"]
+    module, name = connection_type["hook-class-name"].rsplit(".", 1)
+
+    hook_class = getattr(importlib.import_module(module), name)
+
+    assert hook_class.conn_type == connection_type["connection-type"] == "mlflow"
+
+
+def test_metadata_can_be_read_before_anything_else_can_be_imported():
+    code = (
+        "import sys; before = set(sys.modules); import mlflow_provider.get_provider_info; "
+        "print(sorted(set(sys.modules) - before))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "['mlflow_provider', 'mlflow_provider.get_provider_info']"

@@ -1,0 +1,30 @@
+"""Parsing a DAG that uses the provider costs no more than Airflow's SDK does."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import mlflow_provider
+
+HEAVY = ("boto3", "mlflow", "numpy", "pandas", "requests", "sklearn")
+LATE = "mlflow_provider.rest"  # imported with the first request, and may import requests
+
+
+def test_no_module_imports_what_only_a_running_task_needs():
+    modules = [
+        found.name
+        for found in pkgutil.walk_packages(mlflow_provider.__path__, "mlflow_provider.")
+        if found.name != LATE
+    ]
+    assert "mlflow_provider.operators.registry" in modules
+    # Airflow 3.1's own SDK imports requests.
+    code = (
+        "import sys; from airflow.sdk import DAG, BaseHook, BaseOperator; before = set(sys.modules);"
+        f"import {', '.join(modules)}; print(sorted({{*{HEAVY}}} & ({{*sys.modules}} - before)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
