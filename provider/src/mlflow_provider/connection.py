@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # provider registers `http`, so that has to be accepted too.
 CONNECTION_TYPES = ("mlflow", "http", "generic")
 
+# What Extra may hold; the connection form in get_provider_info.py has a field for each.
+OPTIONS = ("ui_url", "artifact_conn_id", "verify", "timeout", "retries")
+
 # AWS, GCP and Azure: https://docs.databricks.com/aws/en/workspace/workspace-details
 DATABRICKS_DOMAINS = (
     ".cloud.databricks.com",
@@ -227,13 +230,12 @@ def _credentials(conn: Connection, conn_id: str, *, is_databricks: bool) -> dict
 def _extra(conn: Connection, conn_id: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Split Extra into the provider's options and, for type ``http``, HTTP headers."""
     extra = _extra_object(conn, conn_id)
-    known = ("ui_url", "artifact_conn_id", "verify", "timeout", "retries")
     # The connection form stores fields that were left blank as null or "".
-    options = {key: value for key, value in extra.items() if key in known and value not in (None, "")}
-    unknown = {key: str(value) for key, value in extra.items() if key not in known}
+    options = {key: value for key, value in extra.items() if key in OPTIONS and value not in (None, "")}
+    unknown = {key: str(value) for key, value in extra.items() if key not in OPTIONS}
     if unknown and conn.conn_type in (None, "mlflow"):
         raise MLflowConfigurationError(
-            conn_id, "Extra", f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(known)}."
+            conn_id, "Extra", f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(OPTIONS)}."
         )
     return options, unknown  # 1.1.0, and Airflow's own `http` connections, send Extra as headers
 

@@ -37,6 +37,43 @@ def get_provider_info() -> dict:
                 "connection-type": "mlflow",
                 "hook-class-name": "mlflow_provider.hooks.client.MLflowClientHook",
                 "hook-name": "MLflow",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "placeholders": {
+                        "host": "http://localhost:5000, or a Databricks workspace's address",
+                        "login": "user name, or the word token; empty for a server without login",
+                        "password": "password, or an access token",
+                    },
+                },
+                # Kept in Extra under these names, which mlflow_provider.connection reads.
+                "conn-fields": {
+                    "ui_url": {
+                        "label": "UI address",
+                        "description": "Where a browser finds MLflow, if not at Host.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "artifact_conn_id": {
+                        "label": "Artifact connection",
+                        "description": "ID of an AWS or MinIO connection, where workers reach the artifact "
+                        "store themselves. Empty where the MLflow server passes artifacts on.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "true, false, or the path of a CA bundle on the worker.",
+                        "schema": {"type": ["string", "null"], "default": "true"},
+                    },
+                    "timeout": {
+                        "label": "Timeout",
+                        "description": "Seconds to wait for an answer.",
+                        "schema": {"type": ["number", "null"], "default": 120},
+                    },
+                    "retries": {
+                        "label": "Retries",
+                        "description": "How often to try again when the server is down, busy or failing.",
+                        "schema": {"type": ["integer", "null"], "default": 4},
+                    },
+                },
             }
         ],
     }

@@ -72,8 +72,8 @@ def new_session(
     retry = _Retry(
         total=connection.retries if retries is None else retries,
         status_forcelist=RETRIED_STATUS_CODES,
-        # Creates are retried as well: repeating one that did arrive is answered by
-        # RESOURCE_ALREADY_EXISTS, which is what `if_exists` is for.
+        # Also of what is not idempotent, as MLflow's own client does: a server that is restarted is the
+        # common case, an answer lost on its way back the rare one. `if_exists` is the way out of that.
         allowed_methods=None,
         backoff_factor=2,  # waits 0, 4, 8, 16 seconds
         raise_on_status=False,

@@ -34,6 +34,13 @@ def test_airflow_offers_the_connection_type():
     assert (hook.connection_id_attribute_name, hook.connection_testable) == ("mlflow_conn_id", True)
 
 
+def test_airflow_offers_the_fields_of_the_connection_form():
+    manager = ProvidersManager()
+
+    assert "extra__mlflow__artifact_conn_id" in manager.connection_form_widgets
+    assert "schema" in manager.field_behaviours["mlflow"]["hidden_fields"]
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_the_forms_test_button_tells_the_truth(mlflow_auth_server, monkeypatch, right):
     fields = mlflow_auth_server.connection | ({} if right else {"password": "wrong"})

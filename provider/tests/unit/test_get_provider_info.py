@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 import mlflow_provider
+from mlflow_provider.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, OPTIONS
 from mlflow_provider.get_provider_info import get_provider_info
 
 
@@ -45,6 +46,15 @@ def test_connection_type_leads_to_its_hook():
     hook_class = getattr(importlib.import_module(module), name)
 
     assert hook_class.conn_type == connection_type["connection-type"] == "mlflow"
+
+
+def test_connection_form_has_a_field_for_every_option():
+    [connection_type] = get_provider_info()["connection-types"]
+    fields = connection_type["conn-fields"]
+
+    assert tuple(fields) == OPTIONS
+    assert fields["timeout"]["schema"]["default"] == DEFAULT_TIMEOUT_SECONDS
+    assert fields["retries"]["schema"]["default"] == DEFAULT_RETRIES
 
 
 def test_metadata_can_be_read_before_anything_else_can_be_imported():

@@ -57,7 +57,10 @@ class MLflowBaseHook(BaseHook):
 
     @cached_property
     def client(self) -> MlflowClient:
-        """An ``mlflow.MlflowClient`` that reaches the server also outside of :meth:`tracking`."""
+        """An ``mlflow.MlflowClient`` that reaches the server also outside of :meth:`tracking`.
+
+        Its login passes through the environment of the process, so use it from one thread at a time.
+        """
         return connected_client(self.connection)
 
     def get_conn(self) -> Any:

@@ -190,7 +190,7 @@ class MLflowClientHook(MLflowBaseHook):
         try:
             return self.call("POST", "registered-models/create", params)
         except MLflowAlreadyExistsError:
-            if if_exists == "fail":
+            if if_exists != "skip":
                 raise
             self.log.info("Registered model %r exists; nothing to create.", name)
             return self.call("GET", "registered-models/get", {"name": name})

@@ -352,9 +352,11 @@ def _existing_version(
     if existing is None:
         return None
     message = f"Version {existing['model_version']['version']} of {operator.name!r} was made from {model_uri}"
-    if operator.if_exists == "fail":
+    if operator.if_exists != "skip":
         raise MLflowAlreadyExistsError(
-            f"{message}; if_exists is 'fail'.", status_code=400, error_code="RESOURCE_ALREADY_EXISTS"
+            f"{message}; if_exists is {operator.if_exists!r}.",
+            status_code=400,
+            error_code="RESOURCE_ALREADY_EXISTS",
         )
     operator.log.info("%s; nothing to create.", message)
     return existing
