@@ -7,6 +7,8 @@ from typing import Any
 
 import requests
 
+from local.settings import LocalError
+
 
 class AirflowApi:
     """Talks to the api-server on a port of this machine, as the administrator.
@@ -82,12 +84,12 @@ class AirflowApi:
         """Return the value that a task of the DAG run pushed under the key.
 
         :param task_id: by default whichever task pushed it first.
-        :return: None when there is no such XCom.
+        :raises LocalError: none did.
         """
         tasks = f"{_run(dag_id, run_id)}/taskInstances"
         found = self._call("GET", f"{tasks}/{task_id}/xcomEntries", params={"xcom_key": key})["xcom_entries"]
         if not found:
-            return None
+            raise LocalError(f"{dag_id}: no task of the DAG run {run_id} pushed an XCom {key!r}.")
         path = f"{tasks}/{found[0]['task_id']}/xcomEntries/{key}"
         return self._call("GET", path, params={"map_index": found[0]["map_index"]})["value"]
 

@@ -14,6 +14,7 @@ import secrets
 import subprocess
 
 from local.settings import AIRFLOW, AIRFLOW_HOME, DAGS, ROOT, LocalError, Ports
+from local.supervision import environment
 
 
 def write_config(ports: Ports) -> None:
@@ -71,10 +72,9 @@ def _settings(ports: Ports) -> dict[str, dict[str, object]]:
     }
 
 
-def migrate(environment: dict[str, str]) -> None:
+def migrate() -> None:
     """Create the database, or bring it to the installed Airflow's version; skipped when it is there already.
 
-    :param environment: what the stack's processes get.
     :raises LocalError: Airflow could not.
     """
     version = importlib.metadata.version("apache-airflow-core")
@@ -82,7 +82,7 @@ def migrate(environment: dict[str, str]) -> None:
     if (AIRFLOW_HOME / "airflow.db").exists() and stamp.exists() and stamp.read_text() == version:
         return
     done = subprocess.run(
-        [AIRFLOW, "db", "migrate"], env=environment, capture_output=True, text=True, check=False
+        [AIRFLOW, "db", "migrate"], env=environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise LocalError(f"Airflow {version} could not prepare its database.", done.stdout + done.stderr)

@@ -67,8 +67,8 @@ def demo() -> None:
 
 
 def _print_addresses(ports: Ports) -> None:
-    console.print(f"Airflow: http://localhost:{ports.airflow}")
-    console.print(f"MLflow:  http://localhost:{ports.mlflow}")
+    console.print(f"\nAirflow  http://localhost:{ports.airflow}")
+    console.print(f"MLflow   http://localhost:{ports.mlflow}")
 
 
 if __name__ == "__main__":

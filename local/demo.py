@@ -39,8 +39,13 @@ def run(console: Console, ports: Ports) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{ports.mlflow}"
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"  # the server was there a moment ago
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-        _check_tutorial(api, run_ids[TUTORIAL])
-        table = _table(api, run_ids, ports)
+        from mlflow.exceptions import MlflowException  # here, as nothing else need wait for this import
+
+        try:
+            _check_tutorial(api, run_ids[TUTORIAL])
+            table = _table(api, run_ids, ports)
+        except MlflowException as error:
+            raise LocalError(f"What the DAGs should have left in MLflow cannot be had: {error}") from error
     # However narrow the terminal: a link that is cut is none.
     Console(width=200, highlight=False).print(table)
 
@@ -59,7 +64,7 @@ def _check_tutorial(api: AirflowApi, dag_run_id: str) -> None:
     """Make sure that the experiment, the run, its model and the registered model are as the tutorial says."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # importing skops gives a thousand of them
-        import mlflow  # the other commands need not wait for these
+        import mlflow
         import numpy as np
         import pandas as pd
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import suppress
 
 import psutil
@@ -37,7 +38,23 @@ def end(processes: list[psutil.Process], patience: float = 3) -> None:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 ask(process)
-        _, processes = psutil.wait_procs(processes, timeout=patience)
+        processes = wait(processes, patience)
+
+
+def wait(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those that have not after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while processes and time.monotonic() < deadline:
+        time.sleep(0.05)
+        processes = [process for process in processes if _is_alive(process)]
+    return processes
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A zombie is not: it may stay for good where nobody asks how it ended, as in many a container.
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def memory(component: str) -> int:

@@ -46,7 +46,11 @@ def _alone() -> Iterator[None]:
     """Let a second ``up`` or ``down`` of this clone wait until this one is done."""
     LOCAL.mkdir(exist_ok=True)
     with (LOCAL / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Waiting for another `make up` or `make down` to end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -101,7 +105,7 @@ def _stop() -> bool:
         supervisor.stopProcessGroup("scheduler")
         supervisor.stopAllProcesses(False)  # False: all at once
         supervisor.shutdown()
-        psutil.wait_procs(processes.find(), timeout=30)
+        processes.wait(processes.find(), patience=30)
     leftovers = processes.find()
     processes.end(leftovers)
     return bool(supervisor or leftovers)
@@ -148,7 +152,7 @@ def _bring_up(
     """
     _start(supervisor, "mlflow")  # which need not wait for Airflow's database
     with console.status("Preparing Airflow's database"):
-        airflow_home.migrate(supervision.environment())
+        airflow_home.migrate()
     for component in supervision.components(ports):
         _start(supervisor, component.name)
     if silent := wait_for(console, lambda: _silent(supervisor, ports, hopeless), PATIENCE):

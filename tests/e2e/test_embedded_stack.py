@@ -165,8 +165,8 @@ def assert_shows_the_demo(clone: Clone, output: str) -> None:
     link = rf"http://localhost:{clone.mlflow_port}/#/experiments/\d+/runs/[0-9a-f]{{32}}"
     for dag_id in DAG_IDS:
         assert re.search(rf"^ {dag_id} +success +\d+ +{link} *$", output, re.MULTILINE), output
-    assert f"Airflow: http://localhost:{clone.airflow_port}\n" in output
-    assert f"MLflow:  http://localhost:{clone.mlflow_port}\n" in output
+    assert f"Airflow  http://localhost:{clone.airflow_port}\n" in output
+    assert f"MLflow   http://localhost:{clone.mlflow_port}\n" in output
     assert "\x1b" not in output
 
 
@@ -210,6 +210,16 @@ def test_the_demo_runs_again_and_finds_the_stack_by_itself(clone):
     output = clone.make("demo")
     assert output.startswith("Already up\n")
     assert_shows_the_demo(clone, output)
+
+
+def test_a_dag_may_run_several_times_at_once(clone, airflow):
+    before = clone.run_ids()
+    run_ids = {dag_id: [airflow.trigger(dag_id) for _ in range(3)] for dag_id in DAG_IDS}
+    runs = [(dag_id, run_id) for dag_id in DAG_IDS for run_id in run_ids[dag_id]]
+    wait_until(lambda: all(airflow.dag_run(*run)["end_date"] for run in runs), 240)
+    states = {run: airflow.dag_run(*run)["state"] for run in runs}
+    assert states == dict.fromkeys(runs, "success")
+    assert len(clone.run_ids() - before) == len(runs)
 
 
 @pytest.fixture

@@ -50,7 +50,9 @@ def run(dags, mlflow):
     def run_dag(dag_id: str) -> dict:
         dag_run = dags[dag_id].test()
         tasks = dag_run.get_task_instances()
-        assert {task.task_id: str(task.state) for task in tasks} == {task.task_id: "success" for task in tasks}
+        assert {task.task_id: str(task.state) for task in tasks} == {
+            task.task_id: "success" for task in tasks
+        }
         return {task.task_id: task.xcom_pull(task.task_id) for task in tasks}
 
     return run_dag
