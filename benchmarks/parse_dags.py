@@ -34,8 +34,8 @@ def measure(file: Path, imports: str = "") -> tuple[float, float]:
     command = [sys.executable, "-c", MEASURE, str(file), imports]
     runs = []
     for _ in range(REPETITIONS):
-        done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
-        sdk, parse = done.stdout.split()[-2:]
+        printed = subprocess.check_output(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, text=True)
+        sdk, parse = printed.split()[-2:]
         runs.append((float(sdk), float(parse)))
     return min(sdk for sdk, _ in runs), min(parse for _, parse in runs)
 
