@@ -66,10 +66,11 @@ class Clone:
 
     def start(self, target: str, **environment: str) -> subprocess.Popen[str]:
         python = Path(sys.base_prefix) / "bin" / "python3"  # not the one of the environment under test
+        unmade = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         return subprocess.Popen(
             ["make", target, f"PYTHON={python}"],
             cwd=self.folder,
-            env={**os.environ, **environment},
+            env={**unmade, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -132,6 +133,8 @@ def clone(tmp_path_factory):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    # A background job of a shell ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     clone = Clone(folder, free_port(), free_port())
     yield clone
     clone.start("down").communicate()

@@ -1,36 +1,28 @@
 """Installing: what is checked, what is skipped, and what is said when it cannot be done."""
 
+import ast
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from local import install
 from local.settings import ROOT, LocalError
 
-OLD_PYTHONS = [
-    found
-    for version in ("3.6", "3.7", "3.8", "3.9")
-    for found in [
-        shutil.which(f"python{version}"),
-        *sorted(map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))),
-    ]
-    if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
-]
 
-
-@pytest.mark.skipif(not OLD_PYTHONS, reason="no Python older than 3.10 here")
-@pytest.mark.parametrize("command", [["local", "up"], ["local.install", "dev"]], ids=" ".join)
+@pytest.mark.parametrize("command", ["local", "local.install"])
 def test_an_old_python_is_told_in_one_line(command):
-    for python in OLD_PYTHONS:
-        done = subprocess.run([python, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert done.stderr.startswith("Python 3.10 or newer is needed, this is 3.")
-        assert len(done.stderr.splitlines()) == 1
+    """What it reads first must parse on one that knows no newer syntax, and stop there."""
+    ast.parse((ROOT / "local" / "__init__.py").read_text(), feature_version=(3, 6))
+    script = f"import runpy, sys; sys.version_info = (3, 9, 18); runpy.run_module({command!r})"
+    command_line = [sys.executable, "-c", script]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Python 3.10 or newer is needed, this is 3.9")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_python_without_venv_is_told_what_to_install(monkeypatch):
