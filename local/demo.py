@@ -38,6 +38,7 @@ def run(console: Console, ports: Ports) -> None:
         # MLflow's own client, with what a person would type in a notebook.
         os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{ports.mlflow}"
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"  # the server was there a moment ago
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         from mlflow.exceptions import MlflowException  # here, as nothing else need wait for this import
 

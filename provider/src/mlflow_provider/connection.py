@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -84,19 +85,18 @@ class MLflowConnection:
         """
         conn = _look_up(conn_id, get_connection, hint="host is the MLflow server, e.g. http://localhost:5000")
         if (conn.conn_type or "mlflow") not in CONNECTION_TYPES:
-            raise MLflowConfigurationError(
-                conn_id, "Connection Type", f"{conn.conn_type!r}; choose 'mlflow'."
-            )
+            problem = f"{conn.conn_type!r}; choose 'mlflow'."
+            raise MLflowConfigurationError(conn_id, "Connection Type", problem)
 
-        url = _url(conn, conn_id)
+        url = _url(conn)
         is_databricks = (url.hostname or "").endswith(DATABRICKS_DOMAINS)
-        options, headers = _extra(conn, conn_id)
+        options, headers = _extra(conn)
         artifact_conn_id = options.get("artifact_conn_id")
         return cls(
             conn_id=conn_id,
             url=url.geturl(),
             is_databricks=is_databricks,
-            **_credentials(conn, conn_id, is_databricks=is_databricks),
+            **_credentials(conn, is_databricks=is_databricks),
             ui_url=str(options.get("ui_url") or url.geturl()).rstrip("/"),
             verify=_verify(options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
@@ -146,17 +146,14 @@ def _look_up(conn_id: str, get_connection: Callable[[str], Connection], hint: st
         ) from None
 
 
-def _url(conn: Connection, conn_id: str) -> SplitResult:
+def _url(conn: Connection) -> SplitResult:
     """Join host, schema and port, each of which may or may not repeat what another says."""
+    invalid = partial(MLflowConfigurationError, conn.conn_id)
     host = (conn.host or "").strip()
     if not host:
-        raise MLflowConfigurationError(
-            conn_id, "Host", "empty; enter the address of the server, e.g. http://localhost:5000."
-        )
+        raise invalid("Host", "empty; enter the address of the server, e.g. http://localhost:5000.")
     if conn.schema not in (None, "", "http", "https"):
-        raise MLflowConfigurationError(
-            conn_id, "Schema", f"{conn.schema!r}; enter http or https, or nothing."
-        )
+        raise invalid("Schema", f"{conn.schema!r}; enter http or https, or nothing.")
 
     if "://" not in host:
         bare = host.split("/")[0].split(":")[0].lower()
@@ -166,33 +163,17 @@ def _url(conn: Connection, conn_id: str) -> SplitResult:
         parts = urlsplit(_BARE_IPV6.sub(r"[\g<0>]", host))
         host_port = parts.port
     except ValueError:
-        raise MLflowConfigurationError(
-            conn_id, "Host", "not the address of a server; enter e.g. http://localhost:5000."
-        ) from None
+        raise invalid("Host", "not the address of a server; enter e.g. http://localhost:5000.") from None
     if parts.scheme not in ("http", "https"):
-        raise MLflowConfigurationError(
-            conn_id,
-            "Host",
-            f"scheme {parts.scheme!r}; a worker reaches MLflow through its server, by http or https.",
-        )
+        raise invalid("Host", f"scheme {parts.scheme!r}; a worker reaches MLflow by http or https.")
     if conn.schema and conn.schema != parts.scheme:
-        raise MLflowConfigurationError(
-            conn_id,
-            "Schema",
-            f"{conn.schema!r}, but Host says {parts.scheme!r}; enter one of them only.",
-        )
+        raise invalid("Schema", f"{conn.schema!r}, but Host says {parts.scheme!r}; enter one of them only.")
     if parts.username or parts.password:
-        raise MLflowConfigurationError(
-            conn_id,
-            "Host",
-            "holds a login; enter it as Login and Password, which Airflow keeps secret.",
-        )
+        raise invalid("Host", "holds a login; enter it as Login and Password, which Airflow keeps secret.")
     if conn.port and host_port and conn.port != host_port:
-        raise MLflowConfigurationError(
-            conn_id, "Port", f"{conn.port}, but Host says {host_port}; enter one of them only."
-        )
+        raise invalid("Port", f"{conn.port}, but Host says {host_port}; enter one of them only.")
     if not parts.hostname:
-        raise MLflowConfigurationError(conn_id, "Host", "has no host name; enter e.g. http://localhost:5000.")
+        raise invalid("Host", "has no host name; enter e.g. http://localhost:5000.")
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = conn.port or host_port
@@ -201,54 +182,45 @@ def _url(conn: Connection, conn_id: str) -> SplitResult:
     return SplitResult(parts.scheme, f"{name}:{port}" if port else name, path, "", "")
 
 
-def _credentials(conn: Connection, conn_id: str, *, is_databricks: bool) -> dict[str, str | None]:
+def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | None]:
+    invalid = partial(MLflowConfigurationError, conn.conn_id)
     login, password = conn.login or None, conn.password or None
     if is_databricks and login != "token":
-        raise MLflowConfigurationError(conn_id, "Login", "Databricks takes the word 'token' here.")
+        raise invalid("Login", "Databricks takes the word 'token' here.")
     if login == "token" and not password:
-        raise MLflowConfigurationError(
-            conn_id, "Password", "empty; with login 'token' enter the access token."
-        )
+        raise invalid("Password", "empty; with login 'token' enter the access token.")
     if login and not password:
-        raise MLflowConfigurationError(conn_id, "Password", f"empty; enter the password of {login!r}.")
+        raise invalid("Password", f"empty; enter the password of {login!r}.")
     if password and not login:
-        raise MLflowConfigurationError(
-            conn_id,
-            "Login",
-            "empty, but there is a password; enter the user name, or 'token' for a bearer token.",
-        )
+        raise invalid("Login", "empty, but there is a password; enter the user name, or 'token' for a token.")
     if login == "token" and password:
         # HTTP allows nothing else; a line break at the end is what a secret read from a file brings along.
         if not re.fullmatch(r"[!-~]+", password):
-            raise MLflowConfigurationError(
-                conn_id, "Password", "a token has no spaces, line breaks or accents; enter the token alone."
-            )
+            raise invalid("Password", "a token has no spaces, line breaks or accents; enter the token alone.")
         return {"token": password}
     return {"username": login, "password": password}
 
 
-def _extra(conn: Connection, conn_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:
     """Split Extra into the provider's options and, for type ``http``, HTTP headers."""
-    extra = _extra_object(conn, conn_id)
+    extra = _extra_object(conn)
     # The connection form stores fields that were left blank as null or "".
     options = {key: value for key, value in extra.items() if key in OPTIONS and value not in (None, "")}
     unknown = {key: str(value) for key, value in extra.items() if key not in OPTIONS}
     if unknown and conn.conn_type in (None, "mlflow"):
-        raise MLflowConfigurationError(
-            conn_id, "Extra", f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(OPTIONS)}."
-        )
+        problem = f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(OPTIONS)}."
+        raise MLflowConfigurationError(conn.conn_id, "Extra", problem)
     return options, unknown  # 1.1.0, and Airflow's own `http` connections, send Extra as headers
 
 
-def _extra_object(conn: Connection, conn_id: str) -> dict[str, Any]:
+def _extra_object(conn: Connection) -> dict[str, Any]:
     try:
         extra = json.loads(conn.extra or "{}")
     except ValueError:
         extra = None
     if not isinstance(extra, dict):
-        raise MLflowConfigurationError(
-            conn_id, "Extra", 'not a JSON object; enter names and values, as in {"name": "value"}.'
-        )
+        problem = 'not a JSON object; enter names and values, as in {"name": "value"}.'
+        raise MLflowConfigurationError(conn.conn_id, "Extra", problem)
     return extra
 
 
@@ -284,8 +256,8 @@ def _artifact_environment(conn_id: str, get_connection: Callable[[str], Connecti
         raise MLflowConfigurationError(
             conn_id, missing, "empty; enter the access key ID as login and the secret access key as password."
         )
-    extra = _extra_object(conn, conn_id)
-    endpoint = extra.get("endpoint_url") or (_url(conn, conn_id).geturl() if conn.host else None)
+    extra = _extra_object(conn)
+    endpoint = extra.get("endpoint_url") or (_url(conn).geturl() if conn.host else None)
     variables = {
         "AWS_DEFAULT_REGION": extra.get("region_name"),
         "MLFLOW_S3_ENDPOINT_URL": endpoint,
