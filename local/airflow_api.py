@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from local.settings import LocalError
 
@@ -21,6 +23,17 @@ class AirflowApi:
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
         self._session = requests.Session()
+        # SQLite has one writer at a time. A request that lost to another is undone, and answered with 500.
+        retry = Retry(
+            connect=0,
+            read=0,
+            status=6,
+            status_forcelist=[500],
+            allowed_methods=None,
+            backoff_factor=0.3,
+            raise_on_status=False,
+        )
+        self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         response = self._session.request(method, f"{self._url}{path}", timeout=30, **arguments)
