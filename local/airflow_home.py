@@ -49,7 +49,8 @@ def _settings(ports: Ports) -> dict[str, dict[str, object]]:
             "execution_api_server_url": f"http://127.0.0.1:{ports.airflow}/execution/",
             "hostname_callable": "socket.gethostname",  # the default one may wait for a name server
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{AIRFLOW_HOME}/airflow.db"},
+        # The seconds a writer waits for another one; the usual 5 are too few while many tasks run.
+        "database": {"sql_alchemy_conn": f"sqlite:///{AIRFLOW_HOME}/airflow.db?timeout=30"},
         "api": {
             "host": "127.0.0.1",
             "port": ports.airflow,
