@@ -112,6 +112,13 @@ class MLflowConnection:
         """What ``mlflow.set_tracking_uri`` takes."""
         return "databricks" if self.is_databricks else self.url
 
+    def page(self, path: str) -> str:
+        """Return the address of a page of MLflow in a browser.
+
+        :param path: the page, e.g. ``experiments/1``.
+        """
+        return f"{self.ui_url}/{'ml' if self.is_databricks else '#'}/{path}"
+
     @property
     def environment(self) -> dict[str, str | None]:
         """The variables MLflow's client reads; None stands for one that must not be set.

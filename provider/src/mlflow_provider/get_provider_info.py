@@ -32,6 +32,12 @@ def get_provider_info() -> dict:
                 ],
             }
         ],
+        "task-decorators": [{"name": "mlflow", "class-name": "mlflow_provider.decorators.mlflow.mlflow_task"}],
+        "extra-links": [
+            "mlflow_provider.links.MLflowRunLink",
+            "mlflow_provider.links.MLflowExperimentLink",
+            "mlflow_provider.links.MLflowModelVersionLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "mlflow",

@@ -218,7 +218,7 @@ class MLflowClientHook(MLflowBaseHook):
             the version was created with.
         """
         for source in self._sources(model_uri):
-            criteria = f"name = {_quoted(name)} and source_path = {_quoted(source)}"
+            criteria = f"name = {quoted(name)} and source_path = {quoted(source)}"
             if versions := self.search("model-versions", criteria):
                 return {"model_version": max(versions, key=lambda version: int(version["version"]))}
         return None
@@ -253,12 +253,37 @@ class MLflowClientHook(MLflowBaseHook):
 
         .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-modelversions
         """
+        criteria = {"filter": filter_string, "order_by": order_by}
+        return self._pages("GET", f"{resource}/search", resource.replace("-", "_"), criteria, max_results)
+
+    def search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str | None = None,
+        order_by: Sequence[str] | None = None,
+        max_results: int = PAGE_SIZE,
+    ) -> list[dict[str, Any]]:
+        """Search active runs, page by page.
+
+        :param experiment_ids: the experiments to search.
+        :param filter_string: e.g. ``metrics.rmse < 30000``.
+        :param order_by: e.g. ``["attributes.start_time DESC"]``.
+        :param max_results: how many to return at most.
+
+        .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-runs
+        """
+        criteria = {"experiment_ids": experiment_ids, "filter": filter_string, "order_by": order_by}
+        return self._pages("POST", "runs/search", "runs", criteria, max_results)
+
+    def _pages(
+        self, method: str, path: str, key: str, criteria: Mapping[str, Any], max_results: int
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        params: dict[str, Any] = {"filter": filter_string, "order_by": order_by}
+        params = dict(criteria)
         while len(found) < max_results:
             params["max_results"] = min(max_results - len(found), PAGE_SIZE)
-            page = self.call("GET", f"{resource}/search", params)
-            found += page.get(resource.replace("-", "_"), [])
+            page = self.call(method, path, params)
+            found += page.get(key, [])
             params["page_token"] = page.get("next_page_token")
             if not params["page_token"]:
                 break
@@ -273,5 +298,6 @@ def as_tag_list(tags: Tags | None) -> list[dict[str, str]] | None:
     return [{"key": key, "value": str(value)} for key, value in pairs]
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """Return a value as MLflow's filters take it."""
     return f'"{value}"' if "'" in value else f"'{value}'"

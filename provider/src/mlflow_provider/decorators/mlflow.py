@@ -1,0 +1,108 @@
+"""``@task.mlflow``: a function that runs inside the MLflow run of its task instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+
+from mlflow_provider.links import MLflowExperimentLink, MLflowRunLink
+from mlflow_provider.task_run import DEFAULT_CONN_ID, OnTrackingError, task_run
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.bases.decorator import TaskDecorator
+
+
+class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
+    """Calls a function inside :func:`mlflow_provider.task_run.task_run`, which describes the parameters.
+
+    :param mlflow_conn_id: connection of type ``mlflow`` (templated).
+    :param experiment: name of the experiment; the DAG ID by default (templated).
+    :param run_name: name of the run; the task ID by default (templated).
+    :param tags: more tags for the run (templated).
+    :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
+    :param autolog: whether to switch ``mlflow.autolog`` on, or the arguments to do so with.
+    :param on_tracking_error: ``fail`` the task if MLflow is not there, or ``warn`` and go on without.
+    """
+
+    template_fields: Sequence[str] = (
+        *PythonOperator.template_fields,
+        "mlflow_conn_id",
+        "experiment",
+        "run_name",
+        "tags",
+    )
+    operator_extra_links = (MLflowRunLink(), MLflowExperimentLink())
+    custom_operator_name = "@task.mlflow"
+    ui_color = "#e0f2fe"
+
+    def __init__(
+        self,
+        *,
+        mlflow_conn_id: str = DEFAULT_CONN_ID,
+        experiment: str | None = None,
+        run_name: str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        nested: bool = False,
+        autolog: bool | Mapping[str, Any] = False,
+        on_tracking_error: OnTrackingError = "fail",
+        python_callable: Callable[..., Any],
+        op_args: Sequence[Any],
+        op_kwargs: Mapping[str, Any],
+        **kwargs: Any,
+    ) -> None:
+        call: dict[str, Any] = {
+            "python_callable": python_callable,
+            "op_args": op_args,
+            "op_kwargs": op_kwargs,
+        }
+        super().__init__(kwargs_to_upstream=call, **call, **kwargs)
+        self.mlflow_conn_id = mlflow_conn_id
+        self.experiment = experiment
+        self.run_name = run_name
+        self.tags = tags
+        self.nested = nested
+        self.autolog = autolog
+        self.on_tracking_error = on_tracking_error
+
+    def execute(self, context: Context) -> Any:
+        with task_run(
+            mlflow_conn_id=self.mlflow_conn_id,
+            experiment=self.experiment,
+            run_name=self.run_name,
+            tags=self.tags,
+            nested=self.nested,
+            autolog=self.autolog,
+            on_tracking_error=self.on_tracking_error,
+            context=context,
+        ):
+            return super().execute(context)
+
+
+def mlflow_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """Turn a function into a task that runs inside an MLflow run; in DAGs it is ``@task.mlflow``.
+
+    .. code-block:: python
+
+        @task.mlflow(experiment="Housing", autolog=True)
+        def train(alpha: float):
+            Ridge(alpha).fit(features, prices)
+
+
+        train.expand(alpha=[0.1, 1.0, 10.0])
+
+    :param python_callable: the function.
+    :param multiple_outputs: whether to push each value of a returned dict as an XCom of its own.
+    :param kwargs: parameters of :class:`MLflowDecoratedOperator` and of any operator.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=MLflowDecoratedOperator,
+        **kwargs,
+    )

@@ -1,0 +1,62 @@
+"""The buttons on a task instance that lead to MLflow's pages.
+
+A task pushes an address as soon as it knows it, under the key at which Airflow looks for a link. So the
+button works while the task still runs, and also if it is killed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.execution_time.xcom import XCom
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from mlflow_provider.connection import MLflowConnection
+
+
+class _MLflowLink(BaseOperatorLink):
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the address that the task pushed; an empty one, which is no button, if it did not."""
+        return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+
+
+class MLflowRunLink(_MLflowLink):
+    """Button to the run of a task instance."""
+
+    name = "MLflow run"
+    xcom_key = "mlflow_run_link"
+
+
+class MLflowExperimentLink(_MLflowLink):
+    """Button to the experiment that a task instance used."""
+
+    name = "MLflow experiment"
+    xcom_key = "mlflow_experiment_link"
+
+
+class MLflowModelVersionLink(_MLflowLink):
+    """Button to the model version that a task instance made, found or changed."""
+
+    name = "MLflow model version"
+    xcom_key = "mlflow_model_version_link"
+
+
+def push_run(ti: Any, connection: MLflowConnection, experiment_id: str, run_id: str) -> None:
+    """Give a task instance its buttons to a run and the run's experiment."""
+    push_experiment(ti, connection, experiment_id)
+    ti.xcom_push(MLflowRunLink.xcom_key, connection.page(f"experiments/{experiment_id}/runs/{run_id}"))
+
+
+def push_experiment(ti: Any, connection: MLflowConnection, experiment_id: str) -> None:
+    """Give a task instance its button to an experiment."""
+    ti.xcom_push(MLflowExperimentLink.xcom_key, connection.page(f"experiments/{experiment_id}"))
+
+
+def push_model_version(ti: Any, connection: MLflowConnection, name: str, version: str) -> None:
+    """Give a task instance its button to a model version."""
+    page = connection.page(f"models/{quote(name, safe='')}/versions/{version}")
+    ti.xcom_push(MLflowModelVersionLink.xcom_key, page)

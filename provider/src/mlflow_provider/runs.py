@@ -1,0 +1,60 @@
+"""MLflow's REST calls for runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlflow_provider.hooks.client import as_tag_list, quoted
+
+if TYPE_CHECKING:
+    from mlflow_provider.hooks.client import MLflowClientHook
+
+PARENT_RUN_ID = "mlflow.parentRunId"
+
+
+def create(hook: MLflowClientHook, experiment_id: str, run_name: str, tags: Mapping[str, Any]) -> str:
+    """Create a RUNNING run, and return its ID."""
+    params = {
+        "experiment_id": experiment_id,
+        "run_name": run_name,
+        "start_time": _now(),
+        "tags": as_tag_list(tags),
+    }
+    return hook.call("POST", "runs/create", params)["run"]["info"]["run_id"]
+
+
+def update(hook: MLflowClientHook, run_id: str, status: str) -> None:
+    """Set the status of a run; any but RUNNING ends it now."""
+    end_time = None if status == "RUNNING" else _now()
+    hook.call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": end_time})
+
+
+def set_tags(hook: MLflowClientHook, run_id: str, tags: Mapping[str, Any]) -> None:
+    """Set tags of a run."""
+    hook.call("POST", "runs/log-batch", {"run_id": run_id, "tags": as_tag_list(tags)})
+
+
+def delete_tag(hook: MLflowClientHook, run_id: str, key: str) -> None:
+    """Delete a tag of a run."""
+    hook.call("POST", "runs/delete-tag", {"run_id": run_id, "key": key})
+
+
+def get(hook: MLflowClientHook, run_id: str) -> dict[str, Any]:
+    """Return ``{"info": {...}, "data": {...}}``."""
+    return hook.call("GET", "runs/get", {"run_id": run_id})["run"]
+
+
+def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a run as MLflow's API gives it."""
+    return {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+
+
+def having(tags: Mapping[str, Any]) -> str:
+    """Return the filter that finds the runs with these tags."""
+    return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
+
+
+def _now() -> int:
+    return int(time.time() * 1000)  # milliseconds since the epoch, as MLflow counts

@@ -1,0 +1,49 @@
+"""Notices at once that a process was asked to end, also while it is deep in a compiled library."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def on_termination(last_words: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Call a function when the process gets SIGTERM during a block.
+
+    Python calls signal handlers between two lines of the main thread, which a model being fitted in
+    compiled code may not reach before the process is killed. But the byte that announces the signal
+    arrives at once, and here a second thread waits for it. Handlers that are set stay set.
+
+    Outside of the main thread, where Python lets nobody watch signals, nothing is called.
+
+    :param last_words: called in the second thread, once.
+    :return: a function that tells whether the process got SIGTERM.
+
+    .. seealso:: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
+    """
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated.is_set
+        return
+
+    def watch() -> None:
+        while signals := reader.recv(1):
+            if signals[0] == signal.SIGTERM and not terminated.is_set():
+                terminated.set()
+                last_words()
+
+    reader, writer = socket.socketpair()
+    with reader:
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        watcher = threading.Thread(target=watch, name="mlflow-termination", daemon=True)
+        watcher.start()
+        try:
+            yield terminated.is_set
+        finally:
+            signal.set_wakeup_fd(before)
+            writer.close()
+            watcher.join()

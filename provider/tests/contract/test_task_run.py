@@ -1,0 +1,556 @@
+"""The run of a task instance, for tries, clears and ends of every kind, at a real MLflow server.
+
+What Airflow would hand to a task stands in ``Try``; tests/e2e/test_task_mlflow.py has a real scheduler do it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlflow_provider import compat, parent_run
+from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.task_run import close_task_run, task_run
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass
+class Try:
+    """A try of a task instance; with its defaults, the first one of a task with two retries."""
+
+    run_id: str
+    task_id: str = "train"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 2
+    clear_number: int = 0
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Any:
+        ti = SimpleNamespace(
+            dag_id="housing",
+            run_id=self.run_id,
+            task_id=self.task_id,
+            map_index=self.map_index,
+            try_number=self.try_number,
+            max_tries=self.max_tries,
+            log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
+            xcom_push=lambda key, value: self.xcoms.update({key: value}),
+            xcom_pull=lambda *, task_ids, key, map_indexes: self.xcoms.get(key),
+        )
+        dag_run = SimpleNamespace(
+            clear_number=self.clear_number, logical_date=datetime(2026, 1, 31, tzinfo=timezone.utc)
+        )
+        operator = SimpleNamespace(owner="ada", render_template=lambda template, context: template)
+        return {"ti": ti, "dag_run": dag_run, "task": operator}
+
+
+@pytest.fixture
+def a_try(name: str, mlflow_default: str) -> Try:
+    """The first try of a task instance of a new DAG run."""
+    return Try(run_id=f"manual__{name}")
+
+
+@pytest.fixture
+def experiment(name: str) -> str:
+    return name
+
+
+@pytest.fixture
+def runs(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
+    """A function that returns the runs of the test's experiment, oldest first, without parents."""
+
+    def search() -> list[Run]:
+        experiment_id = hook.get_or_create_experiment(experiment)
+        found = hook.client.search_runs([experiment_id], order_by=["attributes.start_time ASC"])
+        return [run for run in found if parent_run.TAG not in run.data.tags]
+
+    return search
+
+
+@pytest.fixture
+def parents(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
+    """A function that returns the parent runs of the test's experiment."""
+
+    def search() -> list[Run]:
+        experiment_id = hook.get_or_create_experiment(experiment)
+        return hook.client.search_runs([experiment_id], f"tags.`{parent_run.TAG}` LIKE '%'")
+
+    return search
+
+
+def fail(attempt: Try, error: BaseException, **arguments: Any) -> None:
+    with pytest.raises(type(error)), task_run(context=attempt.context, **arguments):
+        raise error
+
+
+def status_of(runs: list[Run]) -> list[str]:
+    return [run.info.status for run in runs]
+
+
+class TestStart:
+    def test_the_run_is_active_and_its_id_is_an_xcom(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment) as active:
+            mlflow.log_metric("rmse", 0.5)
+            assert mlflow.active_run().info.run_id == active.info.run_id == a_try.xcoms["mlflow_run_id"]
+
+        [run] = runs()
+        assert run.info.run_id == a_try.xcoms["mlflow_run_id"]
+        assert run.data.metrics == {"rmse": 0.5}
+
+    def test_its_tags_lead_back_to_airflow(self, a_try, runs, experiment):
+        with task_run(context=a_try.context, experiment=experiment, tags={"kind": "ridge"}):
+            pass
+
+        [run] = runs()
+        url = f"http://localhost:8080/dags/housing/runs/{a_try.run_id}/tasks/train"
+        assert {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")} == {
+            "airflow.dag_id": "housing",
+            "airflow.run_id": a_try.run_id,
+            "airflow.task_id": "train",
+            "airflow.map_index": "-1",
+            "airflow.try_number": "1",
+            "airflow.max_tries": "2",
+            "airflow.clear_number": "0",
+            "airflow.logical_date": "2026-01-31T00:00:00+00:00",
+            "airflow.url": url,
+            "kind": "ridge",
+        }
+        assert run.data.tags["mlflow.user"] == "ada"
+        assert run.data.tags["mlflow.source.name"] == "housing.train"
+        assert url in run.data.tags["mlflow.note.content"]
+
+    def test_its_buttons_lead_to_mlflow(self, a_try, experiment, mlflow_server):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            page = f"{mlflow_server.url}/#/experiments/{run.info.experiment_id}"
+
+        assert a_try.xcoms["mlflow_run_link"] == f"{page}/runs/{run.info.run_id}"
+        assert a_try.xcoms["mlflow_experiment_link"] == page
+
+    def test_by_default_it_is_named_after_the_task_in_an_experiment_named_after_the_dag(self, a_try, hook):
+        with task_run(context=a_try.context):
+            pass
+
+        run = hook.client.get_run(a_try.xcoms["mlflow_run_id"])
+        assert run.info.run_name == "train"
+        assert hook.client.get_experiment(run.info.experiment_id).name == "housing"
+
+    def test_each_map_index_has_its_own(self, a_try, runs, experiment):
+        for map_index in (0, 1):
+            a_try.map_index = map_index
+            with task_run(context=a_try.context, experiment=experiment):
+                pass
+
+        assert [run.info.run_name for run in runs()] == ["train[0]", "train[1]"]
+
+    def test_runs_the_block_starts_inside_it_belong_to_it_and_its_experiment(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment), mlflow.start_run(nested=True) as fold:
+            pass
+
+        run, _ = runs()
+        assert fold.info.experiment_id == run.info.experiment_id
+        assert fold.data.tags["mlflow.parentRunId"] == run.info.run_id
+
+    def test_autolog_logs_what_is_fitted(self, a_try, runs, experiment):
+        from sklearn.linear_model import Ridge
+
+        with task_run(context=a_try.context, experiment=experiment, autolog={"log_models": False}):
+            Ridge(alpha=2.0).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
+
+        [run] = runs()
+        assert run.data.params["alpha"] == "2.0"
+
+
+class TestEnd:
+    def test_a_block_that_succeeds_is_finished(self, a_try, runs, experiment):
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_block_that_raises_has_failed_with_the_reason(self, a_try, runs, experiment):
+        fail(a_try, ValueError("no sales in 2011"), experiment=experiment)
+
+        [run] = runs()
+        assert run.info.status == "FAILED"
+        assert run.data.tags["airflow.reason"] == "ValueError: no sales in 2011"
+
+    @pytest.mark.parametrize("error", [compat.AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
+    def test_a_block_that_is_interrupted_was_killed(self, a_try, runs, experiment, error):
+        fail(a_try, error, experiment=experiment)
+
+        [run] = runs()
+        assert run.info.status == "KILLED"
+        assert run.data.tags["airflow.reason"].startswith(type(error).__name__)
+
+    def test_a_task_that_skips_itself_is_finished(self, a_try, runs, experiment):
+        fail(a_try, compat.AirflowSkipException("nothing new"), experiment=experiment)
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    @pytest.mark.parametrize("leave", [None, ValueError("stop")])
+    def test_runs_the_block_leaves_open_end_with_it(self, a_try, runs, experiment, leave):
+        import mlflow
+
+        def block():
+            with task_run(context=a_try.context, experiment=experiment):
+                mlflow.start_run(nested=True)
+                if leave:
+                    raise leave
+
+        if leave:
+            with pytest.raises(ValueError, match="stop"):
+                block()
+        else:
+            block()
+
+        assert status_of(runs()) == (["FAILED", "FAILED"] if leave else ["FINISHED", "FINISHED"])
+
+    def test_a_run_the_block_has_ended_itself_ends_as_the_block_does(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.end_run("FAILED")
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_secret_in_the_reason_is_masked(self, a_try, runs, experiment):
+        from airflow.sdk.log import mask_secret
+
+        mask_secret("geheim-4711")
+        fail(a_try, ValueError("login with geheim-4711 refused"), experiment=experiment)
+
+        [run] = runs()
+        assert run.data.tags["airflow.reason"] == "ValueError: login with *** refused"
+
+
+class TestNextTry:
+    def test_a_retry_continues_the_run(self, a_try, runs, experiment):
+        fail(a_try, ValueError("no sales"), experiment=experiment)
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        [run] = runs()
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["airflow.try_number"] == "2"
+        assert "airflow.reason" not in run.data.tags
+
+    @pytest.mark.parametrize("status", ["RUNNING", "KILLED"])
+    def test_a_retry_continues_the_run_of_a_try_that_was_killed(self, a_try, runs, experiment, hook, status):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            pass
+        hook.client.update_run(run.info.run_id, status)
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(self, a_try, runs, experiment):
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+        a_try.try_number, a_try.max_tries, a_try.clear_number = 2, 3, 1
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
+
+    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
+    def test_a_task_that_was_cleared_while_it_ran_starts_a_new_run_and_the_old_one_was_killed(
+        self, a_try, runs, experiment, hook, left
+    ):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            pass
+        hook.client.update_run(run.info.run_id, left)
+        a_try.try_number, a_try.clear_number = 2, 1
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["KILLED", "FINISHED"]
+
+    def test_a_retry_continues_a_failed_run_although_another_task_was_cleared(self, a_try, runs, experiment):
+        fail(a_try, ValueError("no sales"), experiment=experiment)
+        a_try.try_number, a_try.clear_number = 2, 1
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_deferred_task_takes_its_run_up_again(self, a_try, runs, experiment):
+        [deferred, *_] = compat.PAUSES
+        pause = deferred(trigger=None, method_name="execute_complete")
+        fail(a_try, pause, experiment=experiment)
+        assert status_of(runs()) == ["RUNNING"]
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_new_dag_run_of_the_same_id_starts_a_new_run(self, a_try, runs, experiment):
+        for _ in range(2):
+            with task_run(context=a_try.context, experiment=experiment):
+                pass
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
+
+
+class TestCloseTaskRun:
+    def leave_running(self, a_try, hook, experiment, **arguments) -> None:
+        with task_run(context=a_try.context, experiment=experiment, **arguments) as run:
+            pass
+        hook.client.update_run(run.info.run_id, "RUNNING")
+        if arguments:
+            hook.client.update_run(run.data.tags["mlflow.parentRunId"], "RUNNING")
+
+    def test_a_run_left_running_was_killed(self, a_try, runs, experiment, hook):
+        self.leave_running(a_try, hook, experiment)
+        close_task_run(a_try.context)
+
+        [run] = runs()
+        assert run.info.status == "KILLED"
+        assert "killed" in run.data.tags["airflow.reason"]
+
+    def test_its_parent_ends_with_it(self, a_try, parents, experiment, hook):
+        self.leave_running(a_try, hook, experiment, nested=True)
+        close_task_run(a_try.context)
+
+        assert status_of(parents()) == ["KILLED"]
+
+    def test_a_run_that_the_next_try_continues_is_left_alone(self, a_try, runs, experiment, hook):
+        self.leave_running(a_try, hook, experiment)
+        hook.client.set_tag(a_try.xcoms["mlflow_run_id"], "airflow.try_number", "2")
+        close_task_run(a_try.context)
+
+        assert status_of(runs()) == ["RUNNING"]
+
+    def test_a_run_that_has_ended_is_left_alone(self, a_try, runs, experiment):
+        fail(a_try, ValueError("no sales"), experiment=experiment)
+        close_task_run(a_try.context)
+
+        assert status_of(runs()) == ["FAILED"]
+
+    def test_a_task_that_had_no_run_yet_is_left_alone(self, a_try):
+        close_task_run(a_try.context)
+
+        assert a_try.xcoms == {}
+
+
+class TestParent:
+    def test_the_tasks_of_a_dag_run_share_one(self, a_try, runs, parents, experiment):
+        for task_id in ("scale", "train"):
+            a_try.task_id = task_id
+            with task_run(context=a_try.context, experiment=experiment, nested=True):
+                assert status_of(parents()) == ["RUNNING"]
+
+        [parent] = parents()
+        assert (parent.info.run_name, parent.info.status) == (a_try.run_id, "FINISHED")
+        assert [run.data.tags["mlflow.parentRunId"] for run in runs()] == [parent.info.run_id] * 2
+
+    def test_another_dag_run_has_another(self, a_try, parents, experiment):
+        for run_id in (a_try.run_id, f"{a_try.run_id}-2"):
+            a_try.run_id = run_id
+            with task_run(context=a_try.context, experiment=experiment, nested=True):
+                pass
+
+        assert len(parents()) == 2
+
+    def test_tasks_that_start_at_the_same_moment_agree_on_one(
+        self, mlflow_default, hook, experiment, parents
+    ):
+        experiment_id = hook.get_or_create_experiment(experiment)
+        identity = {"airflow.dag_id": "housing", "airflow.run_id": experiment}
+        together = threading.Barrier(16)
+
+        def elect(_: int) -> str:
+            racing = MLflowClientHook()
+            together.wait()
+            return parent_run.elect(racing, experiment_id, "race", identity)
+
+        with ThreadPoolExecutor(16) as pool:
+            elected = set(pool.map(elect, range(16)))
+
+        assert elected == {run.info.run_id for run in parents()}
+        assert len(elected) == 1
+
+    def test_a_candidate_of_a_task_that_was_killed_is_elected_by_the_next(
+        self, a_try, parents, experiment, hook
+    ):
+        tags = {"airflow.dag_id": "housing", "airflow.run_id": a_try.run_id, parent_run.TAG: "candidate"}
+        left = hook.client.create_run(hook.get_or_create_experiment(experiment), tags=tags)
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            pass
+
+        assert [run.info.run_id for run in parents()] == [left.info.run_id]
+
+    def test_it_fails_with_a_task_and_recovers_with_its_retry(self, a_try, parents, experiment):
+        fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
+        assert status_of(parents()) == ["FAILED"]
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            pass
+
+        assert status_of(parents()) == ["FINISHED"]
+
+    def test_it_runs_until_its_last_child_has_ended(self, a_try, parents, experiment):
+        other = Try(a_try.run_id, task_id="other", xcoms={})
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            fail(other, ValueError("no sales"), experiment=experiment, nested=True)
+            assert status_of(parents()) == ["RUNNING"]
+
+        assert status_of(parents()) == ["FAILED"]
+
+
+class TestProcess:
+    def test_environment_active_run_and_autologging_are_as_before(
+        self, a_try, experiment, tmp_path, monkeypatch
+    ):
+        import mlflow
+        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
+
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        monkeypatch.setenv("MLFLOW_RUN_ID", "of somebody else")
+        before_uri = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+        monkeypatch.delenv("MLFLOW_RUN_ID")
+        try:
+            with mlflow.start_run() as outer:
+                monkeypatch.setenv("MLFLOW_RUN_ID", "of somebody else")
+                before = dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)
+                fail(a_try, ValueError("stop"), experiment=experiment, autolog=True)
+                assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
+                assert mlflow.active_run() is outer
+        finally:
+            mlflow.set_tracking_uri(before_uri)
+
+    def test_nothing_is_autologged_afterwards(self, a_try, runs, experiment, hook):
+        with task_run(context=a_try.context, experiment=experiment, autolog=True):
+            pass
+        with hook.tracking():
+            import mlflow
+            from sklearn.linear_model import Ridge
+
+            mlflow.set_experiment(experiment)
+            Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
+
+        assert len(runs()) == 1
+
+
+class TestUnreachable:
+    @pytest.fixture
+    def nobody(self, airflow_connection) -> None:
+        airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
+
+    def test_the_task_fails_with_what_to_do(self, a_try, nobody):
+        with pytest.raises(MLflowUnreachableError, match="nothing listens on that port; start the server"):
+            with task_run(context=a_try.context):
+                pytest.fail("the block ran")
+
+    def test_with_warn_the_block_runs_and_what_it_logs_is_thrown_away(self, a_try, nobody, caplog):
+        import mlflow
+
+        with task_run(context=a_try.context, on_tracking_error="warn") as run:
+            mlflow.log_metric("rmse", 0.5)
+            mlflow.log_text("sales", "sales.txt")
+            folder = mlflow.get_tracking_uri().removeprefix("file://")
+            assert os.path.isdir(folder)
+
+        assert run is None
+        assert not os.path.exists(folder)
+        assert "nothing listens on that port" in caplog.text
+        assert "mlflow_run_id" not in a_try.xcoms
+
+    def test_with_warn_an_error_of_the_block_is_raised(self, a_try, nobody):
+        fail(a_try, ValueError("no sales"), on_tracking_error="warn")
+
+    def test_a_wrong_word_is_refused(self, a_try):
+        with (
+            pytest.raises(ValueError, match="choose 'fail' or 'warn'"),
+            task_run(context=a_try.context, on_tracking_error="ignore"),
+        ):
+            pass
+
+
+class TestServerGoneAtTheEnd:
+    @pytest.fixture
+    def lost(self, mlflow_default, airflow_connection, monkeypatch, hook) -> Callable[[], None]:
+        """A function to call in a block, after which nothing listens at the server's address."""
+
+        def lose() -> None:
+            # MLflow's client, which ends the run, finds the server through these.
+            mlflow_uri.set_tracking_uri("http://127.0.0.1:9")
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+        import mlflow as mlflow_uri
+
+        return lose
+
+    def test_a_block_that_succeeded_fails_as_its_end_is_not_known(self, a_try, experiment, lost):
+        with pytest.raises(MLflowProviderError, match="Ending MLflow run .* as FINISHED"):
+            with task_run(context=a_try.context, experiment=experiment):
+                lost()
+
+    def test_with_warn_it_succeeds(self, a_try, experiment, lost, caplog):
+        with task_run(context=a_try.context, experiment=experiment, on_tracking_error="warn"):
+            lost()
+
+        assert "may be left RUNNING" in caplog.text
+
+    def test_an_error_of_the_block_stays_the_one_to_be_seen(self, a_try, experiment, lost):
+        with pytest.raises(ValueError, match="no sales"):
+            with task_run(context=a_try.context, experiment=experiment):
+                lost()
+                raise ValueError("no sales")
+
+
+KILLED_WHILE_COMPUTING = """\
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_task_run import Try, task_run
+import numpy as np
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("the handler that was there", flush=True))
+matrix = np.random.default_rng(0).random((6000, 6000))
+with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
+    print("computing", flush=True)
+    np.linalg.svd(matrix)  # minutes in one call of a compiled library
+"""
+
+
+def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, experiment, tmp_path):
+    code = KILLED_WHILE_COMPUTING.format(
+        tests=os.path.dirname(__file__), run_id=a_try.run_id, experiment=experiment
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("computing" in line for line in process.stdout)
+        process.terminate()
+        deadline = time.monotonic() + 60
+        while status_of(runs()) != ["KILLED"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        still_computing = process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+    assert status_of(runs()) == ["KILLED"]
+    assert still_computing
