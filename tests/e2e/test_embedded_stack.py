@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-import requests
 from mlflow import MlflowClient
 
 from local import demo
 from local.airflow_api import AirflowApi
 from local.settings import LocalError
+from tests.clones import Clone, is_alive, wait_until
 from tests.servers import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 DAG_IDS = ["mlflow_tutorial_dag", "mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag"]
 FAILING_DAG = """
 from airflow.sdk import dag, task
@@ -50,118 +43,6 @@ def failing_dag():
 failing_dag()
 """
 COMPONENTS = ["mlflow", "api-server", "scheduler", "dag-processor", "triggerer"]
-
-
-@dataclass
-class Clone:
-    """A copy of the working tree, and the stack that runs from it."""
-
-    folder: Path
-    airflow_port: int
-    mlflow_port: int
-
-    @property
-    def ports(self) -> dict[str, str]:
-        return {"AIRFLOW_PORT": str(self.airflow_port), "MLFLOW_PORT": str(self.mlflow_port)}
-
-    def start(self, target: str, **environment: str) -> subprocess.Popen[str]:
-        python = Path(sys.base_prefix) / "bin" / "python3"  # not the one of the environment under test
-        unmade = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        return subprocess.Popen(
-            ["make", target, f"PYTHON={python}"],
-            cwd=self.folder,
-            env={**unmade, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def make(self, target: str, expect: int = 0, **environment: str) -> str:
-        """Run a target, and return its output; make itself exits with 2 when a command fails."""
-        process = self.start(target, **environment)
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == expect, output
-        return output
-
-    def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get("LOCAL_STACK") == str(self.folder):
-                    found.append(process)
-        return found
-
-    def mlflow_processes(self) -> tuple[psutil.Process, psutil.Process]:
-        """Return the parent, which the supervisor started, and its child, which serves."""
-        pid = next(line.split()[2] for line in self.make("status").splitlines() if " mlflow " in line)
-        parent = psutil.Process(int(pid))
-        (child,) = parent.children()
-        return parent, child
-
-    def mlflow(self, path: str, **body: object) -> dict:
-        url = f"http://127.0.0.1:{self.mlflow_port}/api/2.0/mlflow/{path}"
-        response = requests.post(url, json=body, timeout=30)
-        response.raise_for_status()
-        return response.json()
-
-    def run_ids(self) -> set[str]:
-        experiments = self.mlflow("experiments/search", max_results=100)["experiments"]
-        ids = [experiment["experiment_id"] for experiment in experiments]
-        runs = self.mlflow("runs/search", experiment_ids=ids, max_results=1000)["runs"]
-        return {run["info"]["run_id"] for run in runs}
-
-    def assert_nothing_is_left(self) -> None:
-        assert self.processes() == []
-        for port in (self.airflow_port, self.mlflow_port):
-            with socket.create_server(("127.0.0.1", port)):
-                pass
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone").resolve()
-    listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in listed.split("\0"):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    # A background job of a shell ignores Ctrl-C, and so would all that it starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    clone = Clone(folder, free_port(), free_port())
-    yield clone
-    clone.start("down").communicate()
-    for process in clone.processes():
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def airflow(clone):
-    api = AirflowApi(clone.airflow_port)
-    api.log_in()
-    return api
-
-
-def wait_until(condition, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def assert_shows_the_demo(clone: Clone, output: str) -> None:

@@ -1,0 +1,146 @@
+"""Copies of the working tree, and the embedded stack that runs from them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from local.airflow_api import AirflowApi
+from tests.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Clone:
+    """A copy of the working tree, and the stack that runs from it."""
+
+    folder: Path
+    airflow_port: int
+    mlflow_port: int
+
+    @property
+    def ports(self) -> dict[str, str]:
+        return {"AIRFLOW_PORT": str(self.airflow_port), "MLFLOW_PORT": str(self.mlflow_port)}
+
+    def start(self, target: str, **environment: str) -> subprocess.Popen[str]:
+        python = Path(sys.base_prefix) / "bin" / "python3"  # not the one of the environment under test
+        unmade = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.Popen(
+            ["make", target, f"PYTHON={python}"],
+            cwd=self.folder,
+            env={**unmade, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def make(self, target: str, expect: int = 0, **environment: str) -> str:
+        """Run a target, and return its output; make itself exits with 2 when a command fails."""
+        process = self.start(target, **environment)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == expect, output
+        return output
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("LOCAL_STACK") == str(self.folder):
+                    found.append(process)
+        return found
+
+    def mlflow_processes(self) -> tuple[psutil.Process, psutil.Process]:
+        """Return the parent, which the supervisor started, and its child, which serves."""
+        pid = next(line.split()[2] for line in self.make("status").splitlines() if " mlflow " in line)
+        parent = psutil.Process(int(pid))
+        (child,) = parent.children()
+        return parent, child
+
+    def mlflow(self, path: str, **body: object) -> dict:
+        url = f"http://127.0.0.1:{self.mlflow_port}/api/2.0/mlflow/{path}"
+        response = requests.post(url, json=body, timeout=30)
+        response.raise_for_status()
+        return response.json()
+
+    def run_ids(self) -> set[str]:
+        experiments = self.mlflow("experiments/search", max_results=100)["experiments"]
+        ids = [experiment["experiment_id"] for experiment in experiments]
+        runs = self.mlflow("runs/search", experiment_ids=ids, max_results=1000)["runs"]
+        return {run["info"]["run_id"] for run in runs}
+
+    def assert_nothing_is_left(self) -> None:
+        assert self.processes() == []
+        for port in (self.airflow_port, self.mlflow_port):
+            with socket.create_server(("127.0.0.1", port)):
+                pass
+
+
+@contextmanager
+def run_clone(folder: Path) -> Iterator[Clone]:
+    """Copy the working tree into a folder for a block; afterwards its stack is down and the folder gone."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in listed.split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    # A background job of a shell ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    clone = Clone(folder, free_port(), free_port())
+    try:
+        yield clone
+    finally:
+        clone.start("down").communicate()
+        for process in clone.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """A copy of the working tree in which nothing is installed yet."""
+    with run_clone(tmp_path_factory.mktemp("clone").resolve()) as clone:
+        yield clone
+
+
+@pytest.fixture
+def airflow(clone: Clone) -> AirflowApi:
+    """Airflow's API in the clone's stack, which has to be up."""
+    api = AirflowApi(clone.airflow_port)
+    api.log_in()
+    return api
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
