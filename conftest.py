@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-pytest_plugins = ["tests.clones", "tests.servers"]
+pytest_plugins = ["tests.servers", "tests.clones"]
 
 # Here, not in a fixture: Airflow reads its configuration when it is imported.
 for variable in list(os.environ):

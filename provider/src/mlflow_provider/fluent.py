@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.tracking import environment
 
 if TYPE_CHECKING:
     from mlflow import ActiveRun
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -34,45 +36,57 @@ def set_aside() -> Iterator[None]:
 
 
 @contextmanager
-def autologging(options: Mapping[str, Any]) -> Iterator[None]:
+def autologging(options: bool | Mapping[str, Any]) -> Iterator[None]:
     """Switch ``mlflow.autolog`` on for a block.
 
-    :param options: its arguments, e.g. ``{"log_models": False}``.
+    :param options: its arguments, e.g. ``{"log_models": False}``; True for the defaults, False to leave it.
     """
+    if options is False:
+        yield
+        return
     import mlflow
 
-    mlflow.autolog(**options)
+    mlflow.autolog(**({} if options is True else options))
     try:
         yield
     finally:
         mlflow.autolog(disable=True)  # also for what is imported later
 
 
-def activate(run_id: str | None = None, experiment_id: str | None = None) -> ActiveRun:
-    """Make a run the active one, RUNNING, and its experiment the one that further runs belong to.
+@contextmanager
+def active(run_id: str, experiment_id: str) -> Iterator[ActiveRun]:
+    """Make a run the active one for a block, and its experiment the one that further runs belong to.
 
-    :param run_id: the run; a new one by default.
+    The run itself is not ended, but all that the block started inside it and left open.
+
+    :param run_id: the run; if empty, a new one.
+    :param experiment_id: its experiment; if empty, MLflow's default one.
     """
     import mlflow
 
     if experiment_id:
         mlflow.set_experiment(experiment_id=experiment_id)
-    return mlflow.start_run(run_id=run_id)
+    run = mlflow.start_run(run_id=run_id or None)
+    try:
+        yield run
+    except BaseException:
+        _leave(run, "FAILED")
+        raise
+    _leave(run, "FINISHED")
 
 
-def end(run_id: str, status: str) -> None:
-    """End an active run, and before it those that were started inside it and left open.
-
-    :param status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-    :raises MLflowProviderError: MLflow does not take it.
-    """
+def _leave(run: ActiveRun, status: str) -> None:
     import mlflow
+    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
 
     try:
-        while run := mlflow.active_run():
+        while (inner := mlflow.active_run()) and inner is not run:
             mlflow.end_run(status)
-            if run.info.run_id == run_id:
-                return
-        mlflow.MlflowClient().set_terminated(run_id, status)  # the block has ended its run itself
+        # MLflow does so when Python ends, which a task of Airflow does not live to see.
+        mlflow.flush_async_logging()
+        if inner:  # without an active run, this would start one
+            mlflow.flush_artifact_async_logging()
     except mlflow.MlflowException as error:
-        raise MLflowProviderError(f"Ending MLflow run {run_id} as {status}: {error}") from error
+        log.warning("What MLflow run %s left open may stay RUNNING: %s", run.info.run_id, error)
+    if monitor := run_id_to_system_metrics_monitor.pop(run.info.run_id, None):
+        monitor.finish()

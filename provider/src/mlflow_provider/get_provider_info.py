@@ -32,7 +32,9 @@ def get_provider_info() -> dict:
                 ],
             }
         ],
-        "task-decorators": [{"name": "mlflow", "class-name": "mlflow_provider.decorators.mlflow.mlflow_task"}],
+        "task-decorators": [
+            {"name": "mlflow", "class-name": "mlflow_provider.decorators.mlflow.mlflow_task"}
+        ],
         "extra-links": [
             "mlflow_provider.links.MLflowRunLink",
             "mlflow_provider.links.MLflowExperimentLink",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_provider import runs
 from mlflow_provider.exceptions import MLflowAPIError
@@ -21,7 +21,7 @@ SETTLING_SECONDS = 1.0
 MAX_CHILDREN = 100_000
 
 
-def elect(hook: MLflowClientHook, experiment_id: str, run_name: str, identity: Mapping[str, Any]) -> str:
+def elect(hook: MLflowClientHook, experiment_id: str, dag_id: str, run_id: str) -> str:
     """Return the ID of the run that all tasks of a DAG run agree on; it is created where it is missing.
 
     MLflow gives any number of runs the same name and tags, so tasks that start at the same moment may each
@@ -29,9 +29,10 @@ def elect(hook: MLflowClientHook, experiment_id: str, run_name: str, identity: M
     the same one, and the others are deleted. Whoever comes later finds the elected one.
 
     :param experiment_id: the experiment. MLflow shows a parent and its children in the same one only.
-    :param run_name: name of a new run.
-    :param identity: the tags that no other DAG run has.
+    :param dag_id: ID of the DAG.
+    :param run_id: ID of the DAG run, which gives a new run its name.
     """
+    identity = runs.tags_of_dag_run(dag_id, run_id)
     criteria = f"{runs.having(identity)} AND tags.`{TAG}` LIKE '%'"
 
     def search() -> dict[str, str]:
@@ -43,7 +44,7 @@ def elect(hook: MLflowClientHook, experiment_id: str, run_name: str, identity: M
     if ELECTED in found.values():
         return _choose(found)
     if not found:
-        runs.create(hook, experiment_id, run_name, {**identity, TAG: CANDIDATE})
+        runs.create(hook, experiment_id, run_id, {**identity, TAG: CANDIDATE})
     # A busy server keeps everybody waiting alike.
     time.sleep(max(SETTLING_SECONDS, 3 * (time.monotonic() - started)))
     found = search()

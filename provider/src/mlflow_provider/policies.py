@@ -1,11 +1,10 @@
-"""What Airflow asks of every task when it reads a DAG file.
+"""What Airflow asks of every DAG when it reads a DAG file.
 
 .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/cluster-policies.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,17 +12,26 @@ from airflow.policies import hookimpl
 
 
 @hookimpl
-def task_policy(task: Any) -> None:
-    """Let ``@task.mlflow`` clean up after a process that was killed, beside the callbacks a task has.
+def dag_policy(dag: Any) -> None:
+    """Let a DAG with ``@task.mlflow`` close the MLflow runs that were left open, when its DAG run ends.
 
-    Not in the operator's ``__init__``: Airflow does not call it for a mapped task before the task runs.
+    Beside the callbacks the DAG has. A connection ID that is a template is passed over.
     """
-    if task.task_type != "MLflowDecoratedOperator":
-        return
-    from mlflow_provider.task_run import DEFAULT_CONN_ID, close_task_run
+    conn_ids = {_arguments(task).get("mlflow_conn_id") for task in dag.tasks if _is_ours(task)}
+    for conn_id in sorted(filter(None, conn_ids)):
+        from mlflow_provider.stragglers import close_stragglers
 
-    arguments = task.partial_kwargs if task.is_mapped else vars(task)
-    close = partial(close_task_run, mlflow_conn_id=arguments.get("mlflow_conn_id", DEFAULT_CONN_ID))
-    for name in ("on_failure_callback", "on_retry_callback"):
-        given = getattr(task, name) or []
-        setattr(task, name, [*(given if isinstance(given, Sequence) else [given]), close])
+        close = partial(close_stragglers, mlflow_conn_id=conn_id)
+        for end in ("success", "failure"):
+            given = getattr(dag, f"on_{end}_callback") or []
+            callbacks = [*(given if isinstance(given, (list, tuple)) else [given]), close]
+            setattr(dag, f"on_{end}_callback", callbacks)
+            setattr(dag, f"has_on_{end}_callback", True)
+
+
+def _is_ours(task: Any) -> bool:
+    return task.task_type == "MLflowDecoratedOperator"
+
+
+def _arguments(task: Any) -> dict[str, Any]:
+    return {"mlflow_conn_id": "mlflow_default", **task.partial_kwargs} if task.is_mapped else vars(task)

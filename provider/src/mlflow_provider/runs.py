@@ -6,12 +6,18 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlflow_provider.compat import redact
 from mlflow_provider.hooks.client import as_tag_list, quoted
 
 if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook
 
+# Tags
 PARENT_RUN_ID = "mlflow.parentRunId"
+REASON = "airflow.reason"  # why the run did not end well
+
+MAX_REASON_LENGTH = 1000
+MAX_EXPERIMENTS = 10_000
 
 
 def create(hook: MLflowClientHook, experiment_id: str, run_name: str, tags: Mapping[str, Any]) -> str:
@@ -29,6 +35,17 @@ def update(hook: MLflowClientHook, run_id: str, status: str) -> None:
     """Set the status of a run; any but RUNNING ends it now."""
     end_time = None if status == "RUNNING" else _now()
     hook.call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": end_time})
+
+
+def kill(hook: MLflowClientHook, run_id: str, reason: str) -> None:
+    """End a run as KILLED."""
+    update(hook, run_id, "KILLED")
+    explain(hook, run_id, reason)
+
+
+def explain(hook: MLflowClientHook, run_id: str, reason: str) -> None:
+    """Note why a run did not end well; secrets that Airflow knows of are masked."""
+    set_tags(hook, run_id, {REASON: str(redact(reason))[:MAX_REASON_LENGTH]})
 
 
 def set_tags(hook: MLflowClientHook, run_id: str, tags: Mapping[str, Any]) -> None:
@@ -54,6 +71,22 @@ def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
 def having(tags: Mapping[str, Any]) -> str:
     """Return the filter that finds the runs with these tags."""
     return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
+
+
+def tags_of_dag_run(dag_id: str, run_id: str) -> dict[str, str]:
+    """Return the tags that all runs of a DAG run have, and no others."""
+    return {"airflow.dag_id": dag_id, "airflow.run_id": run_id}
+
+
+def of_dag_run(hook: MLflowClientHook, dag_id: str, run_id: str, *criteria: str) -> list[dict[str, Any]]:
+    """Return the runs of a DAG run in all experiments, oldest first.
+
+    :param criteria: more filters, e.g. ``attributes.status = 'RUNNING'``.
+    """
+    experiments = hook.call("POST", "experiments/search", {"max_results": MAX_EXPERIMENTS})
+    ids = [experiment["experiment_id"] for experiment in experiments.get("experiments", [])]
+    filters = (having(tags_of_dag_run(dag_id, run_id)), *criteria)
+    return hook.search_runs(ids, " AND ".join(filters), ["attributes.start_time ASC"])
 
 
 def _now() -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import get_current_context
@@ -21,7 +21,6 @@ from mlflow_provider.compat import (
     AirflowSkipException,
     AirflowTaskTerminated,
     AirflowTaskTimeout,
-    redact,
 )
 from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
@@ -46,14 +45,12 @@ XCOM_RUN_ID = "mlflow_run_id"
 TRY_NUMBER = "airflow.try_number"
 MAX_TRIES = "airflow.max_tries"
 CLEAR_NUMBER = "airflow.clear_number"
-REASON = "airflow.reason"  # why the run did not end well
-MAX_REASON_LENGTH = 1000
 
 # The first request: a server that is down, or accepts and never answers, is given up within a minute.
 KNOCK_TIMEOUT_SECONDS = 6.0
-# Every other one; with the waits between them, retries bridge half a minute without a server.
+# Every later one. What has been computed by then is worth waiting two minutes for a server to come back.
 TIMEOUT_SECONDS = 30.0
-RETRIES = 4
+MORE_RETRIES = 2
 # Airflow kills a process five seconds after it told it to end.
 LAST_WORDS_TIMEOUT_SECONDS = 2.0
 
@@ -102,24 +99,15 @@ def task_run(
     if on_tracking_error not in ("fail", "warn"):
         raise ValueError(f"on_tracking_error is {on_tracking_error!r}; choose 'fail' or 'warn'.")
     attempt = _Attempt(context or get_current_context(), mlflow_conn_id, on_tracking_error)
-    try:
+    with _ended(attempt):
         attempt.start(experiment, run_name, tags or {}, nested=nested)
-    except MLflowProviderError as error:
-        if on_tracking_error == "fail":
-            raise
-        log.warning("This task goes on without an MLflow run: %s", error)
-
-    with ExitStack() as stack:
-        stack.enter_context(attempt.hook.tracking() if attempt.run_id else _tracking_to_nowhere())
-        stack.enter_context(fluent.set_aside())
-        if autolog:
-            stack.enter_context(fluent.autologging({} if autolog is True else autolog))
-        if attempt.run_id:
-            with _ended(attempt):
-                yield fluent.activate(attempt.run_id, attempt.experiment_id)
-        else:
-            fluent.activate()  # a block may ask for the active run
-            yield None
+        with (
+            attempt.tracking(),
+            fluent.set_aside(),
+            fluent.autologging(autolog),
+            fluent.active(attempt.run_id, attempt.experiment_id) as run,
+        ):
+            yield run if attempt.run_id else None
 
 
 @contextmanager
@@ -139,32 +127,14 @@ def _ended(attempt: _Attempt) -> Iterator[None]:
             yield
         except BaseException as error:
             # After a pause, the task goes on in another process, and its run with it.
-            if not isinstance(error, PAUSES) and not was_terminated():
+            if not isinstance(error, PAUSES):
                 attempt.end_with(error)
             raise
-        if not was_terminated():
+        else:
             attempt.end("FINISHED")
-
-
-def close_task_run(context: Context, mlflow_conn_id: str = DEFAULT_CONN_ID) -> None:
-    """End the run that a killed try of a task left RUNNING; a callback for failures and retries.
-
-    Airflow calls those, in another process, also when it finds that a task's process is gone. They come
-    with ``@task.mlflow``; beside :func:`task_run` they are ``on_failure_callback=close_task_run`` and
-    ``on_retry_callback=close_task_run``.
-
-    :param context: the context of the task instance.
-    :param mlflow_conn_id: connection that the run was started with (templated).
-    """
-    ti = context["ti"]
-    run_id = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_RUN_ID, map_indexes=ti.map_index)
-    if not isinstance(run_id, str):
-        return  # there is no run yet
-    conn_id = context["task"].render_template(mlflow_conn_id, context)
-    try:
-        _Attempt(context, conn_id, "warn").close(run_id)
-    except MLflowProviderError as error:
-        log.warning("MLflow run %s may be left RUNNING: %s", run_id, error)
+        finally:
+            if was_terminated():
+                attempt.give_up()  # the block has gone on for a moment
 
 
 class _Attempt:
@@ -179,35 +149,61 @@ class _Attempt:
         self.run_id = ""  # empty until the run has started
         self.parent_run_id = ""
 
+    @cached_property
+    def patient(self) -> MLflowClientHook:
+        """A hook for a server that was there a moment ago, and will be back."""
+        given = self.hook.connection
+        retries = given.retries + MORE_RETRIES
+        return self.hook.with_limits(timeout=min(given.timeout, TIMEOUT_SECONDS), retries=retries)
+
     def start(
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
     ) -> None:
         """Continue the run of the try before, or create one."""
-        hook = self._hurried(KNOCK_TIMEOUT_SECONDS)
-        self.experiment_id = hook.get_or_create_experiment(experiment or self.ti.dag_id)
-        hook = self._hurried(TIMEOUT_SECONDS)
+        try:
+            self._start(experiment, run_name, tags, nested=nested)
+        except MLflowProviderError as error:
+            if self.on_tracking_error == "fail":
+                raise
+            log.warning("This task goes on without an MLflow run: %s", error)
+
+    def _start(
+        self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
+    ) -> None:
+        given = self.hook.connection
+        knocking = self.hook.with_limits(min(given.timeout, KNOCK_TIMEOUT_SECONDS), given.retries)
+        self.experiment_id = knocking.get_or_create_experiment(experiment or self.ti.dag_id)
+        hook = self.patient
         tags = {**_description(self.context), **tags, **_identity(self.ti), **_try(self.context)}
         if nested:
-            self.parent_run_id = parent_run.elect(
-                hook, self.experiment_id, self.ti.run_id, _identity_of_dag_run(self.ti)
-            )
+            self.parent_run_id = parent_run.elect(hook, self.experiment_id, self.ti.dag_id, self.ti.run_id)
             tags[runs.PARENT_RUN_ID] = self.parent_run_id
 
         before = self._newest_run(hook)
         if before and _continues(before, tags):
-            run_id = before["info"]["run_id"]
-            if REASON in runs.tags_of(before):
-                runs.delete_tag(hook, run_id, REASON)
-            runs.set_tags(hook, run_id, tags)
+            self.run_id = before["info"]["run_id"]
+            if runs.REASON in runs.tags_of(before):
+                runs.delete_tag(hook, self.run_id, runs.REASON)
+            runs.set_tags(hook, self.run_id, tags)
         else:
             if before and before["info"]["status"] == "RUNNING":
-                runs.update(hook, before["info"]["run_id"], "KILLED")
-            run_id = runs.create(hook, self.experiment_id, run_name or _name(self.ti), tags)
+                runs.kill(hook, before["info"]["run_id"], "its process was killed")
+            self.run_id = runs.create(hook, self.experiment_id, run_name or _name(self.ti), tags)
         if nested:
             runs.update(hook, self.parent_run_id, "RUNNING")
-        self.run_id = run_id
-        self.ti.xcom_push(XCOM_RUN_ID, run_id)
-        links.push_run(self.ti, hook.connection, self.experiment_id, run_id)
+        self.ti.xcom_push(XCOM_RUN_ID, self.run_id)
+        links.push_run(self.ti, given, self.experiment_id, self.run_id)
+
+    @contextmanager
+    def tracking(self) -> Iterator[None]:
+        """Point the ``mlflow`` package at the server, or at nothing if there is no run."""
+        if not self.run_id:
+            with _tracking_to_nowhere():
+                yield
+            return
+        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.patient.connection.retries)}
+        with self.hook.tracking(), environment(retries):
+            yield
 
     def _newest_run(self, hook: MLflowClientHook) -> dict[str, Any] | None:
         criteria = runs.having(_identity(self.ti))
@@ -215,69 +211,43 @@ class _Attempt:
         found = hook.search_runs([self.experiment_id], criteria, newest_first, max_results=1)
         return found[0] if found else None
 
-    def end(self, status: Status) -> None:
-        """End the active run."""
+    def end(self, status: Status, reason: str | None = None) -> None:
+        """End the run."""
+        if not self.run_id:
+            return
         try:
-            with environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": f"{TIMEOUT_SECONDS:.0f}"}):
-                fluent.end(self.run_id, status)
-            self._settle_parent(self._hurried(TIMEOUT_SECONDS))
+            if reason:
+                runs.explain(self.patient, self.run_id, reason)
+            runs.update(self.patient, self.run_id, status)
+            self._settle_parent(self.patient)
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
             log.warning("MLflow run %s may be left RUNNING: %s", self.run_id, error)
 
     def end_with(self, error: BaseException) -> None:
-        """End the active run as an error demands it; the error stays the one to be seen."""
+        """End the run as an error demands it; the error stays the one to be seen."""
         self.on_tracking_error = "warn"
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
-            return
-        try:
-            self._explain(self._hurried(TIMEOUT_SECONDS), f"{type(error).__name__}: {error}")
-        except MLflowProviderError as tracking_error:
-            log.warning("MLflow run %s: its reason is not noted: %s", self.run_id, tracking_error)
-        self.end("KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED")
+        else:
+            status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
+            self.end(status, f"{type(error).__name__}: {error}")
 
     def give_up(self) -> None:
         """End the run in the seconds that are left to a process that Airflow ends."""
-        self._close(
-            self._hurried(LAST_WORDS_TIMEOUT_SECONDS, retries=0), "ended by Airflow, or with its machine"
-        )
-
-    def close(self, run_id: str) -> None:
-        """End a run that this try has left RUNNING."""
-        hook = self._hurried(TIMEOUT_SECONDS)
-        run = runs.get(hook, run_id)
-        tags = runs.tags_of(run)
-        # By now the next try may have continued it.
-        if run["info"]["status"] == "RUNNING" and tags.get(TRY_NUMBER) == str(self.ti.try_number):
-            self.run_id, self.experiment_id = run_id, run["info"]["experiment_id"]
-            self.parent_run_id = tags.get(runs.PARENT_RUN_ID, "")
-            self._close(hook, "its process was killed")
-
-    def _close(self, hook: MLflowClientHook, reason: str) -> None:
+        if not self.run_id:
+            return
+        hook = self.hook.with_limits(LAST_WORDS_TIMEOUT_SECONDS, retries=0)
         try:
-            runs.update(hook, self.run_id, "KILLED")
-            self._explain(hook, reason)
+            runs.kill(hook, self.run_id, "Airflow ended the task")
             self._settle_parent(hook)
         except MLflowProviderError as error:
             log.warning("MLflow run %s may be left RUNNING: %s", self.run_id, error)
 
-    def _explain(self, hook: MLflowClientHook, reason: str) -> None:
-        runs.set_tags(hook, self.run_id, {REASON: str(redact(reason))[:MAX_REASON_LENGTH]})
-
     def _settle_parent(self, hook: MLflowClientHook) -> None:
         if self.parent_run_id:
             parent_run.settle(hook, self.experiment_id, self.parent_run_id)
-
-    def _hurried(self, timeout: float, retries: int = RETRIES) -> MLflowClientHook:
-        """Return a hook that waits no longer than this for an answer."""
-        hook = MLflowClientHook(mlflow_conn_id=self.hook.mlflow_conn_id)
-        given = self.hook.connection
-        hook.connection = replace(
-            given, timeout=min(given.timeout, timeout), retries=min(given.retries, retries)
-        )
-        return hook
 
 
 def _continues(run: dict[str, Any], now: Mapping[str, Any]) -> bool:
@@ -288,22 +258,19 @@ def _continues(run: dict[str, Any], now: Mapping[str, Any]) -> bool:
     """
     status, then = run["info"]["status"], runs.tags_of(run)
     # Clearing raises max_tries, but not that of a task that is running: it is ended, and tried again.
-    if then[MAX_TRIES] != now[MAX_TRIES]:
+    if then.get(MAX_TRIES) != now[MAX_TRIES]:
         return False
-    if status in ("RUNNING", "KILLED") and then[CLEAR_NUMBER] != now[CLEAR_NUMBER]:
+    if status in ("RUNNING", "KILLED") and then.get(CLEAR_NUMBER) != now[CLEAR_NUMBER]:
         return False
     # The same try once more is a deferred task that goes on, if its run is still open; otherwise it belongs
     # to an earlier DAG run of the same ID, which was deleted.
-    return status == "RUNNING" or int(then[TRY_NUMBER]) < int(now[TRY_NUMBER])
-
-
-def _identity_of_dag_run(ti: Any) -> dict[str, str]:
-    return {"airflow.dag_id": ti.dag_id, "airflow.run_id": ti.run_id}
+    return status == "RUNNING" or int(then.get(TRY_NUMBER, 0)) < int(now[TRY_NUMBER])
 
 
 def _identity(ti: Any) -> dict[str, str]:
     map_index = str(-1 if ti.map_index is None else ti.map_index)
-    return {**_identity_of_dag_run(ti), "airflow.task_id": ti.task_id, "airflow.map_index": map_index}
+    of_task = {"airflow.task_id": ti.task_id, "airflow.map_index": map_index}
+    return runs.tags_of_dag_run(ti.dag_id, ti.run_id) | of_task
 
 
 def _try(context: Context) -> dict[str, str]:

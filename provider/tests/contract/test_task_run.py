@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlflow_provider import compat, parent_run
-from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
+from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.task_run import close_task_run, task_run
+from mlflow_provider.stragglers import close_stragglers
+from mlflow_provider.task_run import task_run
+from tests.servers import run_mlflow_server
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -52,13 +54,11 @@ class Try:
             max_tries=self.max_tries,
             log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
             xcom_push=lambda key, value: self.xcoms.update({key: value}),
-            xcom_pull=lambda *, task_ids, key, map_indexes: self.xcoms.get(key),
         )
         dag_run = SimpleNamespace(
             clear_number=self.clear_number, logical_date=datetime(2026, 1, 31, tzinfo=timezone.utc)
         )
-        operator = SimpleNamespace(owner="ada", render_template=lambda template, context: template)
-        return {"ti": ti, "dag_run": dag_run, "task": operator}
+        return {"ti": ti, "dag_run": dag_run, "task": SimpleNamespace(owner="ada")}
 
 
 @pytest.fixture
@@ -315,45 +315,48 @@ class TestNextTry:
         assert status_of(runs()) == ["FINISHED", "FINISHED"]
 
 
-class TestCloseTaskRun:
-    def leave_running(self, a_try, hook, experiment, **arguments) -> None:
-        with task_run(context=a_try.context, experiment=experiment, **arguments) as run:
+class TestStragglers:
+    @pytest.fixture
+    def end_of_dag_run(self, a_try) -> Callable[[], None]:
+        context = {"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id}
+        return lambda: close_stragglers(context)
+
+    def test_a_run_left_open_was_killed_with_the_reason(self, a_try, runs, experiment, hook, end_of_dag_run):
+        with task_run(context=a_try.context, experiment=experiment) as run:
             pass
         hook.client.update_run(run.info.run_id, "RUNNING")
-        if arguments:
-            hook.client.update_run(run.data.tags["mlflow.parentRunId"], "RUNNING")
-
-    def test_a_run_left_running_was_killed(self, a_try, runs, experiment, hook):
-        self.leave_running(a_try, hook, experiment)
-        close_task_run(a_try.context)
+        end_of_dag_run()
 
         [run] = runs()
         assert run.info.status == "KILLED"
-        assert "killed" in run.data.tags["airflow.reason"]
+        assert "left open when its DAG run ended" in run.data.tags["airflow.reason"]
 
-    def test_its_parent_ends_with_it(self, a_try, parents, experiment, hook):
-        self.leave_running(a_try, hook, experiment, nested=True)
-        close_task_run(a_try.context)
+    def test_its_parent_ends_with_it(self, a_try, parents, experiment, hook, end_of_dag_run):
+        with task_run(context=a_try.context, experiment=experiment, nested=True) as run:
+            hook.client.set_terminated(run.info.run_id, "FINISHED")
+        hook.client.update_run(run.info.run_id, "RUNNING")
+        hook.client.update_run(run.data.tags["mlflow.parentRunId"], "RUNNING")
+        end_of_dag_run()
 
         assert status_of(parents()) == ["KILLED"]
 
-    def test_a_run_that_the_next_try_continues_is_left_alone(self, a_try, runs, experiment, hook):
-        self.leave_running(a_try, hook, experiment)
-        hook.client.set_tag(a_try.xcoms["mlflow_run_id"], "airflow.try_number", "2")
-        close_task_run(a_try.context)
-
-        assert status_of(runs()) == ["RUNNING"]
-
-    def test_a_run_that_has_ended_is_left_alone(self, a_try, runs, experiment):
+    def test_runs_that_have_ended_stay_as_they_are(self, a_try, runs, experiment, end_of_dag_run):
         fail(a_try, ValueError("no sales"), experiment=experiment)
-        close_task_run(a_try.context)
+        end_of_dag_run()
 
         assert status_of(runs()) == ["FAILED"]
 
-    def test_a_task_that_had_no_run_yet_is_left_alone(self, a_try):
-        close_task_run(a_try.context)
+    def test_runs_of_another_dag_run_stay_as_they_are(self, a_try, runs, experiment, end_of_dag_run):
+        other = Try(f"{a_try.run_id}-2")
+        with task_run(context=other.context, experiment=experiment):
+            end_of_dag_run()
+            assert status_of(runs()) == ["RUNNING"]
 
-        assert a_try.xcoms == {}
+    def test_a_server_that_is_away_is_only_logged(self, a_try, airflow_connection, end_of_dag_run, caplog):
+        airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
+        end_of_dag_run()
+
+        assert "may be left RUNNING" in caplog.text
 
 
 class TestParent:
@@ -379,13 +382,12 @@ class TestParent:
         self, mlflow_default, hook, experiment, parents
     ):
         experiment_id = hook.get_or_create_experiment(experiment)
-        identity = {"airflow.dag_id": "housing", "airflow.run_id": experiment}
         together = threading.Barrier(16)
 
         def elect(_: int) -> str:
             racing = MLflowClientHook()
             together.wait()
-            return parent_run.elect(racing, experiment_id, "race", identity)
+            return parent_run.elect(racing, experiment_id, "housing", experiment)
 
         with ThreadPoolExecutor(16) as pool:
             elected = set(pool.map(elect, range(16)))
@@ -420,6 +422,18 @@ class TestParent:
 
         assert status_of(parents()) == ["FAILED"]
 
+    def test_a_task_that_is_interrupted_before_its_block_leaves_no_run_open(
+        self, a_try, runs, experiment, monkeypatch
+    ):
+        def time_out(*_: Any) -> None:
+            raise compat.AirflowTaskTimeout
+
+        monkeypatch.setattr("mlflow_provider.fluent.set_aside", time_out)
+        with pytest.raises(compat.AirflowTaskTimeout), task_run(context=a_try.context, experiment=experiment):
+            pytest.fail("the block ran")
+
+        assert status_of(runs()) == ["KILLED"]
+
 
 class TestProcess:
     def test_environment_active_run_and_autologging_are_as_before(
@@ -442,6 +456,15 @@ class TestProcess:
                 assert mlflow.active_run() is outer
         finally:
             mlflow.set_tracking_uri(before_uri)
+
+    def test_what_is_logged_asynchronously_arrives(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.log_metrics({f"rmse_{fold}": fold for fold in range(100)}, synchronous=False)
+
+        [run] = runs()
+        assert len(run.data.metrics) == 100
 
     def test_nothing_is_autologged_afterwards(self, a_try, runs, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment, autolog=True):
@@ -491,40 +514,26 @@ class TestUnreachable:
             pass
 
 
-class TestServerGoneAtTheEnd:
-    @pytest.fixture
-    def lost(self, mlflow_default, airflow_connection, monkeypatch, hook) -> Callable[[], None]:
-        """A function to call in a block, after which nothing listens at the server's address."""
+def test_a_server_that_is_gone_at_the_end_fails_the_task_unless_told_to_warn(
+    tmp_path, airflow_connection, caplog
+):
+    error = ValueError("no sales")
+    with run_mlflow_server(tmp_path) as server:
+        airflow_connection(**server.connection, extra={"retries": 0})
+        succeeds, warns, fails = [
+            task_run(context=Try("manual", task_id=task_id).context, on_tracking_error=on_tracking_error)
+            for task_id, on_tracking_error in [("a", "fail"), ("b", "warn"), ("c", "fail")]
+        ]
+        for block in (succeeds, warns, fails):
+            block.__enter__()
 
-        def lose() -> None:
-            # MLflow's client, which ends the run, finds the server through these.
-            mlflow_uri.set_tracking_uri("http://127.0.0.1:9")
-            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-        import mlflow as mlflow_uri
-
-        return lose
-
-    def test_a_block_that_succeeded_fails_as_its_end_is_not_known(self, a_try, experiment, lost):
-        message = r"Ending MLflow run \w+ as FINISHED"
-        block = task_run(context=a_try.context, experiment=experiment)
-        with pytest.raises(MLflowProviderError, match=message), block:
-            lost()
-
-    def test_with_warn_it_succeeds(self, a_try, experiment, lost, caplog):
-        with task_run(context=a_try.context, experiment=experiment, on_tracking_error="warn"):
-            lost()
-
-        assert "may be left RUNNING" in caplog.text
-
-    def test_an_error_of_the_block_stays_the_one_to_be_seen(self, a_try, experiment, lost):
-        def block():
-            with task_run(context=a_try.context, experiment=experiment):
-                lost()
-                raise ValueError("no sales")
-
-        with pytest.raises(ValueError, match="no sales"):
-            block()
+    assert fails.__exit__(ValueError, error, None) is False  # the error of the block is the one to be seen
+    assert "may be left RUNNING" in caplog.text
+    caplog.clear()
+    warns.__exit__(None, None, None)
+    assert "may be left RUNNING" in caplog.text
+    with pytest.raises(MLflowUnreachableError, match="start the server"):
+        succeeds.__exit__(None, None, None)
 
 
 KILLED_WHILE_COMPUTING = """\

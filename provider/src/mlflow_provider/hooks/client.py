@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,6 +56,16 @@ class MLflowClientHook(MLflowBaseHook):
     def base_url(self) -> str:
         """Address of the server, without a trailing slash."""
         return self.connection.url
+
+    def with_limits(self, timeout: float, retries: int) -> MLflowClientHook:
+        """Return a hook for the same server with other limits than the connection's.
+
+        :param timeout: seconds to wait for an answer.
+        :param retries: how often to try again.
+        """
+        hook = MLflowClientHook(self.method, self.mlflow_conn_id, self.auth_type)
+        hook.connection = replace(self.connection, timeout=timeout, retries=retries)
+        return hook
 
     @cached_property
     def _session(self) -> requests.Session:

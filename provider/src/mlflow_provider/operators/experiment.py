@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlflow_provider.links import MLflowExperimentLink, push_experiment
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class GetOrCreateExperimentOperator(MLflowBaseOperator):
 
     template_fields: Sequence[str] = ("mlflow_conn_id", "name", "artifact_location", "tags")
     template_fields_renderers = {"tags": "json"}
+    operator_extra_links = (MLflowExperimentLink(),)
 
     def __init__(
         self, *, name: str, artifact_location: str | None = None, tags: Tags | None = None, **kwargs: Any
@@ -37,4 +39,6 @@ class GetOrCreateExperimentOperator(MLflowBaseOperator):
         self.tags = tags
 
     def execute(self, context: Context) -> str:
-        return self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)
+        experiment_id = self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)
+        push_experiment(context["ti"], self.hook.connection, experiment_id)
+        return experiment_id

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError
 from mlflow_provider.hooks.client import as_tag_list
+from mlflow_provider.links import MLflowModelVersionLink, push_model_version
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
@@ -49,12 +50,20 @@ class _MissableOperator(MLflowBaseOperator):
         """Ask MLflow; :meth:`execute` decides what a missing subject means."""
 
 
-def _hand_over(context: Context, answer: dict[str, Any]) -> dict[str, Any]:
-    """Push a model version's name, version and URI as XComs, and return the answer it came in."""
-    name, version = answer["model_version"]["name"], answer["model_version"]["version"]
-    for key, value in {"name": name, "version": version, "model_uri": f"models:/{name}/{version}"}.items():
-        context["ti"].xcom_push(key=key, value=value)
-    return answer
+class _ModelVersionOperator(MLflowBaseOperator):
+    """Base of the operators that return a model version."""
+
+    operator_extra_links = (MLflowModelVersionLink(),)
+
+    def hand_over(self, context: Context, answer: dict[str, Any]) -> dict[str, Any]:
+        """Push a model version's name, version, URI and page as XComs, and return the answer it came in."""
+        ti = context["ti"]
+        name, version = answer["model_version"]["name"], answer["model_version"]["version"]
+        ti.xcom_push(key="name", value=name)
+        ti.xcom_push(key="version", value=version)
+        ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
+        push_model_version(ti, self.hook.connection, name, version)
+        return answer
 
 
 class _SearchOperator(MLflowBaseOperator):
@@ -227,7 +236,7 @@ class DeleteRegisteredModelOperator(_MissableOperator):
 # Model versions
 
 
-class CreateModelVersionOperator(MLflowBaseOperator):
+class CreateModelVersionOperator(_ModelVersionOperator):
     """Create a version of a registered model.
 
     For a model that a run logged, :class:`RegisterModelOperator` is the shorter way.
@@ -285,7 +294,7 @@ class CreateModelVersionOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if existing := _existing_version(self, self.source):
-            return _hand_over(context, existing)
+            return self.hand_over(context, existing)
         params = {
             "name": self.name,
             "source": self.source,
@@ -295,10 +304,10 @@ class CreateModelVersionOperator(MLflowBaseOperator):
             "description": self.description,
             "model_id": self.model_id,
         }
-        return _hand_over(context, self.hook.call("POST", "model-versions/create", params))
+        return self.hand_over(context, self.hook.call("POST", "model-versions/create", params))
 
 
-class RegisterModelOperator(MLflowBaseOperator):
+class RegisterModelOperator(_ModelVersionOperator):
     """Register a model that a run logged, as ``mlflow.register_model`` does.
 
     The registered model is created where it is missing.
@@ -333,13 +342,13 @@ class RegisterModelOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if existing := _existing_version(self, self.model_uri):
-            return _hand_over(context, existing)
+            return self.hand_over(context, existing)
         with self.hook.tracking():
             import mlflow
 
             version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version
         params = {"name": self.name, "version": str(version)}
-        return _hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
 
 
 def _existing_version(
@@ -362,7 +371,7 @@ def _existing_version(
     return existing
 
 
-class CopyModelVersionOperator(MLflowBaseOperator):
+class CopyModelVersionOperator(_ModelVersionOperator):
     """Copy a model version into another registered model, e.g. to promote it from staging to production.
 
     The target is created where it is missing.
@@ -386,10 +395,10 @@ class CopyModelVersionOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         copy = self.hook.client.copy_model_version(f"models:/{self.name}/{self.version}", self.to_name)
         params = {"name": self.to_name, "version": str(copy.version)}
-        return _hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
 
 
-class GetModelVersionOperator(_MissableOperator):
+class GetModelVersionOperator(_MissableOperator, _ModelVersionOperator):
     """Get a model version.
 
     :param name: name of the registered model (templated).
@@ -409,7 +418,7 @@ class GetModelVersionOperator(_MissableOperator):
 
     def request(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version)}
-        return _hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
 
 
 class SearchModelVersionsOperator(_SearchOperator):
@@ -426,7 +435,7 @@ class SearchModelVersionsOperator(_SearchOperator):
     resource = "model-versions"
 
 
-class UpdateModelVersionOperator(MLflowBaseOperator):
+class UpdateModelVersionOperator(_ModelVersionOperator):
     """Change the description of a model version.
 
     :param name: name of the registered model (templated).
@@ -447,7 +456,7 @@ class UpdateModelVersionOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version), "description": self.description}
-        return _hand_over(context, self.hook.call("PATCH", "model-versions/update", params))
+        return self.hand_over(context, self.hook.call("PATCH", "model-versions/update", params))
 
 
 class SetModelVersionTagOperator(MLflowBaseOperator):
@@ -522,7 +531,7 @@ class SetRegisteredModelAliasOperator(MLflowBaseOperator):
         self.hook.call("POST", "registered-models/alias", params)
 
 
-class GetModelVersionByAliasOperator(_MissableOperator):
+class GetModelVersionByAliasOperator(_MissableOperator, _ModelVersionOperator):
     """Get the model version an alias points at.
 
     :param name: name of the registered model (templated).
@@ -541,7 +550,7 @@ class GetModelVersionByAliasOperator(_MissableOperator):
         self.alias = alias
 
     def request(self, context: Context) -> dict[str, Any]:
-        return _hand_over(context, self.hook.get_model_version_by_alias(self.name, self.alias))
+        return self.hand_over(context, self.hook.get_model_version_by_alias(self.name, self.alias))
 
 
 class DeleteRegisteredModelAliasOperator(_MissableOperator):
@@ -593,7 +602,7 @@ class GetLatestModelVersionsOperator(_MissableOperator):
         return self.hook.call("POST", "registered-models/get-latest-versions", params)
 
 
-class TransitionModelVersionStageOperator(MLflowBaseOperator):
+class TransitionModelVersionStageOperator(_ModelVersionOperator):
     """Move a model version to a stage. Prefer :class:`SetRegisteredModelAliasOperator`.
 
     :param name: name of the registered model (templated).
@@ -629,4 +638,4 @@ class TransitionModelVersionStageOperator(MLflowBaseOperator):
             "stage": self.stage,
             "archive_existing_versions": self.archive_existing_versions,
         }
-        return _hand_over(context, self.hook.call("POST", "model-versions/transition-stage", params))
+        return self.hand_over(context, self.hook.call("POST", "model-versions/transition-stage", params))

@@ -27,3 +27,9 @@ def test_gives_a_new_experiment_its_artifact_location(execute, hook, name):
 def test_says_what_mlflow_refuses(execute):
     with pytest.raises(MLflowAPIError, match="INVALID_PARAMETER_VALUE"):
         execute(GetOrCreateExperimentOperator, name="")
+
+
+def test_has_a_button_to_the_experiment(execute, hook, name, xcoms):
+    experiment_id = execute(GetOrCreateExperimentOperator, name=name)
+
+    assert xcoms == {"mlflow_experiment_link": f"{hook.base_url}/#/experiments/{experiment_id}"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
@@ -27,7 +29,20 @@ from mlflow_provider.operators.registry import (
     UpdateRegisteredModelOperator,
 )
 
+if TYPE_CHECKING:
+    from mlflow_provider.hooks.client import MLflowClientHook
+
 SOURCE = "s3://bucket/housing"
+
+
+def version_xcoms(hook: MLflowClientHook, name: str, version: str) -> dict[str, str]:
+    """What an operator pushes that returns a model version, its button among it."""
+    return {
+        "name": name,
+        "version": version,
+        "model_uri": f"models:/{name}/{version}",
+        "mlflow_model_version_link": f"{hook.base_url}/#/models/{name}/versions/{version}",
+    }
 
 
 @pytest.fixture
@@ -104,7 +119,7 @@ class TestRegisteredModels:
 
 
 class TestCreateModelVersion:
-    def test_makes_the_version_it_is_told_to(self, execute, model, logged_model, xcoms):
+    def test_makes_the_version_it_is_told_to(self, execute, hook, model, logged_model, xcoms):
         created = execute(
             CreateModelVersionOperator,
             name=model,
@@ -127,7 +142,7 @@ class TestCreateModelVersion:
                 "description": "The first",
             }.items()
         )
-        assert xcoms == {"name": model, "version": "1", "model_uri": f"models:/{model}/1"}
+        assert xcoms == version_xcoms(hook, model, "1")
 
     def test_takes_a_logged_model_by_its_id(self, execute, hook, model, logged_model, predict, xcoms):
         execute(
@@ -186,7 +201,7 @@ class TestRegisterModel:
                 "tags": [{"key": "validated", "value": "yes"}],
             }.items()
         )
-        assert xcoms == {"name": name, "version": "1", "model_uri": f"models:/{name}/1"}
+        assert xcoms == version_xcoms(hook, name, "1")
         assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged_model.predictions)
 
     def test_registers_a_model_once_however_often_it_is_retried(self, execute, name, logged_model):
@@ -215,11 +230,11 @@ class TestRegisterModel:
 
 
 class TestModelVersions:
-    def test_get_returns_the_version(self, execute, two_versions, xcoms):
+    def test_get_returns_the_version(self, execute, hook, two_versions, xcoms):
         answer = execute(GetModelVersionOperator, name=two_versions, version=2)
 
         assert answer["model_version"]["source"] == f"{SOURCE}/2"
-        assert xcoms == {"name": two_versions, "version": "2", "model_uri": f"models:/{two_versions}/2"}
+        assert xcoms == version_xcoms(hook, two_versions, "2")
 
     def test_search_finds_what_the_filter_says_in_order(self, execute, two_versions):
         answer = execute(

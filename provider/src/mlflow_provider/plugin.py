@@ -1,0 +1,36 @@
+"""MLflow in Airflow's UI: an entry in the navigation, and on a DAG run a tab with its MLflow runs."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.configuration import conf
+from airflow.plugins_manager import AirflowPlugin
+
+PREFIX = "/mlflow"
+# Airflow may live below a path of its own.
+_BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + PREFIX
+
+
+async def _pages(scope: Any, receive: Any, send: Any) -> None:
+    """Serve :mod:`mlflow_provider.ui`; every process of Airflow loads this module, only one serves pages."""
+    from mlflow_provider.ui import app
+
+    await app(scope, receive, send)
+
+
+class MLflowPlugin(AirflowPlugin):
+    """Airflow 3.1.0 does not let a browser see these pages (it asks for a login); every later one does."""
+
+    name = "mlflow"
+    fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
+    external_views = [
+        {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav"},
+        {
+            "name": "MLflow",
+            "href": f"{_BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "mlflow-runs",
+        },
+    ]

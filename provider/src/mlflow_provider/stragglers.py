@@ -1,0 +1,42 @@
+"""Closes runs that were left open, once nothing of their DAG run can close them any more."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mlflow_provider import parent_run, runs
+from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.hooks.client import MLflowClientHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+REASON = "left open when its DAG run ended: its process was killed, or MLflow was away"
+
+
+def close_stragglers(context: Context, mlflow_conn_id: str = MLflowClientHook.default_conn_name) -> None:
+    """End the MLflow runs of a DAG run that are still RUNNING; a callback for the end of the DAG run.
+
+    A process that is killed says no last word, and of a task without retries left there is no next try to
+    say it. DAGs with ``@task.mlflow`` get this callback by themselves; beside
+    :func:`~mlflow_provider.task_run.task_run` give the DAG ``on_failure_callback=close_stragglers`` and
+    ``on_success_callback=close_stragglers``.
+
+    :param context: the context of the DAG run.
+    :param mlflow_conn_id: connection to the server.
+    """
+    dag_id, run_id = context["dag"].dag_id, context["run_id"]
+    try:
+        hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
+        left = runs.of_dag_run(hook, dag_id, run_id, "attributes.status = 'RUNNING'")
+        parents = [run["info"] for run in left if parent_run.TAG in runs.tags_of(run)]
+        for run in left:
+            if run["info"] not in parents:
+                runs.kill(hook, run["info"]["run_id"], REASON)
+        for parent in parents:
+            parent_run.settle(hook, parent["experiment_id"], parent["run_id"])
+    except MLflowProviderError as error:
+        log.warning("MLflow runs of %s, DAG run %s, may be left RUNNING: %s", dag_id, run_id, error)

@@ -1,0 +1,85 @@
+"""The pages behind :mod:`mlflow_provider.plugin`. Both read the connection ``mlflow_default``."""
+
+from __future__ import annotations
+
+from html import escape
+from string import Template
+from typing import Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from fastapi import Depends, FastAPI
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from mlflow_provider import runs
+from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.hooks.client import MLflowClientHook
+
+MAX_METRICS = 4  # per run; MLflow shows the others
+
+app = FastAPI(title="MLflow", openapi_url=None)
+
+
+@app.get("/", dependencies=[Depends(get_user)])
+def open_mlflow() -> RedirectResponse:
+    """Lead to MLflow, at the address that a browser uses."""
+    return RedirectResponse(MLflowClientHook().connection.ui_url)
+
+
+@app.get(
+    "/dags/{dag_id}/runs/{run_id}",
+    dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))],
+)
+def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
+    """Show the MLflow runs that carry the tags of a DAG run."""
+    try:
+        hook = MLflowClientHook()
+        found = runs.of_dag_run(hook, dag_id, run_id)
+        rows = "".join(_row(hook, run) for run in found)
+    except MLflowProviderError as error:
+        return HTMLResponse(PAGE.substitute(message=escape(str(error)), rows=""), status_code=502)
+    message = (
+        ""
+        if found
+        else "No MLflow run says that it belongs to this DAG run; @task.mlflow logs one that does."
+    )
+    return HTMLResponse(PAGE.substitute(message=message, rows=rows))
+
+
+def _row(hook: MLflowClientHook, run: dict[str, Any]) -> str:
+    info = run["info"]
+    link = hook.connection.page(f"experiments/{info['experiment_id']}/runs/{info['run_id']}")
+    metrics = [f"{metric['key']} {metric['value']:.4g}" for metric in run["data"].get("metrics", [])]
+    cells = (
+        f'<a href="{escape(link)}" target="_blank">{escape(info["run_name"])}</a>',
+        info["status"],
+        escape(runs.tags_of(run).get(runs.REASON, "") or ", ".join(metrics[:MAX_METRICS])),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+# Airflow shows the page in a frame that may not open windows; the page around the frame may.
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>MLflow runs</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 14px system-ui, sans-serif; margin: 1.5rem; }
+table { border-collapse: collapse; }
+td, th { text-align: left; padding: .4rem 1.5rem .4rem 0; border-bottom: 1px solid #8884; }
+</style>
+</head>
+<body>
+<p>$message</p>
+<table><tr><th>MLflow run</th><th>Status</th><th>Metrics</th></tr>$rows</table>
+<script>
+document.addEventListener("click", event => {
+  const link = event.target.closest("a");
+  if (link && parent !== window) { event.preventDefault(); parent.open(link.href, "_blank", "noopener"); }
+});
+</script>
+</body>
+</html>
+""")
