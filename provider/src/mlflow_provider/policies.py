@@ -17,8 +17,8 @@ def dag_policy(dag: Any) -> None:
 
     Beside the callbacks the DAG has. A connection ID that is a template is passed over.
     """
-    conn_ids = {_arguments(task).get("mlflow_conn_id") for task in dag.tasks if _is_ours(task)}
-    for conn_id in sorted(filter(None, conn_ids)):
+    conn_ids = {_conn_id(task) for task in dag.tasks if task.task_type == "MLflowDecoratedOperator"}
+    for conn_id in sorted(conn_id for conn_id in conn_ids if "{{" not in conn_id):
         from mlflow_provider.stragglers import close_stragglers
 
         close = partial(close_stragglers, mlflow_conn_id=conn_id)
@@ -29,9 +29,7 @@ def dag_policy(dag: Any) -> None:
             setattr(dag, f"has_on_{end}_callback", True)
 
 
-def _is_ours(task: Any) -> bool:
-    return task.task_type == "MLflowDecoratedOperator"
-
-
-def _arguments(task: Any) -> dict[str, Any]:
-    return {"mlflow_conn_id": "mlflow_default", **task.partial_kwargs} if task.is_mapped else vars(task)
+def _conn_id(task: Any) -> str:
+    return (
+        task.partial_kwargs.get("mlflow_conn_id", "mlflow_default") if task.is_mapped else task.mlflow_conn_id
+    )

@@ -1,0 +1,98 @@
+"""``@task.mlflow`` in a DAG file: what it takes, and what Airflow is told of it."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk import DAG, task
+
+from mlflow_provider import policies
+from mlflow_provider.decorators.mlflow import MLflowDecoratedOperator
+
+
+@task.mlflow
+def train(alpha: float = 1.0):
+    pass
+
+
+def test_the_decorator_takes_no_arguments_or_all_of_its_own():
+    arguments = {
+        "mlflow_conn_id": "mlflow_remote",
+        "experiment": "Housing",
+        "run_name": "Ridge",
+        "tags": {"kind": "linear"},
+        "nested": True,
+        "autolog": {"log_models": False},
+        "on_tracking_error": "warn",
+    }
+
+    with DAG("housing", schedule=None) as dag:
+        train()
+        task.mlflow(task_id="tuned", **arguments)(train.function)()
+
+    assert isinstance(dag.get_task("train"), MLflowDecoratedOperator)
+    tuned = dag.get_task("tuned")
+    assert {name: getattr(tuned, name) for name in arguments} == arguments
+
+
+def test_templates_are_rendered_in_what_names_a_run():
+    with DAG("housing", schedule=None) as dag:
+        train.override(
+            task_id="train",
+            mlflow_conn_id="{{ given }}",
+            experiment="{{ given }}",
+            run_name="{{ given }}",
+            tags={"kind": "{{ given }}"},
+        )(alpha="{{ given }}")
+    operator = dag.get_task("train")
+
+    operator.render_template_fields({"given": "ridge"})
+
+    assert (operator.mlflow_conn_id, operator.experiment, operator.run_name) == ("ridge",) * 3
+    assert operator.tags == {"kind": "ridge"}
+    assert operator.op_kwargs == {"alpha": "ridge"}
+
+
+def test_mapped_tasks_keep_their_arguments():
+    with DAG("housing", schedule=None) as dag:
+        train.override(nested=True).expand(alpha=[0.1, 1.0])
+
+    assert dag.get_task("train").partial_kwargs["nested"] is True
+
+
+def notify(context):
+    pass
+
+
+class TestPolicy:
+    """Beside what the DAG's author has asked for, the end of a DAG run closes what was left open."""
+
+    @pytest.mark.parametrize("given", [None, notify, [notify]])
+    @pytest.mark.parametrize("end", ["success", "failure"])
+    def test_a_dag_with_the_decorator_gets_the_callback(self, given, end):
+        with DAG("housing", schedule=None, **{f"on_{end}_callback": given}) as dag:
+            train.override(mlflow_conn_id="mlflow_remote").expand(alpha=[0.1, 1.0])
+            train.override(mlflow_conn_id="mlflow_remote")()
+
+        policies.dag_policy(dag)
+
+        *before, close = getattr(dag, f"on_{end}_callback")
+        assert before == ([] if given is None else [notify])
+        assert close.keywords == {"mlflow_conn_id": "mlflow_remote"}
+        assert getattr(dag, f"has_on_{end}_callback") is True
+
+    def test_another_dag_is_left_alone(self):
+        with DAG("housing", schedule=None) as dag:
+            task(train.function)()
+
+        policies.dag_policy(dag)
+
+        assert dag.on_failure_callback is None
+        assert dag.has_on_failure_callback is False
+
+    def test_a_connection_that_is_a_template_is_passed_over(self):
+        with DAG("housing", schedule=None) as dag:
+            train.override(mlflow_conn_id="{{ params.server }}")()
+
+        policies.dag_policy(dag)
+
+        assert dag.on_failure_callback is None

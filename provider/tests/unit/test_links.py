@@ -1,0 +1,47 @@
+"""The addresses behind the buttons."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from mlflow_provider import links
+from mlflow_provider.connection import MLflowConnection
+
+OSS = MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
+DATABRICKS = MLflowConnection(
+    "databricks", "https://dbc.cloud.databricks.com", True, ui_url="https://dbc.cloud.databricks.com"
+)
+
+
+@pytest.fixture
+def xcoms():
+    return {}
+
+
+@pytest.fixture
+def ti(xcoms):
+    return SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
+
+
+@pytest.mark.parametrize(
+    ("connection", "base"),
+    [(OSS, "http://localhost:5000/#"), (DATABRICKS, "https://dbc.cloud.databricks.com/ml")],
+    ids=["mlflow", "databricks"],
+)
+def test_they_are_those_a_browser_uses(connection, base, ti, xcoms):
+    links.push_run(ti, connection, "1", "abc")
+    links.push_model_version(ti, connection, "Housing", "3")
+
+    assert xcoms == {
+        "mlflow_run_link": f"{base}/experiments/1/runs/abc",
+        "mlflow_experiment_link": f"{base}/experiments/1",
+        "mlflow_model_version_link": f"{base}/models/Housing/versions/3",
+    }
+
+
+def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xcoms):
+    links.push_model_version(ti, OSS, "prices/Ames 2011", "1")
+
+    assert xcoms["mlflow_model_version_link"].endswith("/models/prices%2FAmes%202011/versions/1")

@@ -1,0 +1,46 @@
+"""What Airflow's page of MLflow runs shows of a run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mlflow_provider import ui
+from mlflow_provider.connection import MLflowConnection
+
+HOOK = SimpleNamespace(
+    connection=MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
+)
+
+
+def run(name: str = "train", reason: str = "", metrics: int = 0) -> dict:
+    return {
+        "info": {"experiment_id": "1", "run_id": "abc", "run_name": name, "status": "FINISHED"},
+        "data": {
+            "tags": [{"key": "airflow.reason", "value": reason}],
+            "metrics": [{"key": f"rmse_{number}", "value": 24500.123} for number in range(metrics)],
+        },
+    }
+
+
+def test_a_run_leads_to_mlflow():
+    assert 'href="http://localhost:5000/#/experiments/1/runs/abc"' in ui._row(HOOK, run())
+
+
+def test_it_shows_its_first_metrics():
+    assert "rmse_0 2.45e+04, rmse_1 2.45e+04" in ui._row(HOOK, run(metrics=2))
+    assert "rmse_4" not in ui._row(HOOK, run(metrics=9))
+
+
+def test_what_comes_from_mlflow_is_no_html():
+    row = ui._row(HOOK, run(name="<script>", reason="<b>no sales</b>"))
+
+    assert "<script>" not in row
+    assert "&lt;b&gt;no sales" in row
+
+
+@pytest.mark.parametrize("path", ["/", "/dags/housing/runs/manual"])
+def test_nobody_sees_a_page_without_a_login(path):
+    assert TestClient(ui.app).get(path, follow_redirects=False).status_code == 401
