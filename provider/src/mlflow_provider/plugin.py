@@ -26,7 +26,7 @@ class MLflowPlugin(AirflowPlugin):
     name = "mlflow"
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
     external_views = [
-        {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav"},
+        {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},
         {
             "name": "MLflow",
             "href": f"{_BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",

@@ -18,6 +18,7 @@ REASON = "airflow.reason"  # why the run did not end well
 
 MAX_REASON_LENGTH = 1000
 MAX_EXPERIMENTS = 10_000
+MAX_RUNS = 10_000
 
 
 def create(hook: MLflowClientHook, experiment_id: str, run_name: str, tags: Mapping[str, Any]) -> str:
@@ -78,15 +79,17 @@ def tags_of_dag_run(dag_id: str, run_id: str) -> dict[str, str]:
     return {"airflow.dag_id": dag_id, "airflow.run_id": run_id}
 
 
-def of_dag_run(hook: MLflowClientHook, dag_id: str, run_id: str, *criteria: str) -> list[dict[str, Any]]:
-    """Return the runs of a DAG run in all experiments, oldest first.
+def search(
+    hook: MLflowClientHook, criteria: str, *, newest_first: bool = False, max_results: int = MAX_RUNS
+) -> list[dict[str, Any]]:
+    """Return the runs in all experiments that fit a filter.
 
-    :param criteria: more filters, e.g. ``attributes.status = 'RUNNING'``.
+    :param criteria: e.g. ``attributes.status = 'RUNNING'``.
     """
     experiments = hook.call("POST", "experiments/search", {"max_results": MAX_EXPERIMENTS})
     ids = [experiment["experiment_id"] for experiment in experiments.get("experiments", [])]
-    filters = (having(tags_of_dag_run(dag_id, run_id)), *criteria)
-    return hook.search_runs(ids, " AND ".join(filters), ["attributes.start_time ASC"])
+    order = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"]
+    return hook.search_runs(ids, criteria, order, max_results)
 
 
 def _now() -> int:

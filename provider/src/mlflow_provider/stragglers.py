@@ -31,7 +31,8 @@ def close_stragglers(context: Context, mlflow_conn_id: str = MLflowClientHook.de
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     try:
         hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
-        left = runs.of_dag_run(hook, dag_id, run_id, "attributes.status = 'RUNNING'")
+        of_dag_run = runs.having(runs.tags_of_dag_run(dag_id, run_id))
+        left = runs.search(hook, f"{of_dag_run} AND attributes.status = 'RUNNING'")
         parents = [run["info"] for run in left if parent_run.TAG in runs.tags_of(run)]
         for run in left:
             if run["info"] not in parents:

@@ -9,21 +9,22 @@ from typing import Any
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import Depends, FastAPI
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 
 from mlflow_provider import runs
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 
+MAX_RUNS = 100
 MAX_METRICS = 4  # per run; MLflow shows the others
 
 app = FastAPI(title="MLflow", openapi_url=None)
 
 
 @app.get("/", dependencies=[Depends(get_user)])
-def open_mlflow() -> RedirectResponse:
-    """Lead to MLflow, at the address that a browser uses."""
-    return RedirectResponse(MLflowClientHook().connection.ui_url)
+def newest_runs() -> HTMLResponse:
+    """Show the newest runs that tasks of Airflow have logged."""
+    return _page("tags.`airflow.task_id` LIKE '%'")
 
 
 @app.get(
@@ -31,29 +32,34 @@ def open_mlflow() -> RedirectResponse:
     dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))],
 )
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
-    """Show the MLflow runs that carry the tags of a DAG run."""
+    """Show the runs that the tasks of a DAG run have logged."""
+    return _page(runs.having(runs.tags_of_dag_run(dag_id, run_id)))
+
+
+def _page(criteria: str) -> HTMLResponse:
+    hook = MLflowClientHook()
+    message, rows, status = "", "", 200
     try:
-        hook = MLflowClientHook()
-        found = runs.of_dag_run(hook, dag_id, run_id)
+        found = runs.search(hook, criteria, newest_first=True, max_results=MAX_RUNS)
         rows = "".join(_row(hook, run) for run in found)
+        message = "" if found else "No MLflow run yet; tasks with @task.mlflow log one."
+        address = hook.connection.ui_url
     except MLflowProviderError as error:
-        return HTMLResponse(PAGE.substitute(message=escape(str(error)), rows=""), status_code=502)
-    message = (
-        ""
-        if found
-        else "No MLflow run says that it belongs to this DAG run; @task.mlflow logs one that does."
-    )
-    return HTMLResponse(PAGE.substitute(message=message, rows=rows))
+        message, status, address = str(error), 502, ""
+    page = PAGE.substitute(address=escape(address), message=escape(message), rows=rows)
+    return HTMLResponse(page, status_code=status)
 
 
 def _row(hook: MLflowClientHook, run: dict[str, Any]) -> str:
-    info = run["info"]
+    info, tags = run["info"], runs.tags_of(run)
     link = hook.connection.page(f"experiments/{info['experiment_id']}/runs/{info['run_id']}")
     metrics = [f"{metric['key']} {metric['value']:.4g}" for metric in run["data"].get("metrics", [])]
     cells = (
-        f'<a href="{escape(link)}" target="_blank">{escape(info["run_name"])}</a>',
+        f'<a href="{escape(link)}">{escape(info["run_name"])}</a>',
+        escape(tags.get("airflow.dag_id", "")),
+        escape(tags.get("airflow.task_id", "")),
         info["status"],
-        escape(runs.tags_of(run).get(runs.REASON, "") or ", ".join(metrics[:MAX_METRICS])),
+        escape(tags.get(runs.REASON, "") or ", ".join(metrics[:MAX_METRICS])),
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
@@ -72,8 +78,12 @@ td, th { text-align: left; padding: .4rem 1.5rem .4rem 0; border-bottom: 1px sol
 </style>
 </head>
 <body>
+<p><a href="$address">Open MLflow</a></p>
 <p>$message</p>
-<table><tr><th>MLflow run</th><th>Status</th><th>Metrics</th></tr>$rows</table>
+<table>
+<tr><th>MLflow run</th><th>DAG</th><th>Task</th><th>Status</th><th>Metrics</th></tr>
+$rows
+</table>
 <script>
 document.addEventListener("click", event => {
   const link = event.target.closest("a");
