@@ -7,7 +7,7 @@ from string import Template
 from typing import Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
@@ -18,19 +18,17 @@ from mlflow_provider.hooks.client import MLflowClientHook
 MAX_RUNS = 100
 MAX_METRICS = 4  # per run; MLflow shows the others
 
-app = FastAPI(title="MLflow", openapi_url=None)
+# For those who may see DAG runs: on the first page all of them, on the second those of one DAG.
+app = FastAPI(openapi_url=None, dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))])
 
 
-@app.get("/", dependencies=[Depends(get_user)])
+@app.get("/")
 def newest_runs() -> HTMLResponse:
     """Show the newest runs that tasks of Airflow have logged."""
     return _page("tags.`airflow.task_id` LIKE '%'")
 
 
-@app.get(
-    "/dags/{dag_id}/runs/{run_id}",
-    dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))],
-)
+@app.get("/dags/{dag_id}/runs/{run_id}")
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
     """Show the runs that the tasks of a DAG run have logged."""
     return _page(runs.having(runs.tags_of_dag_run(dag_id, run_id)))
