@@ -5,10 +5,10 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test check bench lock
+.PHONY: help demo up down status test docker-test matrix reference check bench lock
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 demo:  ## start everything, run the four example DAGs, check what arrived in MLflow
 	@$(PYTHON) -m local demo
@@ -26,6 +26,18 @@ test:  ## run all tests
 	@$(PYTHON) -m local.install dev
 	@.venv/bin/python -m pytest
 
+docker-test:  ## run the Docker stack as `astro dev start` does, and test it
+	@$(PYTHON) -m local.install dev
+	@.venv/bin/python -m pytest -v -s --timeout=1200 tests/docker
+
+matrix:  ## run the provider's tests with the oldest and newest Python, Airflow and MLflow it supports
+	@$(PYTHON) -m local.install dev
+	@.venv/bin/nox --noxfile provider/noxfile.py
+
+reference:  ## write the provider's API reference, as HTML, to .local/reference
+	@$(PYTHON) -m local.install dev
+	@.venv/bin/python -W ignore -m pdoc --docformat restructuredtext --output-directory .local/reference mlflow_provider
+
 check:  ## lint, formatting and types
 	@$(PYTHON) -m local.install dev
 	@.venv/bin/ruff check
@@ -35,6 +47,7 @@ check:  ## lint, formatting and types
 lock:  ## pin every version anew in constraints.txt
 	@$(PYTHON) -m local.install lock
 
-bench:  ## measure what the DAG files cost to parse
+bench:  ## measure what the DAG files cost to parse, and what predicting costs
 	@$(PYTHON) -m local.install dev
 	@.venv/bin/python benchmarks/parse_dags.py
+	@.venv/bin/python benchmarks/predict.py

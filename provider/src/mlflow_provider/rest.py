@@ -167,7 +167,7 @@ def _advice(connection: MLflowConnection, response: requests.Response, error_cod
         return "the login is not accepted; correct Login and Password"
     if "Invalid Host header" in response.text:
         host = urlsplit(connection.url).netloc
-        return f"the server does not know itself as {host!r}; start it with --allowed-hosts {host}"
+        return f"the server does not know itself as {host!r}; add that to its --allowed-hosts"
     if error_code is None and (response.ok or response.status_code == requests.codes.not_found):
         return "this is not MLflow's API; correct Host and Port"
     return None

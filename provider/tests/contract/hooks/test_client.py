@@ -133,7 +133,7 @@ class TestTestConnection:
         assert not works
         host = mlflow_server.unknown_url.removeprefix("http://")
         assert "403" in message
-        assert f"start it with --allowed-hosts {host}" in message
+        assert f"{host!r}; add that to its --allowed-hosts" in message
 
     @pytest.mark.parametrize(
         ("fields", "advice"),

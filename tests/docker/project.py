@@ -1,0 +1,180 @@
+"""The project, started as the Astro CLI starts it: image, compose file, connections."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+import yaml
+
+from local.airflow_api import AirflowApi
+from local.settings import ROOT, Ports
+from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from tests.docker.engine import Docker
+
+NAME = "astro-test"
+GENERATED = ROOT / "tests" / "docker" / "astro-compose.yaml"
+OVERRIDE = ROOT / "docker-compose.override.yml"
+# The images of which we have stand-ins are named without a digest, which belongs to the real ones.
+WITHOUT_DIGESTS = ROOT / "tests" / "docker" / "without-digests.yaml"
+PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT")
+DAG_FILES = sorted(path.name for path in (ROOT / "dags").glob("*.py"))
+
+
+@dataclass
+class Project:
+    """The containers of one Compose project, on ports that nobody else uses."""
+
+    docker: Docker
+    ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in PORTS})
+
+    name = NAME
+    image = f"{NAME}/airflow:latest"
+
+    @property
+    def files(self) -> list[Path]:
+        return [GENERATED, OVERRIDE, *([WITHOUT_DIGESTS] if self.docker.is_ours else [])]
+
+    @property
+    def bucket(self) -> Any:
+        """The bucket, as MinIO's administrator sees it."""
+        import boto3
+
+        login = {"aws_access_key_id": "minio-demo", "aws_secret_access_key": "minio-demo-secret"}
+        address = f"http://127.0.0.1:{self.ports['MINIO_PORT']}"
+        return boto3.resource("s3", endpoint_url=address, region_name="us-east-1", **login).Bucket("mlflow")
+
+    def compose(
+        self, *arguments: str, files: list[Path] | None = None, check: bool = True, **variables: str
+    ) -> str:
+        """Run ``docker compose`` on the project; nothing but ``variables`` is interpolated."""
+        environment = {"COMPOSE_PROJECT_NAME": NAME, "PROJECT": str(ROOT), **variables}
+        chosen = [f"--file={file}" for file in files or self.files]
+        return self.docker(
+            "compose",
+            "--env-file=/dev/null",
+            "--progress=plain",
+            *chosen,
+            *arguments,
+            check=check,
+            **environment,
+        )
+
+    def config(self, **options: Any) -> dict[str, Any]:
+        """Return the whole of the compose files, as Compose reads them."""
+        return yaml.safe_load(self.compose("config", **options))
+
+    def build(self) -> None:
+        """Build the image from the project's Dockerfile."""
+        began = time.monotonic()
+        print("Building the project's image", end=" ", flush=True)
+        self.docker("build", "--quiet", f"--tag={self.image}", ROOT)
+        print(f"({time.monotonic() - began:.0f} s)", flush=True)
+
+    def up(self, *services: str, more: Path | None = None, check: bool = True) -> str:
+        """Start the containers; return what Compose says."""
+        files = [*self.files, *([more] if more else [])]
+        variables = {name: str(port) for name, port in self.ports.items()}
+        return self.compose("up", "--detach", *services, files=files, check=check, **variables)
+
+    def start(self, more: Path | None = None) -> AirflowApi:
+        """Do as ``astro dev start`` does, and return Airflow's API when all DAGs are there."""
+        began = time.monotonic()
+        print("Starting", end=" ", flush=True)
+        self.up(more=more)
+        wait_until(lambda: self.is_healthy("mlflow") and self.answers(), 600)
+        apply_settings(self)
+        airflow = AirflowApi(self.ports["AIRFLOW_PORT"])
+        airflow.log_in()
+        wait_until(lambda: sorted(airflow.parsed()) == DAG_FILES, 300)
+        print(f"({time.monotonic() - began:.0f} s)", flush=True)
+        return airflow
+
+    def answers(self) -> bool:
+        """Tell whether Airflow's components are there."""
+        try:
+            found = AirflowApi(self.ports["AIRFLOW_PORT"]).heartbeats()
+        except requests.RequestException:
+            return False
+        return {"scheduler", "triggerer", "dag-processor"} <= found.keys()
+
+    def down(self, *options: str) -> None:
+        self.compose("down", "--timeout=20", *options)
+
+    def container(self, service: str) -> str:
+        return f"{NAME}-{service}-1"
+
+    def is_healthy(self, service: str) -> bool:
+        form = "{{.State.Health.Status}}"
+        return (
+            self.docker("inspect", f"--format={form}", self.container(service), check=False).strip()
+            == "healthy"
+        )
+
+    def airflow(self, command: str, check: bool = True, **environment: str) -> str:
+        """Run a command where tasks run, as the Astro CLI does it."""
+        variables = [f"--env={name}={value}" for name, value in environment.items()]
+        return self.docker(
+            "exec", *variables, self.container("scheduler"), "bash", "-c", command, check=check
+        )
+
+    def run_task(self, task: str = "mlflow_task_dag train", **environment: str) -> str:
+        """Run a task once where tasks run, and return its log."""
+        return self.airflow(f"airflow tasks test {task}", check=False, **environment)
+
+    def pytest(self, what: str, dags: Path = ROOT / "dags", check: bool = True) -> str:
+        """Run pytest in the image, as ``astro dev parse`` and ``astro dev pytest`` do.
+
+        .. seealso:: ``airflow/docker_image.go`` of https://github.com/astronomer/astro-cli
+        """
+        mounts = [f"--volume={dags}:/usr/local/airflow/dags:ro"]
+        mounts += [
+            f"--volume={ROOT / name}:/usr/local/airflow/{name}:z"
+            for name in ("plugins", "include", ".astro", "tests")
+        ]
+        return self.docker("run", "--rm", *mounts, self.image, "pytest", what, "-v", check=check)
+
+    @property
+    def local_ports(self) -> Ports:
+        return Ports(airflow=self.ports["AIRFLOW_PORT"], mlflow=self.ports["MLFLOW_PORT"])
+
+
+def apply_settings(project: Project, **extra_of_mlflow: str) -> None:
+    """Create the connections of ``airflow_settings.yaml``, by the commands that the Astro CLI uses.
+
+    :param extra_of_mlflow: goes into ``conn_extra`` of ``mlflow_default``, as if a user had written it there.
+
+    .. seealso:: ``settings/settings.go`` of https://github.com/astronomer/astro-cli
+    """
+    settings = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
+    there = project.airflow("airflow connections list -o plain")
+    for connection in settings["connections"]:
+        name = shlex.quote(connection["conn_id"])
+        if connection["conn_id"] in there:
+            project.airflow(f"airflow connections delete {name}")
+        extra = connection["conn_extra"] | (
+            extra_of_mlflow if connection["conn_id"] == "mlflow_default" else {}
+        )
+        fields = {"conn_extra": json.dumps(extra)} | {
+            key: str(value)
+            for key, value in connection.items()
+            if value and key not in ("conn_id", "conn_extra")
+        }
+        options = " ".join(f"--{key.replace('_', '-')} {shlex.quote(value)}" for key, value in fields.items())
+        said = project.airflow(f"airflow connections add {name} {options}")
+        assert re.search("[Ss]uccessfully added", said), said
+
+
+def wait_until(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(1)

@@ -1,0 +1,104 @@
+"""Stand-ins for the images, made from Debian, PyPI and MinIO's source where no image registry answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from local.install import fetch_uv, find_uv
+from local.settings import ROOT
+from tests import minio
+from tests.docker.engine import (
+    DEBIAN,
+    HOME,
+    KEYRING,
+    NEWER_SUITE,
+    UNPACKED,
+    Docker,
+    MissingError,
+    apt,
+    unpack,
+)
+
+# Stand-in for: which names. The digest of MinIO's image cannot be given to another one.
+IMAGES = {
+    "postgres": ("docker.io/postgres:12.6", "docker.io/postgres:17.6"),
+    "runtime": ("astrocrpublic.azurecr.io/runtime:3.3-8",),
+    "mlflow": ("ghcr.io/mlflow/mlflow:v3.17.0-full",),
+    "minio": ("quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",),
+}
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def build(docker: Docker) -> None:
+    """Build every stand-in and give it its name; what was built before is taken from the engine's cache."""
+    with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as name:
+        context = Path(name)
+        shutil.copytree(ROOT / "tests" / "docker" / "standins", context, dirs_exist_ok=True)
+        shutil.copy(ROOT / "constraints.txt", context)
+        shutil.copy(CERTIFICATES, context)
+        shutil.copy(Path(find_uv() or fetch_uv()).resolve(), context / "uv")
+        compiling = pool.submit(_compile_minio)  # the longest, so beside the others
+        _make_base(docker)
+        for target in ("postgres", "runtime", "mlflow"):
+            _build(docker, target, context)
+        for binary in compiling.result():
+            shutil.copy(binary, context)
+        _build(docker, "minio", context)
+
+
+def _build(docker: Docker, target: str, context: Path) -> None:
+    began = time.monotonic()
+    tags = [f"--tag={name}" for name in IMAGES[target]]
+    docker("build", "--quiet", f"--target={target}", *tags, context)
+    print(f"Stand-in for {', '.join(IMAGES[target])} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def _make_base(docker: Docker) -> None:
+    """Make the image ``standin-base``: the smallest Debian there is."""
+    if docker("images", "--quiet", "standin-base"):
+        return
+    print("Making a Debian image to build on", flush=True)
+    with tempfile.TemporaryDirectory(dir=HOME) as root:
+        script = ["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", "bookworm", root, DEBIAN]
+        environment = {"DEBOOTSTRAP_DIR": str(UNPACKED / "usr/share/debootstrap")}
+        if not Path(environment["DEBOOTSTRAP_DIR"]).exists():
+            environment = {}  # the machine has its own
+        _run(*script, **docker.environment, **environment)
+        shutil.rmtree(Path(root, "var/lib/apt/lists"))
+        shutil.rmtree(Path(root, "var/cache/apt"))
+        _run("sh", "-c", f"tar -C {root} -c . | docker import - standin-base", **docker.environment)
+
+
+def _compile_minio() -> list[Path]:
+    """Compile MinIO's server and client, unless that was done before."""
+    with tempfile.TemporaryDirectory(dir=HOME) as folder:
+        go = shutil.which("go")
+        if not go and not all((minio.FOLDER / name).exists() for name in minio.MODULES):
+            go = _unpack_go(Path(folder))
+        return [minio.compiled(name, go or "go") for name in minio.MODULES]
+
+
+def _unpack_go(folder: Path) -> str:
+    """Unpack Debian's newest Go into the folder, and return the path of its command."""
+    (folder / "partial").mkdir()
+    nothing_installed = folder / "status"
+    nothing_installed.touch()
+    status = f"-oDir::State::status={nothing_installed}"
+    wanted = ("--yes", "--download-only", "--no-install-recommends", "golang-go")
+    apt(NEWER_SUITE, status, "install", *wanted, folder=folder)
+    unpack(folder, "golang-*.deb", folder)
+    return str(next(folder.glob("usr/lib/go-*/bin/go")))
+
+
+def _run(*command: str, **environment: str) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise MissingError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}")

@@ -1,0 +1,111 @@
+"""What the compose files say, before anything is started."""
+
+import re
+import urllib.parse
+
+import pytest
+import yaml
+
+from local.settings import ROOT
+from tests.docker.project import GENERATED, NAME, OVERRIDE, WITHOUT_DIGESTS, Project
+
+OURS = {"mlflow", "mlflow-postgres", "minio", "minio-bucket"}
+DEMO_SECRETS = {"mlflow-demo-secret", "minio-demo-secret"}
+
+
+@pytest.fixture(scope="module")
+def project(docker):
+    return Project(docker)
+
+
+@pytest.fixture(scope="module")
+def services(project):
+    """The services of the generated file and the override, as a user has them."""
+    return project.config(files=[GENERATED, OVERRIDE])["services"]
+
+
+def published(services):
+    return {
+        name: {port["published"] for port in service["ports"]}
+        for name, service in services.items()
+        if "ports" in service
+    }
+
+
+def test_the_override_adds_four_services(services):
+    generated = yaml.safe_load(GENERATED.read_text())["services"]
+    assert services.keys() - generated.keys() == OURS
+
+
+def test_every_image_is_pinned_and_none_is_built(services):
+    images = {service["image"] for service in services.values()}
+    built_from_the_dockerfile = {f"{NAME}/airflow:latest"}
+    for image in images - built_from_the_dockerfile:
+        assert re.search(r":(v|RELEASE\.)?\d+[.-]\d+[^:]*(@sha256:[0-9a-f]{64})?$", image), image
+    assert [name for name, service in services.items() if "build" in service] == []
+
+
+def test_minio_is_pinned_by_digest_too(services):
+    assert services["minio"]["image"] == services["minio-bucket"]["image"]
+    assert re.search("@sha256:[0-9a-f]{64}$", services["minio"]["image"])
+
+
+def test_nothing_is_installed_when_a_container_starts(services):
+    for name in OURS:
+        assert not re.search(r"\b(pip|apt|apk|curl|wget)\b", str(services[name])), name
+
+
+def test_every_published_port_is_on_loopback(services):
+    hosts = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
+    assert hosts == {"127.0.0.1"}
+    assert published(services) == {
+        "api-server": {"8080"},
+        "postgres": {"5432"},
+        "mlflow": {"5000"},
+        "minio": {"9000", "9001"},
+    }
+
+
+def test_every_port_of_ours_can_be_another(project):
+    variables = {"MLFLOW_PORT": "5001", "MINIO_PORT": "9010", "MINIO_CONSOLE_PORT": "9011"}
+    services = project.config(files=[GENERATED, OVERRIDE], **variables)["services"]
+    assert published(services) | {"api-server": ..., "postgres": ...} == {
+        "api-server": ...,
+        "postgres": ...,
+        "mlflow": {"5001"},
+        "minio": {"9010", "9011"},
+    }
+    (allowed,) = [word for word in services["mlflow"]["command"] if word.startswith("--allowed-hosts=")]
+    assert {"mlflow:5000", "localhost:5001", "127.0.0.1:5001"} <= set(allowed.partition("=")[2].split(","))
+
+
+def test_every_secret_is_a_demo_value(services):
+    secrets = set()
+    for name in OURS:
+        for variable, value in services[name].get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|TOKEN", variable):
+                secrets.add(value)
+            if "://" in value:
+                secrets.add(urllib.parse.urlsplit(value).password)
+    assert secrets - {None} == DEMO_SECRETS
+    assert "demo values" in OVERRIDE.read_text()
+
+
+def test_the_connections_hold_demo_values_that_mlflow_has_too(services):
+    settings = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
+    (minio,) = [one for one in settings["connections"] if one["conn_id"] == "minio_default"]
+    environment = services["mlflow"]["environment"]
+    assert (minio["conn_login"], minio["conn_password"]) == (
+        environment["AWS_ACCESS_KEY_ID"],
+        environment["AWS_SECRET_ACCESS_KEY"],
+    )
+    assert minio["conn_extra"]["endpoint_url"] == environment["MLFLOW_S3_ENDPOINT_URL"]
+
+
+def test_the_tests_change_nothing_but_the_digest(project):
+    ours = project.config(files=[GENERATED, OVERRIDE, WITHOUT_DIGESTS])
+    users = project.config(files=[GENERATED, OVERRIDE])
+    for name in ("minio", "minio-bucket"):
+        image = users["services"][name].pop("image")
+        assert ours["services"][name].pop("image") == image.partition("@")[0]
+    assert ours == users
