@@ -4,7 +4,7 @@ import os
 import sys
 
 from local.install import RUN, install
-from local.settings import ROOT, VENV, LocalError
+from local.settings import ROOT, VENV, WITH_MINIO, LocalError
 
 PYTHON = VENV / "bin" / "python"
 
@@ -19,12 +19,12 @@ elif not PYTHON.exists():
     print("Nothing is installed yet, so nothing runs; `make up` does both.")
     sys.exit(sys.argv[1:2] != ["down"])
 
-# What the shell says about another Airflow, MLflow or Python must not reach this one.
-foreign = ("AIRFLOW_", "MLFLOW_", "PYTHON")
+# What the shell says about another Airflow, MLflow, object store or Python must not reach this one.
+foreign = ("AIRFLOW_", "AWS_", "MINIO_", "MLFLOW_", "PYTHON")
 environment = {
     name: value
     for name, value in os.environ.items()
-    if name in ("AIRFLOW_PORT", "MLFLOW_PORT") or not name.startswith(foreign)
+    if name in WITH_MINIO.variables() or not name.startswith(foreign)
 }
 # Everything it asks is on this machine, whatever proxy the shell has for the rest of the world.
 exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")

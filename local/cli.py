@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from local import connections, minio, processes, stack, supervision
 from local import demo as demonstration
-from local import processes, stack, supervision
 from local.settings import LocalError, Ports
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -69,6 +69,11 @@ def demo() -> None:
 def _print_addresses(ports: Ports) -> None:
     console.print(f"\nAirflow  http://localhost:{ports.airflow}")
     console.print(f"MLflow   http://localhost:{ports.mlflow}")
+    if ports.minio:
+        console.print(
+            f"MinIO    http://localhost:{ports.minio_console}  "
+            f"(login and password: {minio.CONN_ID} in {connections.FILE.name})"
+        )
 
 
 if __name__ == "__main__":

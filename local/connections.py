@@ -15,9 +15,6 @@ from local.settings import ROOT, LocalError, Ports
 
 FILE = ROOT / "airflow_settings.yaml"
 
-# Containers whose service does not run here. Connections to them are left out.
-ELSEWHERE = {"minio"}
-
 
 def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
     """Return ``connections``, ``variables`` and ``pools`` as Airflow's REST API takes them.
@@ -58,13 +55,16 @@ def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
     host, port, extra = entry.get("conn_host"), entry.get("conn_port"), entry.get("conn_extra") or {}
     if isinstance(extra, str):
         extra = json.loads(extra)
-    addresses = [host, *(value for value in extra.values() if "//" in str(value))]
-    if not ELSEWHERE.isdisjoint(map(_host_name, addresses)):
+    containers: dict[str | None, int | None] = {"mlflow": ports.mlflow, "minio": ports.minio}
+    service = _host_name(host)
+    linked = {name: _host_name(value) for name, value in extra.items() if "//" in str(value)}
+    if any(name in containers and not containers[name] for name in (service, *linked.values())):
         return None
-    if _host_name(host) == "mlflow":
-        host, port = "http://127.0.0.1", ports.mlflow
-        if "ui_url" in extra:
-            extra = {**extra, "ui_url": f"http://localhost:{ports.mlflow}"}
+    extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in linked.items() if to in containers}
+    if service == "mlflow" and "ui_url" in extra:
+        extra["ui_url"] = f"http://localhost:{ports.mlflow}"
+    if service in containers:
+        host, port = "http://127.0.0.1", containers[service]
     return {
         "connection_id": entry["conn_id"],
         "conn_type": entry["conn_type"],

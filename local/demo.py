@@ -10,6 +10,7 @@ from functools import partial
 from rich.console import Console
 from rich.table import Column, Table
 
+from local import minio
 from local.airflow_api import AirflowApi
 from local.settings import LocalError, Ports
 from local.waiting import wait_for
@@ -38,6 +39,8 @@ def run(console: Console, ports: Ports) -> None:
         # MLflow's own client, with what a person would type in a notebook.
         os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{ports.mlflow}"
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "2"  # the server was there a moment ago
+        if ports.minio:
+            os.environ |= minio.client_environment(ports)  # for an experiment that keeps its artifacts in S3
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
         from mlflow.exceptions import MlflowException  # here, as nothing else need wait for this import

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import socket
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import requests
 
-from local import airflow_home, connections, processes, supervision
+from local import airflow_home, connections, minio, processes, supervision
 from local.airflow_api import AirflowApi
-from local.settings import AIRFLOW_HOME, DAGS, DATA, LOCAL, LOGS, MLFLOW_HOME, LocalError, Ports
+from local.settings import (
+    AIRFLOW_HOME,
+    DAGS,
+    DATA,
+    LOCAL,
+    LOGS,
+    MINIO,
+    MLFLOW_HOME,
+    WITH_MINIO,
+    LocalError,
+    Ports,
+)
 from local.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -64,22 +76,27 @@ def up(console: Console) -> Ports:
     if supervisor := supervision.connect():
         ports = supervision.ports_of(supervisor)
         if Ports.from_environment(ports) != ports:
-            raise LocalError(
-                f"Already up, with AIRFLOW_PORT={ports.airflow} and MLFLOW_PORT={ports.mlflow}; "
-                "for other ports, `make down` first."
-            )
+            used = " ".join(f"{variable}={port}" for variable, port in ports.variables().items())
+            raise LocalError(f"Already up, with {used}; for other ports, `make down` first.")
+        if (wanted := os.environ.get("MINIO")) is not None and bool(wanted) != bool(ports.minio):
+            place = "in MinIO" if ports.minio else "on the disk"
+            raise LocalError(f"Already up, with the artifacts {place}; to change that, `make down` first.")
         console.print("Already up")
         _bring_up(console, supervisor, ports, connections.read(ports), GIVEN_UP)
         return ports
 
-    ports = Ports.from_environment()
+    program = minio.choose(console)
+    ports = Ports.from_environment(WITH_MINIO if program else None)
     settings = connections.read(ports)
     processes.end(processes.find())  # what a killed supervisor left behind
-    for name, port in asdict(ports).items():
-        _check_free(port, f"{name.upper()}_PORT")
+    for variable, port in ports.variables().items():
+        _check_free(port, variable)
     DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (LOGS, AIRFLOW_HOME, MLFLOW_HOME):
         folder.mkdir(parents=True, exist_ok=True)
+    if program:
+        MINIO.unlink(missing_ok=True)
+        MINIO.symlink_to(program)
     airflow_home.write_config(ports)
     try:
         _bring_up(console, supervision.start(ports), ports, settings, ENDED)
@@ -128,6 +145,8 @@ def states(supervisor: Any, ports: Ports) -> list[State]:
 def _last_heard(ports: Ports) -> dict[str, float]:
     """Return when each component last gave a sign of life, in seconds since the epoch."""
     heard = {}
+    if ports.minio and minio.answers(ports):
+        heard["minio"] = time.time()
     with suppress(requests.RequestException):
         # Not /health: it is green even where the API refuses to answer.
         url = f"http://127.0.0.1:{ports.mlflow}/api/2.0/mlflow/experiments/search"
@@ -150,13 +169,17 @@ def _bring_up(
 
     :param hopeless: the states of a component that is not worth waiting for.
     """
+    if ports.minio:
+        _start(supervisor, "minio")
+        _wait(console, supervisor, ports, hopeless, ["minio"])
+        minio.make_bucket(ports)
     _start(supervisor, "mlflow")  # which need not wait for Airflow's database
     with console.status("Preparing Airflow's database"):
         airflow_home.migrate()
-    for component in supervision.components(ports):
-        _start(supervisor, component.name)
-    if silent := wait_for(console, lambda: _silent(supervisor, ports, hopeless), PATIENCE):
-        raise _failure(silent[0], f"has not answered within {PATIENCE} s")
+    names = [component.name for component in supervision.components(ports)]
+    for name in names:
+        _start(supervisor, name)
+    _wait(console, supervisor, ports, hopeless, names)
 
     api = AirflowApi(ports.airflow)
     api.log_in()
@@ -176,16 +199,27 @@ def _start(supervisor: Any, name: str) -> None:
         supervisor.startProcess(name, False)  # False: without waiting
 
 
-def _silent(supervisor: Any, ports: Ports, hopeless: Collection[str]) -> list[str]:
-    """Return the components that are not up yet.
+def _wait(
+    console: Console, supervisor: Any, ports: Ports, hopeless: Collection[str], names: Collection[str]
+) -> None:
+    """Wait until these components are up.
 
-    :raises LocalError: one of them is in a hopeless state.
+    :raises LocalError: one of them is in a hopeless state, or silent for too long.
     """
-    silent = [state for state in states(supervisor, ports) if state.state != "up"]
-    for state in silent:
-        if state.state in hopeless:
-            raise _failure(state.component.name, "does not come up")
-    return [state.component.name for state in silent]
+
+    def silent() -> list[str]:
+        waiting = [
+            state
+            for state in states(supervisor, ports)
+            if state.component.name in names and state.state != "up"
+        ]
+        for state in waiting:
+            if state.state in hopeless:
+                raise _failure(state.component.name, "does not come up")
+        return [state.component.name for state in waiting]
+
+    if missing := wait_for(console, silent, PATIENCE):
+        raise _failure(missing[0], f"has not answered within {PATIENCE} s")
 
 
 def _failure(component: str, what: str) -> LocalError:

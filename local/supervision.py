@@ -17,12 +17,15 @@ from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from local import minio
 from local.processes import STACK
 from local.settings import (
     AIRFLOW,
     AIRFLOW_HOME,
     LOCAL,
     LOGS,
+    MINIO,
+    MINIO_HOME,
     MLFLOW_HOME,
     MLFLOW_VENV,
     ROOT,
@@ -37,7 +40,7 @@ CONFIG = LOCAL / "supervisor.conf"
 
 @dataclass(frozen=True)
 class Component:
-    """One program of the stack: what runs it, where it listens if it does, and how it is stopped."""
+    """One program of the stack: what runs it, where a browser finds it, and how it is stopped."""
 
     name: str
     command: str
@@ -48,15 +51,20 @@ class Component:
 
 def components(ports: Ports) -> list[Component]:
     """List what runs, in the order in which it starts."""
-    airflow, mlflow, home = (
-        path.relative_to(ROOT) for path in (AIRFLOW, MLFLOW_VENV / "bin" / "mlflow", MLFLOW_HOME)
+    airflow, mlflow, home, store, objects = (
+        path.relative_to(ROOT)
+        for path in (AIRFLOW, MLFLOW_VENV / "bin" / "mlflow", MLFLOW_HOME, MINIO, MINIO_HOME)
     )
+    minio_options = f"--address 127.0.0.1:{ports.minio} --console-address 127.0.0.1:{ports.minio_console}"
+    destination = f"s3://{minio.BUCKET}" if ports.minio else f"{home}/artifacts"
     mlflow_options = (
         f"--host 127.0.0.1 --port {ports.mlflow} --workers 1",
-        f"--backend-store-uri sqlite:///{home}/mlflow.db --artifacts-destination {home}/artifacts",
+        f"--backend-store-uri sqlite:///{home}/mlflow.db --artifacts-destination {destination}",
         f"--allowed-hosts localhost:{ports.mlflow},127.0.0.1:{ports.mlflow}",
     )
+    with_minio = Component("minio", f"{store} server {minio_options} {objects}", ports.minio_console)
     return [
+        *([with_minio] if ports.minio else []),
         Component("mlflow", f"{mlflow} server {' '.join(mlflow_options)}", ports.mlflow),
         Component("api-server", f"{airflow} api-server", ports.airflow),
         # Without their servers for logs, which would listen on all interfaces: the logs are on this disk.
@@ -87,8 +95,12 @@ def environment() -> dict[str, str]:
 def config(ports: Ports) -> str:
     """Return supervisord's configuration.
 
-    Its identifier carries the ports, so that a running stack itself tells which ones it uses.
+    Its identifier carries the ports, so that a running stack itself tells which ones it uses. The keys of the
+    object store are for those two only: no task finds them in its environment.
     """
+    environments = {}
+    if ports.minio:
+        environments = {"minio": minio.server_environment(ports), "mlflow": minio.client_environment(ports)}
     python, local, logs = (path.relative_to(ROOT) for path in (VENV / "bin" / "python", LOCAL, LOGS))
     supervisord = f"""
 [unix_http_server]
@@ -108,6 +120,7 @@ pidfile = {local}/supervisord.pid
         f"""
 [program:{component.name}]
 command = {python} -m local.processes {component.name} {component.command}
+environment = {_variables(environments.get(component.name, {}))}
 autostart = false
 autorestart = true
 startsecs = 20
@@ -126,6 +139,10 @@ stdout_logfile_backups = 1
     return supervisord + "".join(programs)
 
 
+def _variables(values: dict[str, str]) -> str:
+    return ",".join(f'{name}="{value}"' for name, value in values.items()).replace("%", "%%")
+
+
 def log_of(component: str) -> Path:
     """Return the file that holds a component's output."""
     return LOGS / f"{component}.log"
@@ -136,6 +153,8 @@ def start(ports: Ports) -> Any:
 
     :raises LocalError: it does not answer within 10 seconds.
     """
+    CONFIG.touch(mode=0o600)
+    CONFIG.chmod(0o600)  # it holds MinIO's keys
     CONFIG.write_text(config(ports))
     with (LOGS / "supervisord.log").open("a") as log:
         process = subprocess.Popen(

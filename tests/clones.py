@@ -31,10 +31,18 @@ class Clone:
     folder: Path
     airflow_port: int
     mlflow_port: int
+    minio_port: int
+    minio_console_port: int
+    minio: str = ""  # the program; empty: artifacts go to the disk
 
     @property
     def ports(self) -> dict[str, str]:
-        return {"AIRFLOW_PORT": str(self.airflow_port), "MLFLOW_PORT": str(self.mlflow_port)}
+        return {
+            "AIRFLOW_PORT": str(self.airflow_port),
+            "MLFLOW_PORT": str(self.mlflow_port),
+            "MINIO_PORT": str(self.minio_port),
+            "MINIO_CONSOLE_PORT": str(self.minio_console_port),
+        }
 
     def start(self, target: str, **environment: str) -> subprocess.Popen[str]:
         python = Path(sys.base_prefix) / "bin" / "python3"  # not the one of the environment under test
@@ -42,7 +50,7 @@ class Clone:
         return subprocess.Popen(
             ["make", target, f"PYTHON={python}"],
             cwd=self.folder,
-            env={**unmade, **environment},
+            env={**unmade, "MINIO": self.minio, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -53,7 +61,7 @@ class Clone:
     def make(self, target: str, expect: int = 0, **environment: str) -> str:
         """Run a target, and return its output; make itself exits with 2 when a command fails."""
         process = self.start(target, **environment)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=540)
         assert process.returncode == expect, output
         return output
 
@@ -86,14 +94,17 @@ class Clone:
 
     def assert_nothing_is_left(self) -> None:
         assert self.processes() == []
-        for port in (self.airflow_port, self.mlflow_port):
-            with socket.create_server(("127.0.0.1", port)):
+        for port in self.ports.values():
+            with socket.create_server(("127.0.0.1", int(port))):
                 pass
 
 
 @contextmanager
-def run_clone(folder: Path) -> Iterator[Clone]:
-    """Copy the working tree into a folder for a block; afterwards its stack is down and the folder gone."""
+def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
+    """Copy the working tree into a folder for a block; afterwards its stack is down and the folder gone.
+
+    :param minio: the program that is to hold the artifacts; empty for the disk.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"],
         cwd=ROOT,
@@ -107,7 +118,7 @@ def run_clone(folder: Path) -> Iterator[Clone]:
             shutil.copy(ROOT / name, folder / name)
     # A background job of a shell ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    clone = Clone(folder, free_port(), free_port())
+    clone = Clone(folder, free_port(), free_port(), free_port(), free_port(), minio)
     try:
         yield clone
     finally:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from local.settings import LocalError, Ports
+from local.settings import WITH_MINIO, LocalError, Ports
 
 
 @pytest.fixture(autouse=True)
 def _no_ports_in_the_environment(monkeypatch):
-    monkeypatch.delenv("AIRFLOW_PORT", raising=False)
-    monkeypatch.delenv("MLFLOW_PORT", raising=False)
+    for variable in WITH_MINIO.variables():
+        monkeypatch.delenv(variable, raising=False)
 
 
 def test_the_usual_ports_are_the_default():
@@ -25,6 +25,12 @@ def test_a_running_stack_keeps_its_ports(monkeypatch):
     assert Ports.from_environment(Ports(airflow=8090, mlflow=5090)) == Ports(airflow=8090, mlflow=5001)
 
 
+def test_minio_has_two_ports_where_it_runs_and_none_elsewhere(monkeypatch):
+    monkeypatch.setenv("MINIO_PORT", "9005")
+    assert Ports.from_environment(WITH_MINIO) == Ports(minio=9005, minio_console=9001)
+    assert Ports.from_environment() == Ports(minio=None, minio_console=None)
+
+
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1", "80.5"])
 def test_what_is_no_port_number_is_named(monkeypatch, value):
     monkeypatch.setenv("AIRFLOW_PORT", value)
@@ -32,10 +38,11 @@ def test_what_is_no_port_number_is_named(monkeypatch, value):
         Ports.from_environment()
 
 
-def test_one_port_for_both_is_refused(monkeypatch):
-    monkeypatch.setenv("AIRFLOW_PORT", "5000")
-    with pytest.raises(LocalError, match="both 5000"):
-        Ports.from_environment()
+def test_one_port_for_two_is_refused(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_PORT", "9001")
+    with pytest.raises(LocalError, match="AIRFLOW_PORT and MINIO_CONSOLE_PORT are both 9001"):
+        Ports.from_environment(WITH_MINIO)
+    assert Ports.from_environment() == Ports(airflow=9001)
 
 
 def test_an_error_shows_the_end_of_a_log():

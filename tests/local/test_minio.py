@@ -1,0 +1,140 @@
+"""Which store holds the artifacts, and with which keys."""
+
+import io
+import json
+
+import pytest
+import yaml
+from rich.console import Console
+
+from local import connections, minio, supervision
+from local.settings import WITH_MINIO, LocalError
+
+HELD_BY_MINIO = "minio/mlflow/1/a/artifacts/features.csv/xl.meta"
+HELD_BY_DISK = "mlflow/artifacts/1/a/artifacts/features.csv"
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A program called minio that is not on PATH."""
+    path = tmp_path / "programs" / "minio"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A function that adds a file to the data of the stack, which are none at first."""
+    monkeypatch.setattr(minio, "MINIO_HOME", tmp_path / "minio")
+    monkeypatch.setattr(minio, "ARTIFACTS", tmp_path / "mlflow" / "artifacts")
+
+    def add(name):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+
+    return add
+
+
+@pytest.fixture
+def choose(data, monkeypatch, tmp_path):
+    """A function that chooses with this ``MINIO`` and PATH, and returns the program and what was said."""
+
+    def choose_with(named=None, path=tmp_path):
+        monkeypatch.setenv("PATH", str(path))
+        monkeypatch.delenv("MINIO", raising=False)
+        if named is not None:
+            monkeypatch.setenv("MINIO", str(named))
+        said = io.StringIO()
+        return minio.choose(Console(file=said, width=1000)), said.getvalue()
+
+    return choose_with
+
+
+def test_without_a_program_artifacts_go_to_the_disk(choose, data):
+    assert choose() == (None, "")
+    data(HELD_BY_DISK)
+    assert choose() == (None, "")
+
+
+def test_the_one_on_the_path_is_found(choose, program):
+    assert choose(path=program.parent) == (program, "")
+
+
+def test_the_one_that_is_named_is_found(choose, program):
+    assert choose(program) == (program, "")
+
+
+def test_an_empty_name_switches_it_off(choose, program):
+    assert choose("", path=program.parent) == (None, "")
+
+
+def test_a_name_of_nothing_is_told(choose):
+    with pytest.raises(LocalError, match=r"MINIO=/no/minio: there is no such program\. With MINIO= "):
+        choose("/no/minio")
+
+
+def test_artifacts_in_minio_stay_there(choose, data, program):
+    data(HELD_BY_MINIO)
+    assert choose(path=program.parent) == (program, "")
+    for named in (None, ""):
+        with pytest.raises(
+            LocalError, match=r"Earlier artifacts are in MinIO.* MINIO=/path/to/minio make up"
+        ):
+            choose(named)
+
+
+def test_artifacts_on_the_disk_stay_there(choose, data, program):
+    data(HELD_BY_DISK)
+    chosen, said = choose(path=program.parent)
+    assert chosen is None
+    assert said.startswith("Artifacts go to the disk, where earlier ones are.")
+    assert "move .local/data away" in said
+    assert choose("", path=program.parent) == (None, "")
+
+
+def test_a_minio_that_is_named_is_not_passed_over_in_silence(choose, data, program):
+    data(HELD_BY_DISK)
+    with pytest.raises(LocalError, match=r"Earlier artifacts are on the disk.* move \.local/data away"):
+        choose(program)
+
+
+def test_a_store_that_was_never_used_may_be_changed(choose, data, program):
+    data("minio/.minio.sys/format.json")
+    (minio.MINIO_HOME / "mlflow").mkdir()
+    minio.ARTIFACTS.mkdir(parents=True)
+    assert choose() == (None, "")
+    assert choose(program) == (program, "")
+
+
+def test_minio_and_its_clients_have_the_keys_of_the_connection():
+    keys = next(
+        entry
+        for entry in yaml.safe_load(connections.FILE.read_text())["airflow"]["connections"]
+        if entry["conn_id"] == "minio_default"
+    )
+    client, server = minio.client_environment(WITH_MINIO), minio.server_environment(WITH_MINIO)
+    assert client["AWS_ACCESS_KEY_ID"] == server["MINIO_ROOT_USER"] == keys["conn_login"]
+    assert client["AWS_SECRET_ACCESS_KEY"] == server["MINIO_ROOT_PASSWORD"] == keys["conn_password"]
+    assert client["MLFLOW_S3_ENDPOINT_URL"] == "http://127.0.0.1:9000"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"conn_id": "another"},
+        {},
+        {"conn_login": "me"},
+        {"conn_login": "me", "conn_password": 'geheim"'},
+        {"conn_login": "me", "conn_password": "ge heim"},
+    ],
+    ids=repr,
+)
+def test_missing_or_odd_keys_are_told(tmp_path, monkeypatch, fields):
+    monkeypatch.setattr(connections, "FILE", tmp_path / "airflow_settings.yaml")
+    entry = {"conn_id": "minio_default", "conn_type": "aws", **fields}
+    connections.FILE.write_text(json.dumps({"airflow": {"connections": [entry]}}))
+    with pytest.raises(LocalError, match=r"connection minio_default in airflow_settings\.yaml, wh") as caught:
+        supervision.config(WITH_MINIO)
+    assert "heim" not in str(caught.value)
