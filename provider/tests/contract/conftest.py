@@ -57,6 +57,40 @@ def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
+class RegisteredModel:
+    """A registered model that a test changes as people do."""
+
+    name: str
+    hook: MLflowClientHook
+
+    def create(self) -> None:
+        self.hook.create_registered_model(self.name)
+
+    def create_version(self) -> str:
+        params = {"name": self.name, "source": "s3://bucket/housing"}
+        return self.hook.call("POST", "model-versions/create", params)["model_version"]["version"]
+
+    def set_alias(self, alias: str, version: str) -> None:
+        params = {"name": self.name, "alias": alias, "version": version}
+        self.hook.call("POST", "registered-models/alias", params)
+
+    def delete_alias(self, alias: str) -> None:
+        self.hook.call("DELETE", "registered-models/alias", {"name": self.name, "alias": alias})
+
+    def delete_version(self, version: str) -> None:
+        self.hook.call("DELETE", "model-versions/delete", {"name": self.name, "version": version})
+
+    def delete(self) -> None:
+        self.hook.call("DELETE", "registered-models/delete", {"name": self.name})
+
+
+@pytest.fixture
+def registered_model(hook: MLflowClientHook, name: str) -> RegisteredModel:
+    """A registered model that is not there yet."""
+    return RegisteredModel(name, hook)
+
+
+@dataclass(frozen=True)
 class LoggedModel:
     """A scikit-learn model that a run logged."""
 

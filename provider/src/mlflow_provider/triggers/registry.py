@@ -1,0 +1,346 @@
+"""Triggers for what happens in the MLflow model registry.
+
+MLflow keeps no log of it that could be read from where one left off. So these triggers compare what is
+there now with what was there before: of several moves of an alias between two looks only the last is seen,
+while no version goes unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from mlflow_provider.compat import load_cursor, save_cursor
+from mlflow_provider.exceptions import (
+    MLflowAPIError,
+    MLflowNotFoundError,
+    MLflowProviderError,
+    MLflowUnreachableError,
+)
+from mlflow_provider.hooks.client import MLflowClientHook, quoted
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# Seconds. A thread waits for the answer, and there are not many.
+MAX_TIMEOUT = 30.0
+# Seconds between two questions to a server that does not answer, unless poll_interval is longer.
+MAX_DELAY = 300.0
+# Not the event loop's own: a server that hangs would take the threads of everybody else's triggers.
+_THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mlflow-registry")
+
+# By trigger ID: the cursor before and after the event that this process handed over last.
+_handed_over: dict[int | None, tuple[dict[str, Any], dict[str, Any]]] = {}
+
+
+class MLflowRegistryEventTrigger(BaseEventTrigger):
+    """Watches a registered model for an asset: for its new versions, or for an alias that moves.
+
+    .. code-block:: python
+
+        champion = Asset(
+            "housing_champion",
+            watchers=[AssetWatcher(name="mlflow", trigger=MLflowRegistryEventTrigger("Housing", "champion"))],
+        )
+
+
+        @dag(schedule=champion)
+        def predict():
+            @task
+            def read(triggering_asset_events=None):
+                for event in triggering_asset_events[champion]:
+                    print(event.extra["payload"]["model_uri"])
+
+    Each asset event has as ``extra["payload"]``
+
+    - ``name`` of the registered model, and ``alias``: None for new versions,
+    - ``version``, its ``model_uri``, and its ``run_id`` if it has one,
+    - ``previous_version``: the one announced before, or None,
+    - ``versions``: of several new ones between two looks, all, the last being ``version``.
+
+    It is one event for a look, as Airflow up to 3.3 starts a DAG run with the first of several events that
+    its scheduler finds, and keeps the others for the next run. ``poll_interval`` should leave the scheduler
+    time to start one.
+
+    What is there when the watch begins is no event; a registered model that is missing may come later. An
+    alias that moves is an event; one that is deleted is none, and neither is setting it again to the version
+    announced last. A registered model that is deleted and created again is a new one.
+
+    What happens while nobody watches, because the triggerer is down or every DAG that listens is paused, is
+    announced when the watch goes on: what was announced last is kept with the asset (Airflow 3.1 and 3.2:
+    in an Airflow Variable, which all watches of the same model and alias share). It is written after Airflow
+    has stored an event, so no event is lost. If the triggerer is killed in the second or two between, that
+    event is repeated, with the same payload or a newer one.
+
+    An MLflow that does not answer, or refuses, is asked again after ``poll_interval``, then less and less
+    often down to every five minutes; the log says so once.
+
+    On Airflow 3.3, all watches of a registered model with the same connection and interval share one
+    request.
+
+    :param name: name of the registered model.
+    :param alias: the alias to watch; without it, new versions are.
+    :param mlflow_conn_id: connection to the MLflow server.
+    :param poll_interval: seconds between two looks at the registry.
+
+    .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
+    """
+
+    def __init__(
+        self,
+        name: str,
+        alias: str | None = None,
+        mlflow_conn_id: str = MLflowClientHook.default_conn_name,
+        poll_interval: float = 60.0,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.alias = alias
+        self.mlflow_conn_id = mlflow_conn_id
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "name": self.name,
+            "alias": self.alias,
+            "mlflow_conn_id": self.mlflow_conn_id,
+            "poll_interval": self.poll_interval,
+        }
+
+    def shared_stream_key(self) -> Hashable:
+        return self.mlflow_conn_id, self.name, self.poll_interval
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[dict[str, Any] | None]:
+        """Yield the registered model as it is now, None while it is missing, at every look."""
+        registry = _Registry(kwargs["mlflow_conn_id"], kwargs["poll_interval"])
+        while True:
+            yield await registry.ask(partial(get_registered_model, name=kwargs["name"]))
+            await asyncio.sleep(kwargs["poll_interval"])
+
+    async def filter_shared_stream(
+        self, shared_stream: AsyncIterator[dict[str, Any] | None]
+    ) -> AsyncIterator[TriggerEvent]:
+        """Yield the event of the first look that has one, and return.
+
+        A watch that returned is started anew, but only after Airflow has stored its event: the new one may,
+        and does, move the cursor past it. A watch that went on by itself could not know when.
+        """
+        registry = _Registry(self.mlflow_conn_id, self.poll_interval)
+        cursor = await self._resume()
+        async for model in shared_stream:
+            if cursor is None:
+                cursor = _cursor(model, _version(model, self.alias) if model else None, 0)
+                await save_cursor(self, self._key, cursor)
+            if model is None:
+                continue
+            previous = cursor["version"] if cursor["created"] == model["creation_timestamp"] else None
+            if not new_version(model, self.alias, previous):
+                continue
+            question = partial(_get_versions, model=model, alias=self.alias, previous=previous)
+            if not (versions := await registry.ask(question)):
+                continue  # deleted since that look
+            yield TriggerEvent(_payload(versions, self.alias, previous))
+            after = _cursor(model, versions[-1]["version"], cursor["events"] + 1)
+            _handed_over[self.trigger_id] = cursor, after
+            return
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch on its own, as Airflow 3.1 and 3.2 do."""
+        _, kwargs = self.serialize()
+        async for event in self.filter_shared_stream(self.open_shared_stream(kwargs)):
+            yield event
+
+    @property
+    def _key(self) -> str:
+        # No slash can be in the name of a model.
+        return "/".join(filter(None, ("mlflow", self.mlflow_conn_id, self.name, self.alias)))
+
+    async def _resume(self) -> dict[str, Any] | None:
+        """Return what was announced last: None if nothing ever was."""
+        cursor = await load_cursor(self, self._key)
+        before, after = _handed_over.get(self.trigger_id, (None, None))
+        # Not if another triggerer has watched in the meantime.
+        if after and before == cursor:
+            await save_cursor(self, self._key, after)
+            cursor = after
+        _handed_over.pop(self.trigger_id, None)
+        return cursor
+
+
+class MLflowModelVersionTrigger(BaseTrigger):
+    """Waits until a registered model has a new version, or an alias of it points at another one.
+
+    Its only event is ``{"version": ...}``, or ``{"error": ...}`` when MLflow refuses or the connection is
+    wrong. An MLflow that does not answer is asked again.
+
+    :param name: name of the registered model, which may be missing yet.
+    :param alias: wait for this alias; without it, for the newest version.
+    :param after_version: the version that is known already; without it, any will do.
+    :param mlflow_conn_id: connection to the MLflow server.
+    :param poll_interval: seconds between two looks at the registry.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        alias: str | None = None,
+        after_version: str | None = None,
+        mlflow_conn_id: str = MLflowClientHook.default_conn_name,
+        poll_interval: float = 60.0,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.alias = alias
+        self.after_version = after_version
+        self.mlflow_conn_id = mlflow_conn_id
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "name": self.name,
+            "alias": self.alias,
+            "after_version": self.after_version,
+            "mlflow_conn_id": self.mlflow_conn_id,
+            "poll_interval": self.poll_interval,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        registry = _Registry(self.mlflow_conn_id, self.poll_interval, gives_up=True)
+        question = partial(get_registered_model, name=self.name)
+        try:
+            while True:
+                model = await registry.ask(question)
+                if model and (version := new_version(model, self.alias, self.after_version)):
+                    break
+                await asyncio.sleep(self.poll_interval)
+        except MLflowProviderError as error:
+            yield TriggerEvent({"error": str(error)})
+        else:
+            yield TriggerEvent({"version": version})
+
+
+class _Registry:
+    """Asks an MLflow server, from the event loop and without blocking it, until there is an answer.
+
+    :param conn_id: connection to the server.
+    :param poll_interval: seconds to wait before a question is asked again; more after each failure.
+    :param gives_up: whether to raise what will not pass by itself. A watch does not: it would be started
+        again at once, and goes on when somebody has put the connection right.
+    """
+
+    def __init__(self, conn_id: str, poll_interval: float, *, gives_up: bool = False) -> None:
+        self.conn_id = conn_id
+        self.poll_interval = poll_interval
+        self.gives_up = gives_up
+        self._hook: MLflowClientHook | None = None
+
+    async def ask(self, question: Callable[[MLflowClientHook], T]) -> T:
+        """Return the answer to a question, which is a function of a hook and runs in a thread.
+
+        :raises MLflowProviderError: asking again would not help, and ``gives_up`` is set.
+        """
+        # asgiref's thread, as only from there Airflow 3.1 looks up a connection through the event loop.
+        ask = sync_to_async(self._ask, thread_sensitive=False, executor=_THREADS)
+        delay, said = self.poll_interval, ""
+        while True:
+            try:
+                answer = await ask(question)
+            except MLflowProviderError as error:  # noqa: PERF203  each request may fail
+                passes = is_transient(error)
+                if self.gives_up and not passes:
+                    raise
+                if said != str(error):
+                    said = str(error)
+                    log.log(logging.WARNING if passes else logging.ERROR, "%s Asking again.", said)
+                self._hook = None  # the connection may be put right
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, max(MAX_DELAY, self.poll_interval))
+            else:
+                if said:
+                    log.info("MLflow answers again (connection %r).", self.conn_id)
+                return answer
+
+    def _ask(self, question: Callable[[MLflowClientHook], T]) -> T:
+        if self._hook is None:
+            hook = MLflowClientHook(mlflow_conn_id=self.conn_id)
+            self._hook = hook.with_limits(timeout=min(MAX_TIMEOUT, hook.connection.timeout), retries=0)
+        return question(self._hook)
+
+
+def is_transient(error: MLflowProviderError) -> bool:
+    """Whether the same request may succeed later: MLflow is down, busy or failing."""
+    if isinstance(error, MLflowAPIError):
+        from mlflow_provider.rest import RETRIED_STATUS_CODES
+
+        return error.status_code in RETRIED_STATUS_CODES
+    return isinstance(error, MLflowUnreachableError)
+
+
+def get_registered_model(hook: MLflowClientHook, name: str) -> dict[str, Any] | None:
+    """Return a registered model as MLflow describes it, or None if there is none."""
+    try:
+        return hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
+    except MLflowNotFoundError:
+        return None
+
+
+def new_version(model: dict[str, Any], alias: str | None, known: str | None) -> str | None:
+    """Return the version an alias points at, or the newest one, unless it is known already.
+
+    :param model: a registered model as MLflow describes it.
+    :param alias: the alias; None for the newest version.
+    :param known: a version, e.g. ``"3"``.
+    """
+    version = _version(model, alias)
+    if version is None or known is None:
+        return version
+    return version if (version != known if alias else int(version) > int(known)) else None
+
+
+def _version(model: dict[str, Any], alias: str | None) -> str | None:
+    if alias:
+        return next((each["version"] for each in model.get("aliases", []) if each["alias"] == alias), None)
+    # One for each stage, so of models without stages: the newest.
+    return max((each["version"] for each in model.get("latest_versions", [])), key=int, default=None)
+
+
+def _get_versions(
+    hook: MLflowClientHook, model: dict[str, Any], alias: str | None, previous: str | None
+) -> list[dict[str, Any]]:
+    """Return the version an alias points at, or all that are newer than the previous one, oldest first."""
+    if alias is None:
+        newer = f"name = {quoted(model['name'])} and version_number > {previous or 0}"
+        return hook.search("model-versions", newer, ["version_number ASC"])
+    try:
+        params = {"name": model["name"], "version": _version(model, alias)}
+        return [hook.call("GET", "model-versions/get", params)["model_version"]]
+    except MLflowNotFoundError:
+        return []
+
+
+def _cursor(model: dict[str, Any] | None, version: str | None, events: int) -> dict[str, Any]:
+    # A registered model that is created again starts again with version 1, and an alias may move back: the
+    # moment and the number of events so far tell such cursors apart.
+    return {"created": model and model["creation_timestamp"], "version": version, "events": events}
+
+
+def _payload(versions: list[dict[str, Any]], alias: str | None, previous: str | None) -> dict[str, Any]:
+    newest = versions[-1]
+    return {
+        "name": newest["name"],
+        "alias": alias,
+        "version": newest["version"],
+        "versions": [each["version"] for each in versions],
+        "previous_version": previous,
+        "run_id": newest.get("run_id") or None,
+        "model_uri": f"models:/{newest['name']}/{newest['version']}",
+    }

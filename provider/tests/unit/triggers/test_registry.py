@@ -1,0 +1,153 @@
+"""What the triggers decide, and what Airflow keeps of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from airflow.sdk import Asset, AssetWatcher, Variable
+from airflow.triggers.base import BaseEventTrigger
+
+from mlflow_provider.compat import load_cursor, save_cursor
+from mlflow_provider.exceptions import MLflowAPIError, MLflowConfigurationError, MLflowUnreachableError
+from mlflow_provider.triggers.registry import (
+    MLflowModelVersionTrigger,
+    MLflowRegistryEventTrigger,
+    _Registry,
+    is_transient,
+    new_version,
+)
+
+EMPTY = {"name": "Housing", "creation_timestamp": 1}
+MODEL = {
+    **EMPTY,
+    "latest_versions": [{"version": "9"}, {"version": "10"}],
+    "aliases": [{"alias": "champion", "version": "9"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "alias", "known", "version"),
+    [
+        (EMPTY, None, None, None),
+        (EMPTY, "champion", None, None),
+        (MODEL, None, None, "10"),
+        (MODEL, None, "9", "10"),
+        (MODEL, None, "10", None),
+        (MODEL, None, "11", None),
+        (MODEL, "champion", None, "9"),
+        (MODEL, "champion", "9", None),
+        (MODEL, "champion", "10", "9"),
+        (MODEL, "challenger", None, None),
+    ],
+)
+def test_a_version_is_new_when_it_is_newer_and_an_alias_when_it_is_elsewhere(model, alias, known, version):
+    assert new_version(model, alias, known) == version
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (MLflowUnreachableError("down"), True),
+        (MLflowAPIError("busy", status_code=429), True),
+        (MLflowAPIError("failing", status_code=503), True),
+        (MLflowAPIError("refused", status_code=401), False),
+        (MLflowAPIError("not MLflow", status_code=404), False),
+        (MLflowConfigurationError("mlflow_default", "Host", "empty"), False),
+    ],
+)
+def test_what_passes_by_itself_is_told_apart_from_what_does_not(error, transient):
+    assert is_transient(error) is transient
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        MLflowRegistryEventTrigger("Housing", "champion", "mlflow_other", 5.0),
+        MLflowModelVersionTrigger("Housing", "champion", "3", "mlflow_other", 5.0),
+    ],
+)
+def test_a_trigger_that_is_started_again_is_the_same(trigger):
+    classpath, kwargs = trigger.serialize()
+
+    assert classpath == f"mlflow_provider.triggers.registry.{type(trigger).__name__}"
+    assert type(trigger)(**kwargs).serialize() == (classpath, kwargs)
+
+
+def test_the_first_argument_is_all_that_a_watch_needs():
+    trigger = MLflowRegistryEventTrigger("Housing")
+
+    assert trigger.serialize()[1] == {
+        "name": "Housing",
+        "alias": None,
+        "mlflow_conn_id": "mlflow_default",
+        "poll_interval": 60.0,
+    }
+
+
+def test_an_asset_takes_the_watch():
+    watcher = AssetWatcher(name="mlflow", trigger=MLflowRegistryEventTrigger("Housing"))
+
+    assert isinstance(Asset("housing", watchers=[watcher]).watchers[0].trigger, BaseEventTrigger)
+
+
+def test_watches_share_a_stream_when_model_connection_and_interval_are_the_same():
+    key = MLflowRegistryEventTrigger("Housing").shared_stream_key()
+
+    assert key == MLflowRegistryEventTrigger("Housing", "champion").shared_stream_key()
+    for other in [
+        MLflowRegistryEventTrigger("Cars"),
+        MLflowRegistryEventTrigger("Housing", mlflow_conn_id="mlflow_other"),
+        MLflowRegistryEventTrigger("Housing", poll_interval=5),
+    ]:
+        assert other.shared_stream_key() != key
+
+
+def test_a_server_that_does_not_answer_does_not_block_the_loop(airflow_connection):
+    airflow_connection(host="http://127.0.0.1:1")
+    released = threading.Event()
+
+    def question(hook) -> bool:
+        return released.wait(30)
+
+    async def answer_while_the_loop_goes_on() -> bool:
+        answer = asyncio.ensure_future(_Registry("mlflow_default", 60).ask(question))
+        await asyncio.sleep(0.05)
+        released.set()
+        return await answer
+
+    assert asyncio.run(answer_while_the_loop_goes_on())
+
+
+def test_a_question_is_asked_once_and_not_for_long(airflow_connection):
+    airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 600, "retries": 9})
+
+    connection = asyncio.run(_Registry("mlflow_default", 60).ask(lambda hook: hook.connection))
+
+    assert (connection.timeout, connection.retries) == (30, 0)
+
+
+def test_a_shorter_timeout_of_the_connection_stays(airflow_connection):
+    airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 5})
+
+    assert asyncio.run(_Registry("mlflow_default", 60).ask(lambda hook: hook.connection)).timeout == 5
+
+
+def test_a_watch_without_a_store_keeps_its_cursor_in_a_variable(monkeypatch):
+    kept = {}
+    monkeypatch.setattr(Variable, "get", lambda key, default, deserialize_json: kept.get(key, default))
+    monkeypatch.setattr(
+        Variable, "set", lambda key, value, description, serialize_json: kept.update({key: value})
+    )
+    watch = MLflowRegistryEventTrigger("Housing", "champion")
+
+    async def save_and_load() -> list[object]:
+        keys = ["mlflow/mlflow_default/Housing/champion", "mlflow/mlflow_default/" + 256 * "ü"]
+        before = [await load_cursor(watch, key) for key in keys]
+        for key in keys:
+            await save_cursor(watch, key, {"version": key[-1]})
+        return [before, [await load_cursor(watch, key) for key in keys]]
+
+    assert asyncio.run(save_and_load()) == [[None, None], [{"version": "n"}, {"version": "ü"}]]
+    assert all(len(key) <= 250 and key.isascii() for key in kept)
