@@ -103,7 +103,7 @@ class MLflowConnection:
             retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
             headers=headers,
             artifact_environment=(
-                _artifact_environment(artifact_conn_id, get_connection) if artifact_conn_id else {}
+                aws_environment(artifact_conn_id, get_connection) if artifact_conn_id else {}
             ),
         )
 
@@ -249,7 +249,7 @@ def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:
     return number
 
 
-def _artifact_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:
+def aws_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:
     """Turn an AWS or MinIO connection into what MLflow's S3 client reads.
 
     Fields as in Airflow's Amazon provider: login and password are the key pair, Extra holds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -66,3 +68,18 @@ class MLflowAlreadyExistsError(MLflowAPIError):
 
 class MLflowNotFoundError(MLflowAPIError):
     """``RESOURCE_DOES_NOT_EXIST``: nothing of that name is there."""
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn an error of the ``mlflow`` package in a block into one of this provider.
+
+    :param what: what the block does, with which connection, model or run.
+    :raises MLflowProviderError: MLflow raised an error.
+    """
+    from mlflow import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise MLflowProviderError(f"{what}: {error}") from error

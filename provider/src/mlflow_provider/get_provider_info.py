@@ -20,17 +20,30 @@ def get_provider_info() -> dict:
         "hooks": [
             {
                 "integration-name": "MLflow",
-                "python-modules": ["mlflow_provider.hooks.base", "mlflow_provider.hooks.client"],
+                "python-modules": [
+                    "mlflow_provider.hooks.base",
+                    "mlflow_provider.hooks.client",
+                    "mlflow_provider.hooks.deployment",
+                    "mlflow_provider.hooks.pyfunc",
+                ],
             }
         ],
         "operators": [
             {
                 "integration-name": "MLflow",
                 "python-modules": [
+                    "mlflow_provider.operators.deployment",
                     "mlflow_provider.operators.experiment",
+                    "mlflow_provider.operators.pyfunc",
                     "mlflow_provider.operators.registry",
                 ],
             }
+        ],
+        "sensors": [
+            {"integration-name": "MLflow", "python-modules": ["mlflow_provider.sensors.registry"]},
+        ],
+        "triggers": [
+            {"integration-name": "MLflow", "python-modules": ["mlflow_provider.triggers.registry"]},
         ],
         "task-decorators": [
             {"name": "mlflow", "class-name": "mlflow_provider.decorators.mlflow.mlflow_task"}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from mlflow_provider.connection import MLflowConnection
+
+T = TypeVar("T")
 
 # Set or removed by mlflow.set_experiment and mlflow.start_run.
 _SET_BY_MLFLOW = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
@@ -26,14 +29,15 @@ def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
     the whole process, so do not use this from several threads at once.
     """
     before = {name: os.environ.get(name) for name in variables}
-    _apply(variables)
+    apply(variables)
     try:
         yield
     finally:
-        _apply(before)
+        apply(before)
 
 
-def _apply(variables: Mapping[str, str | None]) -> None:
+def apply(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables; None removes one."""
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
@@ -89,18 +93,30 @@ def connected_client(connection: MLflowConnection) -> MlflowClient:
     """
     from mlflow import MlflowClient
 
-    class ConnectedClient(MlflowClient):
-        def __getattribute__(self, name: str) -> Any:
-            attribute = super().__getattribute__(name)
-            if name.startswith("_") or not callable(attribute):
+    with tracking(connection):
+        return connected(MlflowClient(), functools.partial(tracking, connection))
+
+
+def connected(target: T, block: Callable[[], AbstractContextManager[Any]]) -> T:
+    """Return a stand-in for a module or an object each of whose functions runs inside a block.
+
+    :param target: what the stand-in stands for; its other attributes are its own.
+    :param block: returns the block, once for each call.
+    """
+
+    class Connected:
+        def __getattr__(self, name: str) -> Any:
+            attribute = getattr(target, name)
+            if name.startswith("_") or not inspect.isroutine(attribute):
                 return attribute
 
             @functools.wraps(attribute)
             def call(*args: Any, **kwargs: Any) -> Any:
-                with tracking(connection):
+                with block():
                     return attribute(*args, **kwargs)
 
             return call
 
-    with tracking(connection):
-        return ConnectedClient()
+        __class__ = property(lambda _: type(target))  # as isinstance sees it
+
+    return cast("T", Connected())

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import airflow
 import pytest
 from airflow.models.connection import Connection
 from airflow.providers_manager import ProvidersManager
@@ -34,6 +35,7 @@ def test_airflow_offers_the_connection_type():
     assert (hook.connection_id_attribute_name, hook.connection_testable) == ("mlflow_conn_id", True)
 
 
+@pytest.mark.skipif(airflow.__version__.startswith("3.1."), reason="3.1 shows Extra as JSON")
 def test_airflow_offers_the_fields_of_the_connection_form():
     manager = ProvidersManager()
 

@@ -12,7 +12,9 @@ from mlflow_provider.exceptions import (
     MLflowAPIError,
     MLflowConfigurationError,
     MLflowNotFoundError,
+    MLflowProviderError,
     MLflowUnreachableError,
+    explained,
 )
 
 ERRORS = [
@@ -47,3 +49,18 @@ def test_every_error_is_the_same_after_airflow_serialized_it(error):
 
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
+
+
+def test_an_error_of_the_mlflow_package_is_explained():
+    from mlflow import MlflowException
+
+    with (
+        pytest.raises(MLflowProviderError, match=r"^Deploying 'housing': no such target$"),
+        explained("Deploying 'housing'"),
+    ):
+        raise MlflowException("no such target")
+
+
+def test_an_error_of_anything_else_stays_what_it_is():
+    with pytest.raises(KeyError, match="price"), explained("Deploying 'housing'"):
+        raise KeyError("price")

@@ -29,7 +29,7 @@ def test_metadata_names_the_installed_distribution():
     assert version(get_provider_info()["package-name"]) == mlflow_provider.__version__
 
 
-@pytest.mark.parametrize("kind", ["hooks", "operators"])
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
 def test_metadata_lists_every_module(kind):
     package = importlib.import_module(f"mlflow_provider.{kind}")
     modules = {f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from mlflow_provider.connection import MLflowConnection
-from mlflow_provider.tracking import connected_client, tracking
+from mlflow_provider.tracking import apply, connected_client, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,9 +37,20 @@ class MLflowBaseHook(BaseHook):
     conn_type = "mlflow"
     hook_name = "MLflow"
 
+    # What unset_env_variables() removes, whoever has set it.
+    mlflow_env_variables = [
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+        "DATABRICKS_HOST",
+        "DATABRICKS_TOKEN",
+    ]
+
     def __init__(self, mlflow_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.mlflow_conn_id = mlflow_conn_id
+        self._replaced_env_variables: dict[str, str | None] = {}
 
     @cached_property
     def connection(self) -> MLflowConnection:
@@ -66,3 +79,24 @@ class MLflowBaseHook(BaseHook):
     def get_conn(self) -> Any:
         """Return :attr:`client`."""
         return self.client
+
+    def _set_env_variables(self, other_env: Mapping[str, str] | None = None) -> None:
+        """Set the connection's environment variables for good, as hooks built on 1.1.0 do.
+
+        :meth:`tracking` sets them for a block, which is safer.
+
+        :param other_env: more variables to set.
+        """
+        variables = {**self.connection.environment, **(other_env or {})}
+        before = {name: os.environ.get(name) for name in variables}
+        self._replaced_env_variables = {**before, **self._replaced_env_variables}
+        apply(variables)
+
+    def unset_env_variables(self, other_env: Mapping[str, str] | None = None) -> None:
+        """Remove MLflow's environment variables; what this hook had replaced comes back.
+
+        :param other_env: more variables to remove; only their names count.
+        """
+        removed: dict[str, str | None] = dict.fromkeys([*self.mlflow_env_variables, *(other_env or {})])
+        apply({**removed, **self._replaced_env_variables})
+        self._replaced_env_variables = {}

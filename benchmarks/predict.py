@@ -1,0 +1,147 @@
+"""What the predict operator costs: in the task's process, and in a virtualenv on its first and second run.
+
+Run with ``make bench``; it takes some minutes, and fails when a budget is missed. In the process, loading a
+model and predicting 1,000 rows with the operator and with ``mlflow.pyfunc`` itself take turns; the medians
+count. In virtualenvs each run is a process of its own, as a task is, on a worker whose package caches are
+empty, as a new one's are; of the runs that find the virtualenv, the best of three counts.
+
+The budget for virtualenvs holds for pip, which provider 1.1.0 used for each run; with uv the first run is
+short itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", "MLFLOW_LOGGING_LEVEL": "ERROR"}  # tables only
+
+from local.install import find_uv  # noqa: E402
+from mlflow_provider.hooks.base import MLflowBaseHook  # noqa: E402
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator  # noqa: E402
+from tests.servers import run_mlflow_server  # noqa: E402
+
+IN_PROCESS_BUDGET = 1.2  # of what mlflow.pyfunc takes
+VIRTUALENV_BUDGET = 10  # times faster than the first
+REPETITIONS = 11
+ROWS = 1000
+OTHER_VERSION = "scikit-learn==1.7.2"
+
+# A task: Airflow is imported, MLflow is not.
+TASK = """
+import sys, time
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
+operator = ModelLoadAndPredictOperator(
+    task_id="predict", model_uri=sys.argv[1], data=[[1.0, 2.0]], venv_cache_path=sys.argv[2]
+)
+began = time.perf_counter()
+operator.execute({})
+print(time.perf_counter() - began)
+"""
+
+
+def log_models() -> tuple[str, str]:
+    """Return the URIs of a model that may run in this process, and of one that may not."""
+    import mlflow
+    import numpy as np
+    from sklearn.linear_model import LinearRegression
+
+    model = LinearRegression().fit(np.eye(2), [1.0, 2.0])
+    mlflow.set_experiment("Benchmark")
+    uris = [
+        mlflow.sklearn.log_model(model, name="model", pip_requirements=[requirement]).model_uri
+        for requirement in ("scikit-learn", OTHER_VERSION)
+    ]
+    return uris[0], uris[1]
+
+
+def in_process(model_uri: str) -> tuple[float, float]:
+    """Return the seconds that ``mlflow.pyfunc`` and the operator take."""
+    import mlflow
+    import numpy as np
+
+    data = np.ones((ROWS, 2))
+    operator = ModelLoadAndPredictOperator(task_id="predict", model_uri=model_uri, data=data)
+
+    def directly() -> None:
+        with operator.hook.tracking():
+            mlflow.pyfunc.load_model(model_uri).predict(data)
+
+    def by_operator() -> None:
+        operator.execute({})
+
+    seconds: dict[Callable[[], None], list[float]] = {directly: [], by_operator: []}
+    for _ in range(REPETITIONS):
+        for predict, taken in seconds.items():
+            began = time.perf_counter()
+            predict()
+            taken.append(time.perf_counter() - began)
+    return median(seconds[directly]), median(seconds[by_operator])
+
+
+def in_virtualenv(model_uri: str, uv: str | None) -> tuple[float, float]:
+    """Return the seconds that the run which builds the virtualenv takes, and one after it."""
+    with TemporaryDirectory(prefix="benchmark-") as folder:
+        programs = Path(folder, "bin")
+        programs.mkdir()
+        if uv:
+            (programs / "uv").symlink_to(uv)
+        environment = {
+            **os.environ,
+            "PATH": f"{programs}:/usr/bin:/bin",
+            "PIP_NO_CACHE_DIR": "1",
+            "UV_NO_CACHE": "1",
+        }
+        command = [sys.executable, "-c", TASK, model_uri, f"{folder}/cache"]
+        runs = [
+            float(subprocess.check_output(command, env=environment, text=True).splitlines()[-1])
+            for _ in range(4)
+        ]
+    return runs[0], min(runs[1:])
+
+
+def main() -> None:
+    """Print the tables; exit with 1 when a budget is missed."""
+    console = Console(soft_wrap=True)
+    with TemporaryDirectory(prefix="benchmark-") as folder, run_mlflow_server(Path(folder)) as server:
+        os.environ["AIRFLOW_CONN_MLFLOW_DEFAULT"] = json.dumps({"conn_type": "mlflow", "host": server.url})
+        with MLflowBaseHook().tracking():
+            here, elsewhere = log_models()
+
+        direct, operator = in_process(here)
+        table = Table("in the process", "mlflow.pyfunc (s)", "operator (s)", "ratio", "budget", box=None)
+        table.add_row(
+            f"{ROWS:,} rows",
+            f"{direct:.3f}",
+            f"{operator:.3f}",
+            f"{operator / direct:.2f}",
+            f"<= {IN_PROCESS_BUDGET}",
+        )
+        console.print(table)
+        is_kept = operator / direct <= IN_PROCESS_BUDGET
+
+        table = Table("in a virtualenv", "first run (s)", "second run (s)", "ratio", "budget", box=None)
+        for installer, uv in (("pip", None), ("uv", find_uv())):
+            first, second = in_virtualenv(elsewhere, uv)
+            budget = f">= {VIRTUALENV_BUDGET}" if installer == "pip" else ""
+            table.add_row(installer, f"{first:.1f}", f"{second:.1f}", f"{first / second:.1f}", budget)
+            is_kept &= installer != "pip" or first / second >= VIRTUALENV_BUDGET
+        console.print(table)
+    if not is_kept:
+        sys.exit("A budget is missed.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Deployments of MLflow models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlflow_provider.connection import aws_environment
+from mlflow_provider.exceptions import explained
+from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.prediction import to_json
+from mlflow_provider.tracking import connected, environment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.deployments import BaseDeploymentClient
+
+
+class MLflowDeploymentHook(MLflowBaseHook):
+    """Deploys models with ``mlflow.deployments``, and asks deployments for predictions.
+
+    .. code-block:: python
+
+        hook = MLflowDeploymentHook("mlflow_default", "sagemaker:/eu-central-1", target_conn_id="aws_default")
+        hook.get_conn().list_deployments()
+
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+    :param target_uri: where to deploy, e.g. ``sagemaker``, ``databricks``, or what a plugin of MLflow offers.
+    :param target_conn_id: connection to the target. One of type ``aws`` reaches MLflow as keys and region;
+        one of another type is looked at by no target.
+
+    .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.deployments.html
+    """
+
+    hook_name = "MLflow Deployment"
+
+    def __init__(self, mlflow_conn_id: str, target_uri: str, target_conn_id: str | None = None) -> None:
+        super().__init__(mlflow_conn_id)
+        self.target_uri = target_uri
+        self.target_conn_id = target_conn_id
+
+    def aws_conn_dict(self) -> dict[str, str | None]:
+        """Return the environment variables of the target, if its connection is of type ``aws``."""
+        if not self.target_conn_id or self.get_connection(self.target_conn_id).conn_type != "aws":
+            return {}
+        variables = aws_environment(self.target_conn_id, self.get_connection)
+        variables.pop("MLFLOW_S3_ENDPOINT_URL", None)  # would move the artifact store, not the target
+        return variables
+
+    @contextmanager
+    def tracking(self) -> Iterator[MlflowClient]:
+        """Do as :meth:`MLflowBaseHook.tracking`, with the credentials of the target beside.
+
+        Where target and artifact store both take AWS keys, those of the target are used.
+        """
+        with super().tracking() as client, environment(self.aws_conn_dict()):
+            yield client
+
+    def get_conn(self) -> BaseDeploymentClient:
+        """Return MLflow's deployment client, each of whose methods runs inside :meth:`tracking`."""
+        with self.tracking(), explained(f"Deployment target {self.target_uri!r}"):
+            from mlflow.deployments import get_deploy_client
+
+            return connected(get_deploy_client(self.target_uri), self.tracking)
+
+    def create_deployment(
+        self,
+        name: str,
+        model_uri: str,
+        flavor: str | None = None,
+        config: dict[str, Any] | None = None,
+        endpoint: str | None = None,
+        *,
+        if_exists: Literal["fail", "skip"] = "fail",
+    ) -> dict[str, Any]:
+        """Deploy a model.
+
+        :param name: name of the deployment.
+        :param model_uri: the model, e.g. ``models:/Housing@champion``.
+        :param flavor: the model's flavor to deploy; the target decides by default.
+        :param config: what else the target wants to know.
+        :param endpoint: endpoint to create the deployment under, at targets that have endpoints.
+        :param if_exists: ``fail``, or ``skip``: return the deployment that is there, unchanged.
+        :return: what the target says of the deployment; at least its ``name``.
+        :raises MLflowProviderError: MLflow or the target refuses.
+        """
+        client = self.get_conn()
+        if if_exists == "skip":
+            from mlflow import MlflowException
+            from requests import HTTPError
+
+            # By these a target says that there is none.
+            with suppress(MlflowException, HTTPError):
+                return client.get_deployment(name=name, endpoint=endpoint)
+        with explained(f"Deploying {model_uri} as {name!r} to {self.target_uri!r}"):
+            return client.create_deployment(
+                name=name, model_uri=model_uri, flavor=flavor, config=config, endpoint=endpoint
+            )
+
+    def predict(self, deployment_name: str | None, inputs: Any, endpoint: str | None = None) -> str:
+        """Ask a deployment for predictions.
+
+        :param deployment_name: name of the deployment; None at targets that have endpoints only.
+        :param inputs: what the target takes: usually a DataFrame, or a dict.
+        :param endpoint: endpoint to ask, at targets that have endpoints.
+        :return: JSON, as the target answered it.
+        :raises MLflowProviderError: MLflow or the target refuses.
+        """
+        with explained(f"Asking deployment {deployment_name!r} at {self.target_uri!r} for predictions"):
+            answer = self.get_conn().predict(
+                deployment_name=deployment_name, inputs=inputs, endpoint=endpoint
+            )
+        return answer.to_json() if hasattr(answer, "to_json") else to_json(answer)

@@ -1,0 +1,45 @@
+"""MLflow models as Python functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlflow_provider.exceptions import explained
+from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.tracking import connected
+
+
+class MLflowPyfuncHook(MLflowBaseHook):
+    """Loads models with ``mlflow.pyfunc``, with the server, login and artifact store of a connection.
+
+    .. code-block:: python
+
+        model = MLflowPyfuncHook().get_conn().load_model("models:/Housing@champion")
+        prices = model.predict(features)
+
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+
+    .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
+    """
+
+    hook_name = "MLflow Pyfunc"
+
+    def get_conn(self) -> Any:
+        """Return the module ``mlflow.pyfunc``, each of whose functions runs inside :meth:`tracking`."""
+        with self.tracking():
+            import mlflow.pyfunc
+
+        return connected(mlflow.pyfunc, self.tracking)
+
+    def download_model(self, model_uri: str, dst_path: str | Path) -> Path:
+        """Download a model and return the folder it is in.
+
+        :param model_uri: e.g. ``models:/Housing@champion``, ``models:/Housing/3``, ``runs:/<run_id>/model``.
+        :param dst_path: folder to put it in; made where it is missing.
+        :raises MLflowProviderError: there is no such model, or MLflow does not hand it over.
+        """
+        with self.tracking(), explained(f"Connection {self.mlflow_conn_id!r}, downloading model {model_uri}"):
+            import mlflow.artifacts
+
+            return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(dst_path)))

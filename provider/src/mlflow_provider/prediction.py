@@ -1,0 +1,269 @@
+"""Loads a model and applies it to data, in a task's process or in one of its own.
+
+In one of its own this file is a script, run by the Python of a model's virtualenv, where there is neither
+Airflow nor this package::
+
+    python prediction.py MODEL REQUEST PREDICTIONS
+
+MODEL is a folder, REQUEST and PREDICTIONS are JSON files. What pickle writes only the same pandas and numpy
+read, Parquet needs pyarrow on both sides, and the JSON of MLflow's model server knows no types where a model
+has no signature. So REQUEST holds what is in every Python as JSON, and arrays in numpy's own ``.npy`` format,
+which has been stable since 2007: a model gets what it would have got in the task's process.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+# Column types that pandas makes from plain values and None; all but `str` in every version.
+_PLAIN_DTYPES = ("object", "str", "string", "boolean", "Int", "UInt", "Float")
+
+
+def predict(model: str, data: Any, *, suppress_warnings: bool = False) -> str:
+    """Load a model and return its predictions for the data.
+
+    :param model: folder with the model.
+    :param data: what ``PyFuncModel.predict`` takes: DataFrame, Series, array, sparse matrix, list or dict.
+    :param suppress_warnings: whether MLflow keeps its warnings about the model to itself.
+    :return: JSON: a row per prediction; of a table, each row by the names of its columns.
+
+    .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
+    """
+    import mlflow.pyfunc
+
+    loaded = mlflow.pyfunc.load_model(model, suppress_warnings=suppress_warnings)
+    return to_json(loaded.predict(_as_input(data, loaded.metadata.get_input_schema())))
+
+
+def _as_input(data: Any, schema: Any) -> Any:
+    """Give lists and arrays the column names and number types that the model's signature says.
+
+    Others than DataFrames, which say both themselves, lists come from JSON, where 1.0 may be written as 1.
+    """
+    import numpy
+    import pandas
+
+    if not isinstance(data, (list, numpy.ndarray)):
+        return data
+    names = schema.input_names() if schema and schema.has_input_names() else []
+    if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
+        return _with_types(pandas.DataFrame(data), schema)
+    if names and numpy.ndim(data) == 2 and len(data[0]) == len(names):
+        return _with_types(pandas.DataFrame(data, columns=names), schema)
+    if schema and schema.is_tensor_spec():
+        return _with_type(numpy.asarray(data), schema.inputs[0].type)
+    return data if schema else numpy.asarray(data)
+
+
+def _with_types(frame: pd.DataFrame, schema: Any) -> pd.DataFrame:
+    for column in schema.inputs if schema else ():
+        if column.name in frame and hasattr(column.type, "to_numpy"):  # a plain type, not an object or array
+            frame[column.name] = _with_type(frame[column.name].to_numpy(), column.type.to_numpy())
+    return frame
+
+
+def _with_type(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    import numpy
+
+    are_numbers = array.dtype.kind in "iuf" and dtype.kind in "iuf"
+    # What this leaves alone, such as fractions for integers, MLflow refuses.
+    return array.astype(dtype) if are_numbers and numpy.can_cast(array.dtype, dtype, "same_kind") else array
+
+
+def to_json(predictions: Any) -> str:
+    """Turn predictions of any of the usual types into JSON.
+
+    :raises TypeError: they are, or hold, something that has no form in JSON.
+    """
+    pandas = sys.modules.get("pandas")
+    if pandas and isinstance(predictions, pandas.DataFrame):
+        predictions = predictions.to_dict(orient="records")
+    try:
+        return json.dumps(predictions, default=_plain, allow_nan=False)
+    except ValueError:  # JSON has neither NaN nor infinity
+        text = json.dumps(predictions, default=_plain)
+        return json.dumps(json.loads(text, parse_constant=lambda _: None))
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON does not know into what it knows."""
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    for method in ("toarray", "tolist", "isoformat"):  # sparse matrices; arrays, Series, scalars; times
+        if hasattr(value, method):
+            return getattr(value, method)()
+    raise TypeError(f"A prediction of type {type(value).__name__} has no form in JSON.")
+
+
+def encode(value: Any) -> Any:
+    """Turn a model's input into what JSON holds; :func:`decode` turns it back.
+
+    :raises TypeError: the value is, or holds, something that has no such form.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, list):
+        return [encode(element) for element in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(element) for element in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[encode(key), encode(element)] for key, element in value.items()]}
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
+    # What was not imported, the value cannot be of.
+    numpy, pandas, sparse = (sys.modules.get(name) for name in ("numpy", "pandas", "scipy.sparse"))
+    if pandas and isinstance(value, pandas.DataFrame):
+        columns = [_encode_series(value.iloc[:, position]) for position in range(value.shape[1])]
+        return {"frame": [_encode_index(value.index), [encode(label) for label in value.columns], columns]}
+    if pandas and isinstance(value, pandas.Series):
+        return {"series": [_encode_index(value.index), _encode_series(value)]}
+    if sparse and sparse.issparse(value):
+        rows = value.tocsr()
+        parts = [encode(part) for part in (rows.data, rows.indices, rows.indptr)]
+        return {"sparse": [type(rows).__name__, list(rows.shape), *parts]}
+    if numpy and isinstance(value, (numpy.ndarray, numpy.generic)):
+        return _encode_array(value)
+    raise TypeError(
+        f"A {type(value).__name__} cannot be handed to a model in a virtualenv; convert it first."
+    )
+
+
+def _encode_array(array: np.ndarray | np.generic) -> Any:
+    import numpy
+
+    if array.dtype.hasobject:
+        return {
+            "objects": [encode(element) for element in array.ravel().tolist()],
+            "shape": list(array.shape),
+        }
+    file = io.BytesIO()
+    numpy.save(file, array, allow_pickle=False)
+    return {"npy": base64.b64encode(file.getbuffer()).decode()}
+
+
+def _encode_index(index: pd.Index) -> Any:
+    if index.nlevels > 1:
+        raise TypeError(
+            "An index of several levels cannot be handed to a model in a virtualenv; use reset_index()."
+        )
+    return _encode_series(index.to_series())
+
+
+def _encode_series(series: pd.Series) -> dict[str, Any]:
+    import numpy
+
+    dtype, name = series.dtype, encode(series.name)
+    if str(dtype) == "category":
+        categories = encode(series.cat.categories.to_numpy())
+        values = {
+            "codes": encode(series.cat.codes.to_numpy()),
+            "categories": categories,
+            "ordered": series.cat.ordered,
+        }
+    elif isinstance(dtype, numpy.dtype) and not dtype.hasobject:
+        values = _encode_array(series.to_numpy())
+    elif str(dtype).startswith(_PLAIN_DTYPES):
+        if str(dtype) not in ("object", "str"):  # where a missing value is an object of pandas
+            series = series.astype(object).where(series.notna(), None)
+        values = {"values": [encode(value) for value in series.tolist()], "dtype": str(dtype)}
+    else:
+        raise TypeError(
+            f"Column {series.name!r} of type {dtype} cannot be handed to a model in a virtualenv; "
+            "convert it first."
+        )
+    return {**values, "name": name}
+
+
+def decode(value: Any) -> Any:
+    """Turn what :func:`encode` made back into a model's input."""
+    if isinstance(value, list):
+        return [decode(element) for element in value]
+    if not isinstance(value, dict):
+        return value
+    if "tuple" in value:
+        return tuple(decode(value["tuple"]))
+    if "dict" in value:
+        return {decode(key): decode(element) for key, element in value["dict"]}
+    if "bytes" in value:
+        return base64.b64decode(value["bytes"])
+    if "frame" in value:
+        return _decode_frame(*value["frame"])
+    if "series" in value:
+        index, series = value["series"]
+        return _decode_series(series, index)
+    if "sparse" in value:
+        import scipy.sparse
+
+        name, shape, *parts = value["sparse"]
+        return getattr(scipy.sparse, name)(tuple(map(decode, parts)), shape=shape)
+    return _decode_array(value)
+
+
+def _decode_array(value: dict[str, Any]) -> np.ndarray:
+    import numpy
+
+    if "npy" in value:
+        array = numpy.load(io.BytesIO(base64.b64decode(value["npy"])), allow_pickle=False)
+        return array if array.shape else array[()]
+    array = numpy.empty(len(value["objects"]), dtype=object)
+    array[:] = decode(value["objects"])
+    return array.reshape(value["shape"])
+
+
+def _decode_frame(index: Any, labels: list[Any], columns: list[Any]) -> pd.DataFrame:
+    import pandas
+
+    series = [_decode_series(column) for column in columns]
+    # By position, since labels may repeat.
+    frame = pandas.DataFrame(dict(enumerate(series)))
+    frame.columns = pandas.Index(decode(labels))
+    frame.index = pandas.Index(_decode_series(index))
+    return frame
+
+
+def _decode_series(value: dict[str, Any], index: Any = None) -> pd.Series:
+    import pandas
+
+    if "codes" in value:
+        codes, categories = decode(value["codes"]), decode(value["categories"])
+        values = pandas.Categorical.from_codes(codes, categories, ordered=value["ordered"])
+        series = pandas.Series(values)
+    elif "npy" in value:
+        series = pandas.Series(_decode_array(value))
+    else:
+        # pandas 3 calls its text columns `str`; before it, that name would turn None into text.
+        is_text = value["dtype"] == "str" and int(pandas.__version__.split(".")[0]) < 3
+        series = pandas.Series(decode(value["values"]), dtype="object" if is_text else value["dtype"])
+    series.name = decode(value["name"])
+    if index is not None:
+        series.index = pandas.Index(_decode_series(index))
+    return series
+
+
+def write_request(file: Path, data: Any) -> None:
+    """Write what the script reads.
+
+    :raises TypeError: the data has no form that is independent of package versions.
+    """
+    file.write_text(json.dumps(encode(data)))
+
+
+def main(model: str, request_file: str, predictions_file: str) -> None:
+    """Do what the script is for."""
+    data = decode(json.loads(Path(request_file).read_text()))
+    # All that the model requires was installed here. MLflow would look it all up again, for half a second.
+    Path(predictions_file).write_text(predict(model, data, suppress_warnings=True))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,401 @@
+"""The predict operator, against a server that wants a login: in the task's process, and in a virtualenv."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import airflow
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from local.install import find_uv
+from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.operators.pyfunc import MAX_XCOM_BYTES, ModelLoadAndPredictOperator
+from mlflow_provider.tracking import tracking
+from tests.servers import ADMIN_PASSWORD
+from tests.wheels import make_mlflow_wheel
+
+if TYPE_CHECKING:
+    from tests.servers import MLflowServer
+
+HOUSES = pd.DataFrame({"area": [80.0, 120.0], "rooms": [3, 5]})
+PRICES = [2 * 80.0 + 3 * 3 + 1, 2 * 120.0 + 3 * 5 + 1]
+
+# Does what its input says, which for a model is a way to be looked at from inside.
+OBEDIENT_MODEL = """
+import os, sys, time
+from pathlib import Path
+
+import mlflow
+
+
+class Obedient(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return getattr(self, model_input["do"])(model_input)
+
+    def look_around(self, model_input):
+        here = Path(sys.argv[0]).parent
+        return {
+            "prefix": sys.prefix,
+            "arguments": Path("/proc/self/cmdline").read_text().split("\\0"),
+            "files": {str(p): p.read_text(errors="replace") for p in here.rglob("*") if p.is_file()},
+            "experiments": [found.name for found in mlflow.search_experiments()],
+        }
+
+    def give_back(self, model_input):
+        return model_input["what"]
+
+    def describe(self, model_input):
+        return [repr((x, getattr(x, "dtypes", getattr(x, "dtype", None)))) for x in model_input["what"]]
+
+    def fail(self, model_input):
+        raise ValueError("no such street")
+
+    def sleep(self, model_input):
+        Path(model_input["file"]).write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+mlflow.models.set_model(Obedient())
+"""
+
+
+@dataclass(frozen=True)
+class Models:
+    """URIs of models, and the run that logged them."""
+
+    run_id: str
+    housing: str
+    nameless: str
+    obedient: str
+    elsewhere: str
+
+
+@pytest.fixture(scope="module")
+def models(mlflow_auth_server: MLflowServer, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("models")
+    code = folder / "obedient.py"
+    code.write_text(OBEDIENT_MODEL)
+    elsewhere = [f"mlflow-skinny @ {make_mlflow_wheel(folder).as_uri()}"]
+    server = mlflow_auth_server
+    connection = MLflowConnection("", server.url, username=server.login, password=server.password)
+    with tracking(connection):
+        import mlflow
+        from sklearn.linear_model import LinearRegression
+
+        mlflow.set_experiment("Housing, predicted")
+        model = LinearRegression().fit(np.eye(3)[:, :2], np.eye(3)[:, :2] @ [2.0, 3.0] + 1)
+        here: Any = {"pip_requirements": ["scikit-learn"]}
+        with mlflow.start_run() as run:
+            # As floats: a signature of integers warns of what is missing.
+            housing = mlflow.sklearn.log_model(
+                model,
+                name="housing",
+                input_example=HOUSES.astype({"rooms": "float64"}),
+                registered_model_name="Housing, predicted",
+                **here,
+            )
+            nameless = mlflow.sklearn.log_model(model, name="nameless", input_example=np.eye(2), **here)
+            log: Callable[..., Any] = mlflow.pyfunc.log_model
+            obedient = log(name="obedient", python_model=str(code), pip_requirements=["pandas"])
+            away = log(name="elsewhere", python_model=str(code), pip_requirements=elsewhere)
+        mlflow.MlflowClient().set_registered_model_alias("Housing, predicted", "champion", "1")
+    return Models(run.info.run_id, *(logged.model_uri for logged in (housing, nameless, obedient, away)))
+
+
+@pytest.fixture
+def mlflow_default(mlflow_auth_server, airflow_connection):
+    return airflow_connection(**mlflow_auth_server.connection)
+
+
+@pytest.fixture
+def predict(execute) -> Callable[..., Any]:
+    """A function that executes the operator and returns its XCom."""
+
+    def predict(model_uri: str, data: Any, **arguments: Any) -> Any:
+        return execute(ModelLoadAndPredictOperator, model_uri=model_uri, data=data, **arguments)
+
+    return predict
+
+
+class TestInProcess:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            HOUSES.astype("float64"),
+            HOUSES.to_numpy(),
+            HOUSES.to_numpy().tolist(),
+            [[80, 3], [120, 5]],
+            [{"area": 80, "rooms": 3}, {"rooms": 5, "area": 120.0}],
+            {"area": np.array([80.0, 120]), "rooms": np.array([3.0, 5])},
+            {"area": [80.0, 120.0], "rooms": [3.0, 5.0]},
+        ],
+        ids=["frame", "array", "list", "integers", "dicts", "dict of arrays", "dict of lists"],
+    )
+    def test_takes_data_of_every_kind(self, predict, models, data):
+        assert predict(models.housing, data) == pytest.approx(PRICES)
+
+    @pytest.mark.parametrize(
+        "data",
+        [HOUSES.to_numpy(), [[80, 3], [120, 5]], np.array([[80, 3], [120, 5]])],
+        ids=["array", "list", "array of integers"],
+    )
+    def test_takes_arrays_of_models_whose_columns_have_no_names(self, predict, models, data):
+        assert predict(models.nameless, data) == pytest.approx(PRICES)
+
+    def test_hands_what_has_no_signature_over_as_it_is(self, predict, models):
+        assert predict(models.obedient, {"do": "give_back", "what": HOUSES["rooms"]}) == [3, 5]
+        assert predict(models.obedient, {"do": "give_back", "what": csr_matrix(np.eye(2))}) == [
+            [1, 0],
+            [0, 1],
+        ]
+
+    def test_returns_a_table_as_rows(self, predict, models):
+        rows = predict(models.obedient, {"do": "give_back", "what": HOUSES})
+
+        assert rows == [{"area": 80.0, "rooms": 3}, {"area": 120.0, "rooms": 5}]
+
+    @pytest.mark.parametrize("uri", ["models:/Housing, predicted@champion", "models:/Housing, predicted/1"])
+    def test_takes_registered_models(self, predict, models, uri):
+        assert predict(uri, HOUSES.astype("float64")) == pytest.approx(PRICES)
+
+    def test_keeps_the_model_where_it_is_told_to(self, predict, models, tmp_path):
+        predict(f"runs:/{models.run_id}/housing", HOUSES.astype("float64"), dst_path=str(tmp_path / "new"))
+
+        assert list((tmp_path / "new").rglob("MLmodel"))
+
+    def test_runs_in_this_process_and_leaves_its_environment_as_it_was(self, predict, models):
+        before = dict(os.environ)
+
+        prefix = predict(models.obedient, {"do": "look_around"})["prefix"]
+
+        assert prefix == sys.prefix
+        assert dict(os.environ) == before
+
+    def test_an_error_of_the_model_stays_what_it_is(self, predict, models):
+        with pytest.raises(ValueError, match="no such street"):
+            predict(models.obedient, {"do": "fail"})
+
+
+class TestPredictions:
+    def test_become_an_artifact_of_a_run(self, predict, models, hook):
+        uri = predict(
+            models.housing,
+            HOUSES.astype("float64"),
+            artifact_file="out/predictions.json",
+            run_id=models.run_id,
+        )
+
+        assert uri == f"runs:/{models.run_id}/out/predictions.json"
+        with hook.tracking():
+            import mlflow
+
+            assert mlflow.artifacts.load_dict(uri) == pytest.approx(PRICES)
+
+    @pytest.mark.parametrize("given", [{"artifact_file": "predictions.json"}, {"run_id": "1"}])
+    def test_need_file_and_run_to_become_one(self, predict, models, given):
+        with pytest.raises(ValueError, match="artifact_file and run_id"):
+            predict(models.housing, [[1.0, 2.0]], **given)
+
+    def test_a_run_that_is_not_there_is_named(self, predict, models):
+        with pytest.raises(MLflowProviderError, match=r"'mlflow_default', writing p\.json to run nowhere: "):
+            predict(models.housing, [[1.0, 2.0]], artifact_file="p.json", run_id="nowhere")
+
+    def test_that_are_too_many_for_an_xcom_are_refused(self, predict, models):
+        data = {"do": "give_back", "what": "x" * MAX_XCOM_BYTES}
+
+        with pytest.raises(MLflowProviderError, match=r"1,000,002 bytes.*artifact_file and run_id"):
+            predict(models.obedient, data)
+        assert predict(models.obedient, data, do_xcom_push=False) is None
+
+
+class TestWhatCannotBePredicted:
+    @pytest.mark.parametrize(("data", "said"), [(None, "None"), ("[[80.0, 3.0]]", "text.*as_native_obj")])
+    def test_data_that_did_not_arrive_is_named(self, predict, models, data, said):
+        with pytest.raises(ValueError, match=said):
+            predict(models.housing, data)
+
+    @pytest.mark.parametrize("uri", ["models:/nowhere@champion", "runs:/nowhere/model"])
+    def test_a_model_that_is_not_there_is_named_with_the_connection(self, predict, models, uri):
+        with pytest.raises(MLflowProviderError, match=f"'mlflow_default', downloading model {uri}: "):
+            predict(uri, HOUSES)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where the virtualenv is that the tests share, as tasks would."""
+    return tmp_path_factory.mktemp("cache") / "virtualenvs"
+
+
+@pytest.fixture
+def predict_elsewhere(predict, models, cache, monkeypatch):
+    uv = find_uv()
+    assert uv, "`make test` has fetched one"
+    monkeypatch.setenv("PATH", f"{Path(uv).parent}:{os.environ['PATH']}")
+    return lambda data, **arguments: predict(models.elsewhere, data, venv_cache_path=str(cache), **arguments)
+
+
+class TestInVirtualenv:
+    def test_runs_with_a_login_that_is_in_no_argument_file_log_or_result(
+        self, predict_elsewhere, cache, capfd, caplog
+    ):
+        seen = predict_elsewhere({"do": "look_around"})
+
+        assert Path(seen["prefix"]).parent == cache
+        assert "Housing, predicted" in seen["experiments"], "it could log in"
+        assert any("request.json" in file for file in seen["files"])
+        log = "".join(capfd.readouterr()) + caplog.text
+        assert "predict.py" in log
+        cached = "".join(path.read_text(errors="replace") for path in cache.rglob("*") if path.is_file())
+        everything = json.dumps(seen) + log + cached
+        assert ADMIN_PASSWORD not in everything
+        assert json.dumps(ADMIN_PASSWORD).strip('"') not in everything
+
+    def test_gets_what_it_would_get_in_the_process(self, predict, predict_elsewhere, models):
+        given = [HOUSES, HOUSES["rooms"].astype("int8"), HOUSES.to_numpy(), [1, None, "x"], {"a": np.eye(1)}]
+        data = {"do": "describe", "what": given}
+
+        assert predict_elsewhere(data) == predict(models.obedient, data)
+
+    def test_is_found_by_the_second_task(self, predict_elsewhere, caplog):
+        caplog.set_level("INFO", logger="mlflow_provider")
+        predict_elsewhere({"do": "give_back", "what": 1})
+        caplog.clear()
+
+        predict_elsewhere({"do": "give_back", "what": 2})
+
+        assert "The model runs in the virtualenv" in caplog.text
+        assert "Building" not in caplog.text
+
+    def test_an_error_there_is_one_error_here_and_its_traceback_in_the_log(self, predict_elsewhere, capfd):
+        with pytest.raises(MLflowProviderError, match=r"model models:/m-.*'ValueError: no such street'"):
+            predict_elsewhere({"do": "fail"})
+
+        assert "in fail" in "".join(capfd.readouterr())
+
+    def test_on_kill_ends_it(self, models, predict_elsewhere, cache, mlflow_default, tmp_path):
+        predict_elsewhere({"do": "give_back", "what": 1})
+        file = tmp_path / "pid"
+        operator = ModelLoadAndPredictOperator(
+            task_id="task",
+            model_uri=models.elsewhere,
+            data={"do": "sleep", "file": str(file)},
+            venv_cache_path=str(cache),
+        )
+
+        def kill_when_it_runs():
+            while not (file.exists() and file.read_text()):
+                time.sleep(0.05)
+            operator.on_kill()
+
+        killer = threading.Thread(target=kill_when_it_runs)
+        killer.start()
+        with pytest.raises(MLflowProviderError, match="ended with -15"):
+            operator.execute({})
+        killer.join()
+
+        assert not Path("/proc", file.read_text()).exists()
+
+    def test_on_kill_with_nothing_to_end_is_quiet(self):
+        ModelLoadAndPredictOperator(task_id="task", model_uri="models:/m-1", data=[]).on_kill()
+
+
+DAG_FILE = """
+import numpy as np
+import pandas as pd
+from airflow.sdk import dag, task
+
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
+
+URI = "{uri}"
+HOUSES = pd.DataFrame({{"area": [80.0, 120.0], "rooms": [3.0, 5.0]}})
+
+
+@dag(schedule=None, render_template_as_native_obj=True)
+def predict():
+    @task
+    def rows():
+        return [[80.0, 3.0], [120.0, 5.0]]
+
+    @task
+    def batches():
+        return [[[80.0, 3.0]], [[120.0, 5.0]]]
+
+    given = {{"frame": HOUSES, "array": HOUSES.to_numpy(), "dict": dict(HOUSES), "xcom": rows()}}
+    given["list"] = [[80.0, "{{{{ 1 + 2 }}}}"], [120.0, 5.0]]
+    given["template"] = "{{{{ ti.xcom_pull('rows') }}}}"
+    tasks = {{
+        name: ModelLoadAndPredictOperator(task_id=name, model_uri=URI, data=data)
+        for name, data in given.items()
+    }}
+    tasks["xcom"] >> tasks["template"]
+    predict = ModelLoadAndPredictOperator.partial
+    predict(task_id="mapped", model_uri=URI).expand(data=batches())
+    predict(task_id="mapped_frames", model_uri=URI).expand(data=[HOUSES[:1], HOUSES[1:]])
+    predict(task_id="mapped_models", data=HOUSES).expand(model_uri=[URI, URI])
+
+
+predict()
+"""
+
+RUN_DAG = """
+import json, os
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.utils.session import create_session
+
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+dag_run = DagBag(folder, bundle_path=folder, bundle_name="dags-folder").dags["predict"].test()
+xcoms = {
+    f"{task.task_id} {task.map_index}": task.xcom_pull(task.task_id, map_indexes=task.map_index)
+    for task in dag_run.get_task_instances()
+}
+with create_session() as session:
+    rendered = {
+        f"{found.task_id} {found.map_index}": found.rendered_fields
+        for found in session.query(RenderedTaskInstanceFields)
+    }
+print(json.dumps([xcoms, rendered]))
+"""
+
+
+@pytest.mark.skipif(
+    airflow.__version__.startswith("3.1."), reason="3.1 tests only DAGs that it has processed"
+)
+def test_airflow_renders_maps_and_shows_data_of_every_kind(models, mlflow_default, tmp_path):
+    (tmp_path / "predict.py").write_text(DAG_FILE.format(uri=models.housing))
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "home"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
+    }
+    airflow_db = [sys.executable, "-m", "airflow", "db", "migrate"]
+    subprocess.run(airflow_db, env=environment, check=True, capture_output=True)
+
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_DAG], env=environment, check=False, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr[-5000:]
+    xcoms, rendered = json.loads(done.stdout.splitlines()[-1])
+    for name in ("frame", "array", "dict", "xcom", "list", "template", "mapped_models"):
+        assert xcoms.get(f"{name} -1", xcoms.get(f"{name} 1")) == pytest.approx(PRICES), name
+    for name in ("mapped", "mapped_frames"):
+        assert [*xcoms[f"{name} 0"], *xcoms[f"{name} 1"]] == pytest.approx(PRICES), name
+    assert "120.0" in rendered["frame -1"]["data"]
+    assert rendered["list -1"]["data"] == [[80.0, 3], [120.0, 5.0]]
+    assert "predict" in done.stdout
+    for password in (ADMIN_PASSWORD, json.dumps(ADMIN_PASSWORD).strip('"')):
+        assert password not in done.stdout + done.stderr
