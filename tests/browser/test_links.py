@@ -56,7 +56,7 @@ def test_a_task_instance_has_a_button_to_its_run(page: Page, run_page: str):
 
 def test_a_dag_run_has_a_tab_with_its_runs(page: Page, run_page: str):
     page.goto(run_page)
-    page.get_by_role("link", name="MLflow", exact=True).click()
+    page.get_by_role("link", name="MLflow", exact=True).last.click()  # the first is in the navigation
     table = page.frame_locator("iframe[title=MLflow]").get_by_role("table")
     expect(table).to_contain_text("FINISHED")
     with page.context.expect_page() as opened:
