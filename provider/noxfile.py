@@ -4,37 +4,47 @@ Each corner is an environment of its own, made anew. The MLflow server is the pr
 """
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "uv"
-nox.options.error_on_missing_interpreters = False
 PROVIDER = Path(__file__).parent
+nox.options.default_venv_backend = "uv"
 nox.options.envdir = str(PROVIDER.parent / ".local" / "nox")
 
 # From the day of Airflow 3.1.0, which does not import with a later structlog, and of MLflow 3.0, which
 # serves no model with a later Starlette.
 LOWEST = ("apache-airflow==3.1.0", "structlog==25.4.*", "mlflow-skinny==3.0.*", "starlette<1")
-NEWEST = ("apache-airflow==3.3.*", "mlflow-skinny==3.17.*")
-CORNERS = [("3.10", LOWEST), ("3.12", ("apache-airflow==3.2.*", "mlflow-skinny==3.9.*")), ("3.13", NEWEST)]
+CORNERS = {
+    "lowest": ("3.10", LOWEST),
+    "middle": ("3.12", ("apache-airflow==3.2.*", "mlflow-skinny==3.9.*")),
+    "newest": ("3.13", ("apache-airflow==3.3.*", "mlflow-skinny==3.17.*")),
+}
 # What models are made of, and what the project's test fixtures use.
 TOOLS = ("pytest>=8", "pytest-timeout", "boto3", "pandas", "psutil", "requests", "scikit-learn", "skops")
 
 
 def _interpreter(version: str) -> str:
-    """Return the Python of a version, also one that pyenv has but does not show."""
+    """Return the Python of a version, also one that only pyenv knows; this one where the machine has none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
-    found = sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
-    return str(found[-1]) if found else version
+    candidates = [shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python")]
+    for python in filter(None, candidates):
+        # What pyenv puts on PATH may be a name without a Python behind it.
+        if not subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
+            return str(python)
+    return sys.executable
 
 
 @nox.session
 @nox.parametrize(
     "python,packages",
-    [nox.param(_interpreter(version), packages, id=version) for version, packages in CORNERS],
+    [nox.param(_interpreter(version), packages, id=name) for name, (version, packages) in CORNERS.items()],
 )
 def tests(session: nox.Session, packages: tuple[str, ...]) -> None:
     """Run the provider's tests with these packages."""
     session.install(*packages, *TOOLS, str(PROVIDER))
+    session.run("python", "--version")
     session.run("python", "-m", "pytest", *(session.posargs or [str(PROVIDER / "tests")]))
