@@ -3,7 +3,10 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 pytest_plugins = ["tests.servers", "tests.clones"]
 
@@ -21,6 +24,22 @@ os.environ |= {
     "NO_PROXY": not_proxied,
     "no_proxy": not_proxied,
 }
+
+
+@pytest.fixture
+def untouched_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give a test the MLflow of a new process, and take back what it sets: that would win in later tests."""
+    from mlflow.tracking import fluent
+    from mlflow.tracking._model_registry import utils as registry
+    from mlflow.tracking._tracking_service import utils as service
+
+    monkeypatch.setattr(service, "_tracking_uri", None)
+    monkeypatch.setattr(registry, "_registry_uri", None)
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def pytest_unconfigure() -> None:

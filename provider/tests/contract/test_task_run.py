@@ -438,25 +438,19 @@ class TestParent:
 
 class TestProcess:
     def test_environment_active_run_and_autologging_are_as_before(
-        self, a_try, experiment, tmp_path, monkeypatch
+        self, a_try, experiment, tmp_path, untouched_mlflow
     ):
         import mlflow
         from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
 
-        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        monkeypatch.setenv("MLFLOW_RUN_ID", "of somebody else")
-        before_uri = mlflow.get_tracking_uri()
+        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
-        monkeypatch.delenv("MLFLOW_RUN_ID")
-        try:
-            with mlflow.start_run() as outer:
-                monkeypatch.setenv("MLFLOW_RUN_ID", "of somebody else")
-                before = dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)
-                fail(a_try, ValueError("stop"), experiment=experiment, autolog=True)
-                assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
-                assert mlflow.active_run() is outer
-        finally:
-            mlflow.set_tracking_uri(before_uri)
+        with mlflow.start_run() as outer:
+            os.environ["MLFLOW_RUN_ID"] = "of somebody else"
+            before = dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)
+            fail(a_try, ValueError("stop"), experiment=experiment, autolog=True)
+            assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
+            assert mlflow.active_run() is outer
 
     def test_what_is_logged_asynchronously_arrives(self, a_try, runs, experiment):
         import mlflow

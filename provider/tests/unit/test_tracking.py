@@ -14,6 +14,8 @@ from mlflow.tracking._tracking_service import utils as service
 from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.tracking import connected_client, environment, tracking
 
+pytestmark = pytest.mark.usefixtures("untouched_mlflow")
+
 # Nothing is sent to any of these.
 ADA = MLflowConnection("ada", "http://ada:5000", username="ada", password="s3cret")
 BOB = MLflowConnection("bob", "http://bob:5000", token="t0ken")
@@ -25,18 +27,6 @@ def state() -> tuple:
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     private = (service._tracking_uri, registry._registry_uri, fluent._active_experiment_id)
     return variables, private, mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-
-
-@pytest.fixture(autouse=True)
-def _untouched(monkeypatch):
-    """Give each test the MLflow of a new process, and take back what it did to it."""
-    for module, name in ((service, "_tracking_uri"), (registry, "_registry_uri")):
-        monkeypatch.setattr(module, name, None)
-    monkeypatch.setattr(fluent, "_active_experiment_id", None)
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(params=["of a new process", "set by variables", "set by calls"])
