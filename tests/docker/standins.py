@@ -37,8 +37,8 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 def build(docker: Docker) -> None:
     """Build every stand-in and give it its name; what was built before is taken from the engine's cache."""
-    with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as name:
-        context = Path(name)
+    with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as folder:
+        context = Path(folder)
         shutil.copytree(ROOT / "tests" / "docker" / "standins", context, dirs_exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", context)
         shutil.copy(CERTIFICATES, context)
@@ -47,8 +47,9 @@ def build(docker: Docker) -> None:
         _make_base(docker)
         for target in ("postgres", "runtime", "mlflow"):
             _build(docker, target, context)
-        for binary in compiling.result():
-            shutil.copy(binary, context)
+        compiling.result()
+        for name in minio.MODULES:
+            shutil.copy(minio.FOLDER / name, context)
         _build(docker, "minio", context)
 
 
@@ -75,13 +76,13 @@ def _make_base(docker: Docker) -> None:
         _run("sh", "-c", f"tar -C {root} -c . | docker import - standin-base", **docker.environment)
 
 
-def _compile_minio() -> list[Path]:
-    """Compile MinIO's server and client, unless that was done before."""
+def _compile_minio() -> None:
+    """Compile MinIO's server and client with the machine's Go, or with one that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=HOME) as folder:
         go = shutil.which("go")
         if not go and not all((minio.FOLDER / name).exists() for name in minio.MODULES):
             go = _unpack_go(Path(folder))
-        return [minio.compiled(name, go or "go") for name in minio.MODULES]
+        minio.compile_minio(go or "go")
 
 
 def _unpack_go(folder: Path) -> str:
