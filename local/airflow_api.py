@@ -80,6 +80,10 @@ class AirflowApi:
         """Return what is wrong with DAG files: ``filename``, ``stack_trace``, ``timestamp``."""
         return self._call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
 
+    def pause(self, dag_id: str) -> None:
+        """Let the scheduler start no task of the DAG until it is triggered."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
+
     def trigger(self, dag_id: str) -> str:
         """Un-pause the DAG, start a run of it now, and return the DAG run's id."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})

@@ -56,6 +56,7 @@ def compile_minio(go: str) -> None:
             "GOBIN": str(FOLDER),
             "GOFLAGS": "-trimpath -modcacherw -buildvcs=false",
             "CGO_ENABLED": "0",  # runs on any Linux
+            "GOGC": "400",  # memory for time
         }
         for name in missing:
             done = subprocess.run(

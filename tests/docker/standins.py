@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from local.install import fetch_uv, find_uv
@@ -35,18 +37,23 @@ IMAGES = {
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-def build(docker: Docker) -> None:
-    """Build every stand-in and give it its name; what was built before is taken from the engine's cache."""
+@contextmanager
+def building(docker: Docker) -> Iterator[None]:
+    """Build every stand-in and give it its name; what was built before is taken from the engine's cache.
+
+    All are there in the block but MinIO's: that takes longest, and is there after it.
+    """
     with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         shutil.copytree(ROOT / "tests" / "docker" / "standins", context, dirs_exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", context)
         shutil.copy(CERTIFICATES, context)
         shutil.copy(Path(find_uv() or fetch_uv()).resolve(), context / "uv")
-        compiling = pool.submit(_compile_minio)  # the longest, so beside the others
+        compiling = pool.submit(_compile_minio)
         _make_base(docker)
         for target in ("postgres", "runtime", "mlflow"):
             _build(docker, target, context)
+        yield
         compiling.result()
         for name in minio.MODULES:
             shutil.copy(minio.FOLDER / name, context)

@@ -7,15 +7,10 @@ import pytest
 import yaml
 
 from local.settings import ROOT
-from tests.docker.project import GENERATED, NAME, OVERRIDE, WITHOUT_DIGESTS, Project
+from tests.docker.project import GENERATED, NAME, OVERRIDE, WITHOUT_DIGESTS
 
 OURS = {"mlflow", "mlflow-postgres", "minio", "minio-bucket"}
 DEMO_SECRETS = {"mlflow-demo-secret", "minio-demo-secret"}
-
-
-@pytest.fixture(scope="module")
-def project(docker):
-    return Project(docker)
 
 
 @pytest.fixture(scope="module")

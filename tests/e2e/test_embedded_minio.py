@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import boto3
 import mlflow
@@ -16,6 +15,7 @@ import pytest
 import requests
 import yaml
 
+from tests.artifacts import in_bucket, in_mlflow
 from tests.clones import run_clone
 from tests.minio import minio_binary
 
@@ -64,19 +64,14 @@ def keys(settings):
 def objects(clone, keys):
     """A function that returns what the bucket holds: content by key."""
 
-    def read():
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{clone.minio_port}",
-            aws_access_key_id=keys[0],
-            aws_secret_access_key=keys[1],
-            region_name="us-east-1",
-        )
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket="mlflow")
-        found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return {key: client.get_object(Bucket="mlflow", Key=key)["Body"].read() for key in found}
-
-    return read
+    resource = boto3.resource(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{clone.minio_port}",
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        region_name="us-east-1",
+    )
+    return lambda: in_bucket(resource.Bucket("mlflow"))
 
 
 @pytest.fixture
@@ -92,25 +87,7 @@ def client(clone, keys, monkeypatch):
 @pytest.fixture
 def artifacts(client, tmp_path):
     """A function that returns what MLflow has of all runs and models: content by the key it should have."""
-
-    def download():
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        locations = [run.info.artifact_uri for run in client.search_runs(experiments)]
-        locations += [model.artifact_location for model in client.search_logged_models(experiments)]
-        found = {}
-        for number, location in enumerate(locations):
-            if not mlflow.artifacts.list_artifacts(artifact_uri=location):
-                continue  # a run that logged none
-            folder = Path(mlflow.artifacts.download_artifacts(location, dst_path=tmp_path / str(number)))
-            prefix = urlsplit(location).path.strip("/")
-            found |= {
-                f"{prefix}/{file.relative_to(folder)}": file.read_bytes()
-                for file in folder.rglob("*")
-                if file.is_file()
-            }
-        return found
-
-    return download
+    return lambda: in_mlflow(client, tmp_path)
 
 
 def assert_shows_the_demo(clone, output):
