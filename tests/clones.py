@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -72,6 +73,15 @@ class Clone:
                 if process.environ().get("LOCAL_STACK") == str(self.folder):
                     found.append(process)
         return found
+
+    def listening(self) -> list[Any]:
+        """Return the addresses that the processes listen on: ``ip`` and ``port``."""
+        return [
+            connection.laddr
+            for process in self.processes()
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
 
     def mlflow_processes(self) -> tuple[psutil.Process, psutil.Process]:
         """Return the parent, which the supervisor started, and its child, which serves."""

@@ -15,6 +15,7 @@ import yaml
 
 from local.airflow_api import AirflowApi
 from local.settings import ROOT, Ports
+from tests.clones import wait_until
 from tests.servers import free_port
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class Project:
     def down(self, *options: str) -> None:
         self.compose("down", "--timeout=20", *options)
 
+    def volumes(self) -> list[str]:
+        """Return the names of the volumes, which hold all data."""
+        return self.docker("volume", "ls", "--quiet", f"--filter=name={self.name}").split()
+
     def container(self, service: str) -> str:
         return f"{NAME}-{service}-1"
 
@@ -178,13 +183,6 @@ def apply_settings(project: Project) -> None:
         options = " ".join(f"--{key.replace('_', '-')} {shlex.quote(value)}" for key, value in fields.items())
         said = project.airflow(f"airflow connections add {name} {options}")
         assert re.search("[Ss]uccessfully added", said), said
-
-
-def wait_until(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(1)
 
 
 def listing(objects: dict[str, bytes]) -> str:

@@ -17,13 +17,13 @@ services:
   mlflow:
     environment: { AWS_ACCESS_KEY_ID: nobody, AWS_SECRET_ACCESS_KEY: nothing }
 """
+CONNECTION = "/api/v2/connections/mlflow_default"
 
 
-def change_extra(project, extra: dict[str, str]) -> None:
+def change_extra(project, extra: str) -> None:
     """Change Extra of ``mlflow_default``, as its form does."""
-    connection = {"connection_id": "mlflow_default", "conn_type": "mlflow", "extra": json.dumps(extra)}
-    path = "/api/v2/connections/mlflow_default"
-    project.airflow_api()._call("PATCH", path, params={"update_mask": "extra"}, json=connection)
+    connection = {"connection_id": "mlflow_default", "conn_type": "mlflow", "extra": extra}
+    project.airflow_api()._call("PATCH", CONNECTION, params={"update_mask": "extra"}, json=connection)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,8 +37,8 @@ def _housing_in_s3(started, tmp_path_factory):
     if before:
         client.rename_experiment(before.experiment_id, "Housing before")
     experiment = client.create_experiment("Housing", artifact_location="s3://mlflow/direct")
-    extra = {"ui_url": "http://localhost:5000"}
-    change_extra(started, extra | {"artifact_conn_id": "minio_default"})
+    extra = started.airflow_api()._call("GET", CONNECTION)["extra"]
+    change_extra(started, json.dumps(json.loads(extra) | {"artifact_conn_id": "minio_default"}))
     yield
     client.rename_experiment(experiment, "Housing in S3")
     if before:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import boto3
 import mlflow
-import psutil
 import pytest
 import requests
 import yaml
@@ -117,12 +116,7 @@ def test_every_artifact_is_in_minio_and_equals_what_mlflow_returns(clone, client
 
 
 def test_everything_listens_on_loopback_only(clone):
-    listening = [
-        connection.laddr
-        for process in clone.processes()
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = clone.listening()
     assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
     assert {str(address.port) for address in listening} == set(clone.ports.values())
 

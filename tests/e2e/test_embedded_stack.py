@@ -12,7 +12,6 @@ import signal
 import socket
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -65,12 +64,7 @@ def test_the_demo_runs_from_nothing(clone):
 
 
 def test_everything_listens_on_loopback_only(clone):
-    listening = [
-        connection.laddr
-        for process in clone.processes()
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = clone.listening()
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert {address.port for address in listening} == {clone.airflow_port, clone.mlflow_port}
 

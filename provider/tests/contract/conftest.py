@@ -90,6 +90,15 @@ def registered_model(hook: MLflowClientHook, name: str) -> RegisteredModel:
     return RegisteredModel(name, hook)
 
 
+@pytest.fixture
+def model(registered_model: RegisteredModel) -> RegisteredModel:
+    """A registered model with two versions, the first of them champion."""
+    registered_model.create()
+    registered_model.set_alias("champion", registered_model.create_version())
+    registered_model.create_version()
+    return registered_model
+
+
 @dataclass(frozen=True)
 class LoggedModel:
     """A scikit-learn model that a run logged."""

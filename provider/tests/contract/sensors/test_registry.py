@@ -11,15 +11,6 @@ from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
 from tests.servers import Answer
 
 
-@pytest.fixture
-def model(registered_model):
-    """A registered model with two versions, the first of them champion."""
-    registered_model.create()
-    registered_model.set_alias("champion", registered_model.create_version())
-    registered_model.create_version()
-    return registered_model
-
-
 def sensor(name: str, **arguments) -> MLflowModelVersionSensor:
     return MLflowModelVersionSensor(task_id="wait", name=name, poke_interval=0.05, timeout=30, **arguments)
 

@@ -92,15 +92,6 @@ def champions(registered_model) -> Triggerer:
     return Triggerer(2, registered_model.name, "champion")
 
 
-@pytest.fixture
-def model(registered_model):
-    """A registered model with two versions, the first of them champion."""
-    registered_model.create()
-    registered_model.set_alias("champion", registered_model.create_version())
-    registered_model.create_version()
-    return registered_model
-
-
 def test_what_is_there_when_the_watch_begins_is_no_event(model, versions, champions):
     assert versions.look(2) == []
     assert champions.look(2) == []
