@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.servers", "tests.clones"]
+pytest_plugins = ["tests.servers", "tests.helpers.clones"]
 
 # Here, not in a fixture: Airflow reads its configuration when it is imported.
 for variable in list(os.environ):

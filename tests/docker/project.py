@@ -15,7 +15,7 @@ import yaml
 
 from local.airflow_api import AirflowApi
 from local.settings import ROOT, Ports
-from tests.clones import wait_until
+from tests.helpers.clones import wait_until
 from tests.servers import free_port
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from local.install import fetch_uv, find_uv
 from local.settings import ROOT
-from tests import minio
 from tests.docker.engine import (
     DEBIAN,
     HOME,
@@ -26,6 +25,7 @@ from tests.docker.engine import (
     apt,
     unpack,
 )
+from tests.helpers import minio_build
 
 # Stand-in for: which names. The digest of MinIO's image cannot be given to another one.
 IMAGES = {
@@ -55,8 +55,8 @@ def building(docker: Docker) -> Iterator[None]:
             _build(docker, target, context)
         yield
         compiling.result()
-        for name in minio.MODULES:
-            shutil.copy(minio.FOLDER / name, context)
+        for name in minio_build.MODULES:
+            shutil.copy(minio_build.FOLDER / name, context)
         _build(docker, "minio", context)
 
 
@@ -87,9 +87,9 @@ def _compile_minio() -> None:
     """Compile MinIO's server and client with the machine's Go, or with one that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=HOME) as folder:
         go = shutil.which("go")
-        if not go and not all((minio.FOLDER / name).exists() for name in minio.MODULES):
+        if not go and not all((minio_build.FOLDER / name).exists() for name in minio_build.MODULES):
             go = _unpack_go(Path(folder))
-        minio.compile_minio(go or "go")
+        minio_build.compile_minio(go or "go")
 
 
 def _unpack_go(folder: Path) -> str:

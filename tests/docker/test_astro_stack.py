@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 
 from local import demo
-from tests.artifacts import in_bucket, in_mlflow
 from tests.docker.project import DAG_FILES, KEYS, listing
+from tests.helpers.artifacts import in_bucket, in_mlflow
 
 
 def test_dev_parse_passes_every_dag_file(project):
@@ -31,8 +31,8 @@ def test_dev_parse_fails_for_a_dag_file_that_does_not_import(project, tmp_path):
 
 def test_dev_pytest_runs_the_tests_that_need_only_the_image(project):
     said = project.pytest("tests/")
-    assert "tests/dags/test_integrity.py::test_parsing_imports_nothing_heavy PASSED" in said
-    assert "tests/e2e" not in said
+    assert "tests/unit/dags/test_integrity.py::test_parsing_imports_nothing_heavy PASSED" in said
+    assert "tests/stack" not in said
 
 
 def test_the_image_holds_what_dags_need_and_no_secret(project):

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from local import demo
-from tests.artifacts import in_bucket, in_mlflow
 from tests.docker.project import KEYS, listing
+from tests.helpers.artifacts import in_bucket, in_mlflow
 
 WRONG_KEYS = """\
 services:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.settings import ROOT
-from tests.artifacts import in_bucket
+from tests.helpers.artifacts import in_bucket
 
 TABLE = (ROOT / "README.md").read_text()
 # As in airflow_settings.yaml, but a failed request is not sent again: that takes a minute.

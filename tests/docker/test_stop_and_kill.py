@@ -1,7 +1,7 @@
 """What ``astro dev stop`` keeps, and ``astro dev kill`` removes."""
 
-from tests.artifacts import in_bucket, in_mlflow
-from tests.clones import wait_until
+from tests.helpers.artifacts import in_bucket, in_mlflow
+from tests.helpers.clones import wait_until
 
 
 def test_data_outlive_down_and_up(started, mlflow, tmp_path):

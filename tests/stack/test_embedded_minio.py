@@ -14,9 +14,9 @@ import pytest
 import requests
 import yaml
 
-from tests.artifacts import in_bucket, in_mlflow
-from tests.clones import run_clone
-from tests.minio import minio_binary
+from tests.helpers.artifacts import in_bucket, in_mlflow
+from tests.helpers.clones import run_clone
+from tests.helpers.minio_build import minio_binary
 
 pytestmark = pytest.mark.timeout(1800)  # the first test may have to compile MinIO
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from local.airflow_api import AirflowApi
-from tests.clones import Clone, wait_until
+from tests.helpers.clones import Clone, wait_until
 
 DAG = """
 from airflow.sdk import dag, task

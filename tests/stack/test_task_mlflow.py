@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from local.airflow_api import AirflowApi
-from tests.clones import Clone, wait_until
+from tests.helpers.clones import Clone, wait_until
 
 DAGS = Path(__file__).parent / "dags" / "task_mlflow.py"
 DAG_IDS = ["sweep", "raises", "killed_then_retried", "killed", "killed_mapped", "times_out", "waits"]

@@ -22,7 +22,7 @@ import requests
 from local.airflow_api import AirflowApi
 from tests.servers import free_port
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
+DAGS = Path(__file__).resolve().parents[3] / "dags"
 DAG_FILES = sorted(path.name for path in DAGS.glob("*.py"))
 
 HEAVY = ("mlflow", "pandas", "numpy", "sklearn", "skops", "boto3", "requests")

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from local.airflow_api import AirflowApi
-from tests.clones import Clone, is_alive, wait_until
+from tests.helpers.clones import Clone, is_alive, wait_until
 
 DAGS = Path(__file__).parent / "dags" / "registry_events.py"
 WATCHES = ["versions", "champions", "challengers"]
