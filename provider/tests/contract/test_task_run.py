@@ -1,6 +1,6 @@
 """The run of a task instance, for tries, clears and ends of every kind, at a real MLflow server.
 
-What Airflow would hand to a task stands in ``Try``; tests/stack/test_task_mlflow.py has a real scheduler do it.
+What Airflow would hand to a task stands in ``Try``; the tests of the stack have a real scheduler do it.
 """
 
 from __future__ import annotations
