@@ -5,7 +5,8 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test docker-test matrix reference check bench lock
+.NOTPARALLEL:
+.PHONY: help demo up down status clean reset test docker-test matrix reference check bench lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -22,32 +23,42 @@ down:  ## stop everything; the data stays
 status:  ## show what runs, and where
 	@$(PYTHON) -m local status
 
+clean: down  ## stop everything, and remove what was installed; the data stay
+	@rm -rf .venv
+	@find .local -mindepth 1 -maxdepth 1 ! -name data ! -name ports.json -exec rm -rf {} + 2>/dev/null || true
+
+reset: down  ## stop everything, and remove all data: DAG runs, MLflow runs, models, artifacts, ports
+	@rm -rf .local/data .local/ports.json
+
 test:  ## run all tests
-	@$(PYTHON) -m local.install dev
+	@$(PYTHON) -m local.install
 	@.venv/bin/python -m pytest
 
 docker-test:  ## run the Docker stack as `astro dev start` does, and test it
-	@$(PYTHON) -m local.install dev
+	@$(PYTHON) -m local.install
 	@.venv/bin/python -m pytest -v -s --timeout=1200 tests/docker
 
 matrix:  ## run the provider's tests with the oldest and newest Python, Airflow and MLflow it supports
-	@$(PYTHON) -m local.install dev
+	@$(PYTHON) -m local.install
 	@.venv/bin/nox --noxfile provider/noxfile.py $(if $(CORNER),--sessions "tests($(CORNER))")
 
 reference:  ## write the provider's API reference, as HTML, to .local/reference
-	@$(PYTHON) -m local.install dev
+	@$(PYTHON) -m local.install
 	@.venv/bin/python -W ignore -m pdoc --docformat restructuredtext --output-directory .local/reference mlflow_provider
 
 check:  ## lint, formatting and types
-	@$(PYTHON) -m local.install dev
+	@$(PYTHON) -m local.install
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 
 lock:  ## pin every version anew in constraints.txt
-	@$(PYTHON) -m local.install lock
+	@$(PYTHON) -m local.install
+	@.venv/bin/uv pip compile -q --universal --python-version 3.10 --upgrade --no-annotate --no-emit-index-url \
+	    --custom-compile-command "make lock" -o constraints.txt requirements.txt provider/pyproject.toml \
+	    --group airflow --group mlflow-server --group local --group dev
 
 bench:  ## measure what the DAG files cost to parse, and what predicting costs
-	@$(PYTHON) -m local.install dev
+	@$(PYTHON) -m local.install
 	@.venv/bin/python benchmarks/parse_dags.py
 	@.venv/bin/python benchmarks/predict.py

@@ -1,34 +1,57 @@
-"""Install what is missing, then go on in the project's own environment."""
+"""Check what a person asks for and install what is missing, then go on in the project's own environment."""
 
 import os
+import subprocess
 import sys
 
-from local.install import RUN, install
-from local.settings import ROOT, VENV, WITH_MINIO, LocalError
+from local import install, ports
+from local.settings import ROOT, TEMPORARY, VENV, LocalError, is_up
 
 PYTHON = VENV / "bin" / "python"
 
-if sys.argv[1:2] in (["up"], ["demo"]):
-    try:
-        install(RUN)
-    except LocalError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Interrupted; nothing was started.")
-elif not PYTHON.exists():
-    print("Nothing is installed yet, so nothing runs; `make up` does both.")
-    sys.exit(sys.argv[1:2] != ["down"])
 
-# What the shell says about another Airflow, MLflow, object store or Python must not reach this one.
-foreign = ("AIRFLOW_", "AWS_", "MINIO_", "MLFLOW_", "PYTHON")
-environment = {
-    name: value
-    for name, value in os.environ.items()
-    if name in WITH_MINIO.variables() or not name.startswith(foreign)
-}
-# Everything it asks is on this machine, whatever proxy the shell has for the rest of the world.
-exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-environment["no_proxy"] = environment["NO_PROXY"] = ",".join(filter(None, [exempt, "localhost", "127.0.0.1"]))
+def environment() -> dict[str, str]:
+    """Return the shell's environment without what is meant for another Airflow, MLflow or Python."""
+    foreign = ("AIRFLOW_", "AWS_", "MINIO_", "MLFLOW_", "PYTHON")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ports.WITH_MINIO.variables() or not name.startswith(foreign)
+    }
+    kept["TMPDIR"] = str(TEMPORARY)  # of which nothing is left when the stack is down
+    # Everything it asks is on this machine, whatever proxy the shell has for the rest of the world.
+    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    kept["no_proxy"] = kept["NO_PROXY"] = ",".join(filter(None, [exempt, "localhost", "127.0.0.1"]))
+    return kept
 
-os.chdir(ROOT)
-os.execve(PYTHON, [str(PYTHON), "-m", "local.cli", *sys.argv[1:]], environment)
+
+def prepare() -> None:
+    """Make sure that the ports can be used, and that everything is installed.
+
+    :raises LocalError: a port cannot be used, or something cannot be installed.
+    """
+    ports.named(free=not is_up())
+    if is_up() and not all(step.is_done() for step in install.RUN):
+        # Nothing may run from an environment that changes.
+        print("The project has changed since the stack was started; stopping it", flush=True)
+        subprocess.run([PYTHON, "-m", "local.cli", "down"], env=environment(), check=False)
+    install.install(install.RUN)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    os.chdir(ROOT)
+    if sys.argv[1:2] in (["up"], ["demo"]):
+        prepare()
+    elif not all(step.installed() for step in install.RUN):
+        print("Nothing is installed yet, so nothing runs; `make up` does both.")
+        return
+    os.execve(PYTHON, [str(PYTHON), "-m", "local.cli", *sys.argv[1:]], environment())
+
+
+try:
+    main()
+except LocalError as error:
+    sys.exit(str(error))
+except KeyboardInterrupt:
+    sys.exit("Interrupted; nothing was started. `make up` goes on where this stopped.")

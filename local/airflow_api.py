@@ -11,6 +11,9 @@ from urllib3.util import Retry
 
 from local.settings import LocalError
 
+# Seconds to wait for an answer. A writer of SQLite may wait 30 s for another one, and he for a third.
+PATIENCE = 120
+
 
 class AirflowApi:
     """Talks to the api-server on a port of this machine, as the administrator.
@@ -36,7 +39,7 @@ class AirflowApi:
         self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        response = self._session.request(method, f"{self._url}{path}", timeout=30, **arguments)
+        response = self._session.request(method, f"{self._url}{path}", timeout=PATIENCE, **arguments)
         if not response.ok:
             message = f"Airflow answers {response.status_code} to {method} {path}: {response.text}"
             raise requests.HTTPError(message, response=response)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import base64
 import configparser
 import importlib.metadata
+import json
 import os
 import secrets
 import subprocess
+from typing import TYPE_CHECKING
 
-from local.settings import AIRFLOW, AIRFLOW_HOME, DAGS, ROOT, LocalError, Ports
+from local.settings import AIRFLOW, AIRFLOW_HOME, DAGS, ROOT, LocalError
 from local.supervision import environment
+
+if TYPE_CHECKING:
+    from local.ports import Ports
 
 
 def write_config(ports: Ports) -> None:
@@ -29,7 +34,9 @@ def write_config(ports: Ports) -> None:
     }
     kept = {key: config.get(*key, fallback=new) for key, new in generated.items()}
     config.clear()
-    config.read_dict(_settings(ports))
+    for section, options in _settings(ports).items():
+        # The folder of the project may have a per cent sign in its path.
+        config[section] = {option: str(value).replace("%", "%%") for option, value in options.items()}
     for (section, option), secret in kept.items():
         config.set(section, option, secret)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -68,6 +75,9 @@ def _settings(ports: Ports) -> dict[str, dict[str, object]]:
             "refresh_interval": 5,  # seconds until a new DAG file is noticed
             "bundle_refresh_check_interval": 2,
             "parsing_processes": 1,
+        },
+        "mlflow": {  # the provider's: where a browser finds the server that tasks find at 127.0.0.1
+            "ui_urls": json.dumps({f"http://127.0.0.1:{ports.mlflow}": f"http://localhost:{ports.mlflow}"}),
         },
         "usage_data_collection": {"enabled": False},
     }

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from local import connections, minio, processes, stack, supervision
+from local import airflow_settings, object_store, supervision
 from local import demo as demonstration
-from local.settings import LocalError, Ports
+from local.settings import LocalError
+from local.stack import Stack
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
@@ -23,26 +24,29 @@ console = Console(highlight=False, soft_wrap=True)
 @app.command()
 def up() -> None:
     """Start Airflow and MLflow; returns when both answer."""
-    _print_addresses(stack.up(console))
+    stack = Stack(console)
+    stack.up()
+    _print_addresses(stack)
 
 
 @app.command()
 def down() -> None:
-    """Stop everything; the data stays."""
+    """Stop everything; the data stay."""
     with console.status("Stopping"):
-        stopped = stack.down()
+        stopped = Stack(console).down()
     console.print("Stopped" if stopped else "Nothing was running")
 
 
 @app.command()
 def status() -> None:
-    """Show what runs, and where; the exit code is 0 if everything is up."""
-    supervisor = supervision.connect()
-    if not supervisor:
-        console.print("The supervisor was killed" if processes.find() else "Down", end="; ")
+    """Show what runs, and where; the exit code is 1 if something is not as it should be."""
+    stack = Stack(console)
+    if not stack.supervisor:
+        killed = supervision.find()
+        console.print("The supervisor was killed" if killed else "Down", end="; ")
         console.print("`make up` starts everything")
-        raise typer.Exit(1)
-    states = stack.states(supervisor, supervision.ports_of(supervisor))
+        raise typer.Exit(bool(killed))
+    states = stack.states()
     table = Table("component", "state", "pid", "address", "uptime", "memory", box=None)
     for state in states:
         port = state.component.port
@@ -52,7 +56,7 @@ def status() -> None:
             str(state.pid),
             f"http://localhost:{port}" if port else "",
             str(timedelta(seconds=int(time.time() - state.started))) if state.pid else "",
-            f"{processes.memory(state.component.name) / 2**20:.0f} MiB",
+            f"{supervision.memory(state.component.name) / 2**20:.0f} MiB",
         )
     console.print(table)
     raise typer.Exit(any(state.state != "up" for state in states))
@@ -61,19 +65,24 @@ def status() -> None:
 @app.command()
 def demo() -> None:
     """Start everything, run the four example DAGs, check what arrived in MLflow."""
-    ports = stack.up(console)
-    demonstration.run(console, ports)
-    _print_addresses(ports)
-
-
-def _print_addresses(ports: Ports) -> None:
-    console.print(f"\nAirflow  http://localhost:{ports.airflow}")
-    console.print(f"MLflow   http://localhost:{ports.mlflow}")
-    if ports.minio:
-        console.print(
-            f"MinIO    http://localhost:{ports.minio_console}  "
-            f"(login and password: {minio.CONN_ID} in {connections.FILE.name})"
+    stack = Stack(console)
+    stack.up()
+    try:
+        demonstration.run(console, stack.ports)
+    except KeyboardInterrupt:
+        _print_addresses(stack)
+        sys.exit(
+            "Interrupted. What is above is still up, and its DAG runs go on; `make down` stops everything."
         )
+    _print_addresses(stack)
+
+
+def _print_addresses(stack: Stack) -> None:
+    console.print()
+    for name, address in stack.addresses.items():
+        console.print(f"{name:7}  {address}")
+    if stack.ports.minio:
+        console.print(f"(MinIO's login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name})")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Standard library only, because nothing is installed when this runs. uv does the installing, and is fetched
 into ``.local/uv`` where the machine has none. What is up to date is skipped.
 
-``python -m local.install dev`` adds the development tools, ``python -m local.install lock`` pins anew.
+``python -m local.install`` adds the development tools.
 """
 
 from __future__ import annotations
@@ -12,25 +12,32 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from local.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+from local.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError, is_up
 
 INPUTS = ("constraints.txt", "requirements.txt", "pyproject.toml", "provider/pyproject.toml")
-UNREACHABLE = re.compile("Failed to fetch|connection broken")  # uv's words, and pip's
+SOURCES = ("local/*.py", "plugins/**/*.py", "provider/src/**/*.py")
+# Not the one of a virtual environment that somebody has activated, which may be the one to be made.
+PYTHON: str = getattr(sys, "_base_executable", sys.executable)
+# What uv and pip say, and what it means.
+INDEX_PROBLEMS = {
+    r"\b40[13]\b": "the package index does not accept the login (401 or 403). It is part of the address: "
+    "set PIP_INDEX_URL to https://<user>:<password>@<address>.",
+    "(?i)certificate": "the TLS certificate of the package index is not trusted. For a proxy with its own "
+    "set SSL_CERT_FILE and PIP_CERT to the file that holds it.",
+    "Failed to fetch|connection broken": "no package index answers. Behind a proxy set HTTPS_PROXY; "
+    "for a mirror set PIP_INDEX_URL.",
+}
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,16 @@ class Step:
         return self.venv / f"installed-{self.title.replace(' ', '-')}"
 
     def fingerprint(self) -> str:
-        """Hash what decides the outcome, also where the project lies: an editable install points there."""
-        decisions = repr((sys.version, sys.executable, str(ROOT), self.packages)).encode()
-        return hashlib.sha256(decisions + b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
+        """Hash what decides the outcome, also where the project lies: programs name their Python."""
+        return _hash(INPUTS, sys.version, sys.base_prefix, str(ROOT), *self.packages)
+
+    def installed(self) -> str:
+        """Return the fingerprint of what is installed: empty if that was interrupted, or never begun."""
+        return self.stamp.read_text() if self.stamp.exists() else ""
 
     def is_done(self) -> bool:
         """Tell whether this is installed, from the inputs as they are now."""
-        return self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
+        return self.installed() == self.fingerprint()
 
 
 RUN = (
@@ -67,6 +77,16 @@ RUN = (
 DEVELOP = (*RUN, Step("the development tools", VENV, ("--group", "dev")))
 
 
+def _hash(patterns: Sequence[str], *more: str) -> str:
+    files = [file for pattern in patterns for file in sorted(ROOT.glob(pattern))]
+    return hashlib.sha256(repr(more).encode() + b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def version() -> str:
+    """Return a hash of all that a running stack was started from and would not notice to have changed."""
+    return _hash([*INPUTS, *SOURCES])
+
+
 def install(steps: Sequence[Step]) -> None:
     """Bring the environments up to date; takes no time when they are.
 
@@ -75,56 +95,52 @@ def install(steps: Sequence[Step]) -> None:
     missing = [step for step in steps if not step.is_done()]
     if not missing:
         return
-    uv = find_uv() or fetch_uv()
+    if is_up() and any(step in RUN for step in missing):
+        raise LocalError(
+            "The project has changed since the stack was started; `make down` or `make up` first."
+        )
+    uv = fetch_uv()
     with _told("Installing " + ", ".join(step.title for step in missing)):
         for venv in {step.venv for step in missing}:
-            # What the environment holds stays: a stack may be running from it.
-            _run("a virtual environment", uv, "venv", "-q", "--allow-existing", "-p", sys.executable, venv)
+            _run("a virtual environment", uv, "venv", "-q", "--allow-existing", "-p", PYTHON, venv)
         # uv keeps two of its processes from changing one environment at the same time.
         with ThreadPoolExecutor() as pool:
             list(pool.map(partial(_install, uv), missing))
 
 
-def lock(uv: str) -> None:
-    """Pin the newest versions that suit everything in one file, for every platform and Python from 3.10 on.
-
-    :raises LocalError: there is no such set, or no package index answers.
-    """
-    groups = [f"--group={name}" for name in ("airflow", "mlflow-server", "local", "dev")]
-    options = ["--universal", "--python-version=3.10", "--upgrade", "--no-annotate"]
-    header = ["--custom-compile-command", "make lock"]
-    inputs = ["requirements.txt", "provider/pyproject.toml", *groups]
-    _run("the pins", uv, "pip", "compile", "-q", *options, *header, *inputs, "-o", "constraints.txt")
-
-
-def find_uv() -> str | None:
-    """Return the path of a uv that knows dependency groups, if there is one."""
-    for uv in (shutil.which("uv"), shutil.which("uv", path=LOCAL / "uv" / "bin")):
-        if uv:
-            said = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout
-            version = re.search(r"(\d+)\.(\d+)", said)
-            if version and (int(version[1]), int(version[2])) >= (0, 8):
-                return uv
-    return None
-
-
-def fetch_uv() -> str:
-    """Install uv into ``.local/uv`` and return its path.
+def fetch_uv() -> Path:
+    """Return the path of uv, which is installed into ``.local/uv`` first where it is missing.
 
     :raises LocalError: this Python cannot make virtual environments, or no package index answers.
     """
+    home = LOCAL / "uv"
+    uv = home / "bin" / "uv"
+    if uv.exists():
+        return uv
     if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
         package = "python{}.{}-venv".format(*sys.version_info)
-        raise LocalError(f"{sys.executable} has no venv module; on Debian or Ubuntu: apt install {package}")
-    home = LOCAL / "uv"
+        raise LocalError(f"{PYTHON} has no venv module; on Debian or Ubuntu: apt install {package}")
+    unfinished = LOCAL / "uv-unfinished"
     with _told("Fetching uv, which installs the rest"):
-        _run("a virtual environment", sys.executable, "-m", "venv", "--clear", home)
-        _run("uv", home / "bin" / "python", "-m", "pip", "install", "-q", "--retries", "1", "uv>=0.8,<1")
-    return str(home / "bin" / "uv")
+        _run("a virtual environment", PYTHON, "-m", "venv", "--clear", unfinished)
+        python = unfinished / "bin" / "python"
+        _run("uv", python, "-m", "pip", "install", "--no-input", "--retries=1", "uv>=0.8,<1")
+        unfinished.rename(home)
+    return uv
 
 
-def _install(uv: str, step: Step) -> None:
-    _run(step.title, uv, "pip", "install", "-q", "-p", step.venv, "-c", "constraints.txt", *step.packages)
+def _install(uv: Path, step: Step) -> None:
+    # What an interrupted installation left may look like a package and be none.
+    again = ["--reinstall"] if step.stamp.exists() and not step.installed() else []
+    step.stamp.write_text("")
+    packages = (*step.packages, "-c", "constraints.txt", *again)
+    _run(step.title, uv, "pip", "install", "-q", "-p", step.venv, *packages)
+    if step.venv == VENV:
+        # Where `include` and the provider are imported from. Relative, as Python reads these files in the
+        # encoding of the locale, and the project's folder may have any name.
+        (site,) = VENV.glob("lib/python*/site-packages")
+        for name, folder in {"project": ROOT, "mlflow_provider": ROOT / "provider" / "src"}.items():
+            (site / f"{name}.pth").write_text(os.path.relpath(folder, site))
     step.stamp.write_text(step.fingerprint())
 
 
@@ -134,15 +150,10 @@ def _run(what: str, *command: str | Path) -> None:
     if "PIP_INDEX_URL" in environment:
         environment.setdefault("UV_DEFAULT_INDEX", environment["PIP_INDEX_URL"])
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return
-    message = f"Could not install {what}."
-    if UNREACHABLE.search(done.stderr):
-        message = (
-            f"Could not install {what}: no package index answers. Behind a proxy set HTTPS_PROXY; "
-            "for a mirror set PIP_INDEX_URL."
-        )
-    raise LocalError(message, done.stderr)
+    if done.returncode:
+        said = done.stdout + done.stderr
+        problems = (problem for words, problem in INDEX_PROBLEMS.items() if re.search(words, said))
+        raise LocalError(f"Could not install {what}: {next(problems, 'see below.')}", said)
 
 
 @contextmanager
@@ -169,18 +180,11 @@ def _told(what: str) -> Iterator[None]:
         ticker.join()
 
 
-def main() -> None:
-    """Run from the Makefile: ``dev`` or ``lock``."""
-    if sys.argv[1:] == ["lock"]:
-        lock(find_uv() or fetch_uv())
-    elif sys.argv[1:] == ["dev"]:
-        install(DEVELOP)
-    else:
-        raise LocalError("Usage: python -m local.install dev | lock")
-
-
 if __name__ == "__main__":
+    os.chdir(ROOT)
     try:
-        main()
+        install(DEVELOP)
     except LocalError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; the same command goes on where this stopped.")

@@ -1,10 +1,11 @@
-"""Where things are, and which ports they use. Standard library only: read before anything is installed."""
+"""Where things are, and what a person may set. Standard library only: read before anything is installed."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
-from itertools import combinations
+import re
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,12 +14,14 @@ VENV = ROOT / ".venv"
 LOCAL = ROOT / ".local"
 MLFLOW_VENV = LOCAL / "mlflow-server"
 LOGS = LOCAL / "logs"
+TEMPORARY = LOCAL / "tmp"  # the stack's folder for temporary files
 DATA = LOCAL / "data"  # databases, artifacts, task logs: what survives `down`
 AIRFLOW = VENV / "bin" / "airflow"
 AIRFLOW_HOME = DATA / "airflow"
 MLFLOW_HOME = DATA / "mlflow"
-MINIO = LOCAL / "minio"  # a link to the program that runs
-MINIO_HOME = DATA / "minio"
+# Relative to the project, where every process of the stack runs: a clone may lie deep, and the path of a unix
+# socket may have 100 characters or so.
+SOCKET = Path(".local", "supervisor.sock")
 
 
 class LocalError(Exception):
@@ -28,36 +31,22 @@ class LocalError(Exception):
         super().__init__("\n    ".join([message, *log.splitlines()[-lines:]]))
 
 
-@dataclass(frozen=True)
-class Ports:
-    """The TCP ports the stack listens on, all of them on loopback; MinIO's are None where none runs."""
-
-    airflow: int = 8080
-    mlflow: int = 5000
-    minio: int | None = None
-    minio_console: int | None = None
-
-    @classmethod
-    def from_environment(cls, otherwise: Ports | None = None) -> Ports:
-        """Read ``AIRFLOW_PORT``, ``MLFLOW_PORT`` and, with MinIO, ``MINIO_PORT`` and ``MINIO_CONSOLE_PORT``.
-
-        :param otherwise: what holds for a variable that is not set; by default the usual ports.
-        :raises LocalError: a value is no port number, or two name the same port.
-        """
-        ports = {}
-        for variable, default in (otherwise or cls()).variables().items():
-            value = os.environ.get(variable) or str(default)
-            if not value.isdecimal() or not 0 < int(value) < 65536:
-                raise LocalError(f"{variable}={value} is no port number; choose one from 1024 to 65535.")
-            ports[variable] = int(value)
-        for one, other in combinations(ports, 2):
-            if ports[one] == ports[other]:
-                raise LocalError(f"{one} and {other} are both {ports[one]}; they must differ.")
-        return cls(**{variable.removesuffix("_PORT").lower(): port for variable, port in ports.items()})
-
-    def variables(self) -> dict[str, int]:
-        """Return the ports that are in use, by the environment variables that choose them."""
-        return {f"{name.upper()}_PORT": port for name, port in asdict(self).items() if port}
+def read_env_file() -> dict[str, str]:
+    """Return the variables in ``.env``, as the Astro CLI reads it: ``NAME=value``, in quotes if need be."""
+    file = ROOT / ".env"
+    line = r"""^(?:export )?[ \t]*(\w+)[ \t]*=[ \t]*('[^']*'|"[^"]*"|.*?)(?:\s+#.*|\s*)$"""
+    found = re.findall(line, file.read_text("utf-8"), re.MULTILINE) if file.exists() else []
+    return {name: value[1:-1] if value[:1] in ("'", '"') else value for name, value in found}
 
 
-WITH_MINIO = Ports(minio=9000, minio_console=9001)
+def setting(name: str) -> str | None:
+    """Return what the shell or, second, ``.env`` says of a variable; None if neither does."""
+    return os.environ.get(name, read_env_file().get(name))
+
+
+def is_up() -> bool:
+    """Tell whether the supervisor of this clone's stack answers."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(SOCKET))
+        return True
+    return False

@@ -1,41 +1,51 @@
-"""The process supervisor: what it runs, how it is started, and the way to ask it.
+"""The process supervisor: what it runs, how that is started, and the way to ask it.
 
-Every path that it is told is relative to the project (``local.supervisord`` says why).
+A process of the stack is recognised by what it carries in its environment. Process IDs and groups are no help
+once a parent was killed: its children live on, and keep its port. So every component is started through this
+module, which first ends what an earlier life of it left behind::
+
+    python -m local.supervision mlflow
 """
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy
 
-from supervisor.xmlrpc import SupervisorTransport
+import psutil
 
-from local import minio
-from local.processes import STACK
+from local import object_store
+from local.ports import Ports
 from local.settings import (
     AIRFLOW,
     AIRFLOW_HOME,
+    DATA,
     LOCAL,
     LOGS,
-    MINIO,
-    MINIO_HOME,
     MLFLOW_HOME,
     MLFLOW_VENV,
     ROOT,
+    SOCKET,
     VENV,
     LocalError,
-    Ports,
+    read_env_file,
 )
 
-SOCKET = LOCAL.relative_to(ROOT) / "supervisor.sock"
+STACK = "LOCAL_STACK"  # which clone a process belongs to
+COMPONENT = "LOCAL_STACK_COMPONENT"  # and which of its components; the supervisor has none
 CONFIG = LOCAL / "supervisor.conf"
+# Relative to the project, where all of it runs: what stands in a URI must not be quoted.
+MLFLOW_DATABASE = f"sqlite:///{DATA.relative_to(ROOT)}/mlflow/mlflow.db"
+# The same program by a path without a per cent sign, on which MLflow's migrations stumble.
+MLFLOW = Path("/proc/self/cwd" if "%" in str(ROOT) else ROOT, MLFLOW_VENV.relative_to(ROOT), "bin", "python")
 
 
 @dataclass(frozen=True)
@@ -43,49 +53,62 @@ class Component:
     """One program of the stack: what runs it, where a browser finds it, and how it is stopped."""
 
     name: str
-    command: str
+    command: list[Any]  # paths and words
+    environment: dict[str, str] = field(repr=False)
     port: int | None = None
     stop_signal: str = "TERM"
     stop_patience: int = 10  # seconds until it is killed
 
 
 def components(ports: Ports) -> list[Component]:
-    """List what runs, in the order in which it starts."""
-    airflow, mlflow, home, store, objects = (
-        path.relative_to(ROOT)
-        for path in (AIRFLOW, MLFLOW_VENV / "bin" / "mlflow", MLFLOW_HOME, MINIO, MINIO_HOME)
+    """List what runs, in the order in which it starts.
+
+    :raises LocalError: MinIO runs, and has no keys.
+    """
+    # The keys of the object store are for those two only: no task finds them in its environment.
+    return [*([_minio(ports)] if ports.minio else []), _mlflow(ports), *_airflow(ports)]
+
+
+def _minio(ports: Ports) -> Component:
+    addresses = f"--address=127.0.0.1:{ports.minio}", f"--console-address=127.0.0.1:{ports.minio_console}"
+    command = [object_store.PROGRAM, "server", *addresses, object_store.HOME]
+    return Component("minio", command, object_store.server_environment(ports), ports.minio_console)
+
+
+def _mlflow(ports: Ports) -> Component:
+    destination = (
+        f"s3://{object_store.BUCKET.name}" if ports.minio else object_store.ON_DISK.relative_to(ROOT)
     )
-    minio_options = f"--address 127.0.0.1:{ports.minio} --console-address 127.0.0.1:{ports.minio_console}"
-    destination = f"s3://{minio.BUCKET}" if ports.minio else f"{home}/artifacts"
-    mlflow_options = (
-        f"--host 127.0.0.1 --port {ports.mlflow} --workers 1",
-        f"--backend-store-uri sqlite:///{home}/mlflow.db --artifacts-destination {destination}",
-        f"--allowed-hosts localhost:{ports.mlflow},127.0.0.1:{ports.mlflow}",
-    )
-    with_minio = Component("minio", f"{store} server {minio_options} {objects}", ports.minio_console)
+    command = [MLFLOW, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={ports.mlflow}", "--workers=1"]
+    command += [f"--backend-store-uri={MLFLOW_DATABASE}", f"--artifacts-destination={destination}"]
+    command += [f"--allowed-hosts=localhost:{ports.mlflow},127.0.0.1:{ports.mlflow}"]
+    keys = object_store.client_environment(ports) if ports.minio else {}
+    return Component("mlflow", command, keys, ports.mlflow)
+
+
+def _airflow(ports: Ports) -> list[Component]:
+    # Without their servers for logs, which would listen on all interfaces: the logs are on this disk.
+    scheduler, triggerer = ([AIRFLOW, name, "--skip-serve-logs"] for name in ("scheduler", "triggerer"))
+    given = read_env_file()
     return [
-        *([with_minio] if ports.minio else []),
-        Component("mlflow", f"{mlflow} server {' '.join(mlflow_options)}", ports.mlflow),
-        Component("api-server", f"{airflow} api-server", ports.airflow),
-        # Without their servers for logs, which would listen on all interfaces: the logs are on this disk.
+        Component("api-server", [AIRFLOW, "api-server"], given, ports.airflow),
         # The scheduler passes INT on to the running tasks, which end and are retried after the next start;
         # after TERM it would wait until they have finished, however long they take.
-        Component("scheduler", f"{airflow} scheduler --skip-serve-logs", stop_signal="INT"),
-        Component("dag-processor", f"{airflow} dag-processor"),
+        Component("scheduler", scheduler, given, stop_signal="INT"),
+        Component("dag-processor", [AIRFLOW, "dag-processor"], given),
         # It often does not notice that its child has ended. All it knows is in the database, too.
-        Component("triggerer", f"{airflow} triggerer --skip-serve-logs", stop_patience=3),
+        Component("triggerer", triggerer, given, stop_patience=3),
     ]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of the stack's processes."""
+    """Return what every process of the stack has in its environment."""
     return {
         **os.environ,
         STACK: str(ROOT),
         # Without it, processes that rename themselves overwrite the environment they are found by.
         "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(AIRFLOW_HOME),
-        "PYTHONPATH": str(ROOT),  # `include` is imported from here
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for features not used here
         "DO_NOT_TRACK": "true",
@@ -93,14 +116,7 @@ def environment() -> dict[str, str]:
 
 
 def config(ports: Ports) -> str:
-    """Return supervisord's configuration.
-
-    Its identifier carries the ports, so that a running stack itself tells which ones it uses. The keys of the
-    object store are for those two only: no task finds them in its environment.
-    """
-    environments = {}
-    if ports.minio:
-        environments = {"minio": minio.server_environment(ports), "mlflow": minio.client_environment(ports)}
+    """Return supervisord's configuration, all paths in it being relative to the project."""
     python, local, logs = (path.relative_to(ROOT) for path in (VENV / "bin" / "python", LOCAL, LOGS))
     supervisord = f"""
 [unix_http_server]
@@ -110,17 +126,16 @@ file = {SOCKET}
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [supervisord]
-identifier = {json.dumps(asdict(ports))}
 nodaemon = true
 silent = true
 logfile = {logs}/supervisord.log
 pidfile = {local}/supervisord.pid
+childlogdir = {logs}
 """
     programs = [
         f"""
 [program:{component.name}]
-command = {python} -m local.processes {component.name} {component.command}
-environment = {_variables(environments.get(component.name, {}))}
+command = {python} -m local.supervision {component.name}
 autostart = false
 autorestart = true
 startsecs = 20
@@ -139,10 +154,6 @@ stdout_logfile_backups = 1
     return supervisord + "".join(programs)
 
 
-def _variables(values: dict[str, str]) -> str:
-    return ",".join(f'{name}="{value}"' for name, value in values.items()).replace("%", "%%")
-
-
 def log_of(component: str) -> Path:
     """Return the file that holds a component's output."""
     return LOGS / f"{component}.log"
@@ -151,14 +162,12 @@ def log_of(component: str) -> Path:
 def start(ports: Ports) -> Any:
     """Start supervisord, with none of the components running yet, and return its interface.
 
-    :raises LocalError: it does not answer within 10 seconds.
+    :raises LocalError: it does not answer within 30 seconds.
     """
-    CONFIG.touch(mode=0o600)
-    CONFIG.chmod(0o600)  # it holds MinIO's keys
     CONFIG.write_text(config(ports))
-    with (LOGS / "supervisord.log").open("a") as log:
+    with log_of("supervisord").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local.supervisord", "-c", CONFIG],
+            [sys.executable, "-m", "local.supervision", "supervisord"],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -166,7 +175,7 @@ def start(ports: Ports) -> Any:
             stderr=log,
             start_new_session=True,  # Ctrl-C in this terminal is not meant for it
         )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         if supervisor := connect():
             return supervisor
@@ -179,6 +188,8 @@ def connect() -> Any:
 
     .. seealso:: http://supervisord.org/api.html
     """
+    from supervisor.xmlrpc import SupervisorTransport
+
     proxy = ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=f"unix://{SOCKET}"))
     try:
         proxy.supervisor.getState()
@@ -187,6 +198,80 @@ def connect() -> Any:
     return proxy.supervisor
 
 
-def ports_of(supervisor: Any) -> Ports:
-    """Return the ports that the running stack uses."""
-    return Ports(**json.loads(supervisor.getIdentification()))
+def find(component: str | None = None) -> list[psutil.Process]:
+    """Return the running processes of this clone's stack, or of one component of it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # ended meanwhile, or another user's
+            variables = process.environ()
+            if variables.get(STACK) == str(ROOT) and component in (None, variables.get(COMPONENT)):
+                found.append(process)
+    return found
+
+
+def end(processes: list[psutil.Process], patience: float = 3) -> None:
+    """Ask the processes to end, and after ``patience`` seconds make them."""
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                ask(process)
+        processes = wait(processes, patience)
+
+
+def wait(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those that have not after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while processes and time.monotonic() < deadline:
+        time.sleep(0.05)
+        processes = [process for process in processes if _is_alive(process)]
+    return processes
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A zombie is not: it may stay for good where nobody asks how it ended, as in many a container.
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def memory(component: str) -> int:
+    """Return the memory that a component's processes use, in bytes."""
+    total = 0
+    for process in find(component):
+        with suppress(psutil.Error):
+            used = process.memory_full_info()
+            # What processes share is counted once with pss, which only Linux knows, and not at all with uss.
+            total += getattr(used, "pss", used.uss)
+    return total
+
+
+def _upgrade_mlflow() -> None:
+    """Bring an older database to the installed MLflow's version, without which the server refuses it."""
+    version = next(MLFLOW_VENV.glob("lib/python*/site-packages/mlflow-*.dist-info")).name
+    database, stamp = MLFLOW_HOME / "mlflow.db", MLFLOW_HOME / "upgraded-to"
+    if database.exists() and not (stamp.exists() and stamp.read_text() == version):
+        kept = database.with_name(f"before-{version}.db")
+        if not kept.exists():  # an upgrade that is interrupted leaves something between the versions
+            shutil.copy(database, kept)
+        subprocess.run([MLFLOW, "-m", "mlflow", "db", "upgrade", MLFLOW_DATABASE], check=True)
+    stamp.write_text(version)
+
+
+def main(name: str) -> None:
+    """Become the supervisor, or the component of that name, as the only one."""
+    if name == "supervisord":
+        from supervisor import options, supervisord
+
+        options.normalize_path = str  # it would make the paths in its configuration absolute
+        supervisord.main(["-c", str(CONFIG)])
+    else:
+        end(find(name))
+        if name == "mlflow":
+            _upgrade_mlflow()
+        component = next(each for each in components(Ports.remembered()) if each.name == name)
+        os.environ |= {COMPONENT: name, **component.environment}
+        os.execv(component.command[0], component.command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from local import airflow_home
-from local.settings import Ports
+from local.ports import Ports
 
 
 @pytest.fixture
@@ -47,3 +47,8 @@ def test_nobody_else_can_read_them(config, tmp_path):
 
 def test_airflow_listens_on_loopback(config):
     assert config()["api"]["host"] == "127.0.0.1"
+
+
+def test_a_path_with_a_per_cent_sign_is_read_as_it_is(config, monkeypatch, tmp_path):
+    monkeypatch.setattr(airflow_home, "DAGS", tmp_path / "100% für alle" / "dags")
+    assert config()["core"]["dags_folder"] == str(tmp_path / "100% für alle" / "dags")

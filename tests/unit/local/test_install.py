@@ -2,10 +2,12 @@
 
 import ast
 import importlib.util
-import os
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -25,7 +27,12 @@ def test_an_old_python_is_told_in_one_line(command):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_python_without_venv_is_told_what_to_install(monkeypatch):
+@pytest.fixture
+def without_uv(monkeypatch, tmp_path):
+    monkeypatch.setattr(install, "LOCAL", tmp_path)
+
+
+def test_a_python_without_venv_is_told_what_to_install(monkeypatch, without_uv):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "ensurepip" else real(name, *rest)
@@ -36,13 +43,87 @@ def test_a_python_without_venv_is_told_what_to_install(monkeypatch):
         install.fetch_uv()
 
 
-def test_no_package_index_is_told(monkeypatch, tmp_path):
-    """With a real uv or pip, and an index where nobody listens."""
-    monkeypatch.setattr(install, "LOCAL", tmp_path)
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+class Refusal(BaseHTTPRequestHandler):
+    """A package index that wants a login."""
+
+    def do_GET(self):
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", "Basic")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def index(monkeypatch, tmp_path):
+    """A function that makes pip and uv ask an index, by http or by https with a certificate of its own."""
+    servers = []
+
+    def serve(*, tls=False):
+        server = HTTPServer(("127.0.0.1", 0), Refusal)
+        if tls:
+            subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+            files = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem"]
+            create = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+            subprocess.run([*create, *subject, *files], check=True, capture_output=True)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        use(f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/simple")
+
+    def use(address):
+        for name in ("PIP_FIND_LINKS", "PIP_TRUSTED_HOST", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_INDEX"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv("UV_INSECURE_HOST", raising=False)
+        monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        monkeypatch.setenv("PIP_INDEX_URL", address)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", address)
+        monkeypatch.setenv("UV_NO_CACHE", "1")
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+    serve.use = use
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def install_with(request, tmp_path, without_uv, monkeypatch):
+    """Install something that the package index should have, with a real pip or a real uv."""
+    if request.param == "pip":
+        return install.fetch_uv
+    monkeypatch.setattr(install, "LOCAL", ROOT / ".local")
+    uv, venv = install.fetch_uv(), tmp_path / "venv"
+    install._run("a virtual environment", uv, "venv", "-q", venv)
+    return lambda: install._install(uv, install.Step("uv", venv, ("iniconfig",)))
+
+
+both = pytest.mark.parametrize("install_with", ["pip", "uv"], indirect=True)
+
+
+@both
+def test_an_index_that_does_not_answer_is_told(index, install_with):
+    index.use("http://127.0.0.1:9/simple")
     with pytest.raises(LocalError, match="Could not install uv: no package index answers"):
-        install.fetch_uv()
+        install_with()
+
+
+@both
+def test_an_index_that_wants_a_login_is_told(index, install_with):
+    index()
+    with pytest.raises(LocalError, match="Could not install uv: the package index does not accept"):
+        install_with()
+
+
+@both
+def test_an_index_with_a_certificate_that_is_not_trusted_is_told(index, install_with):
+    index(tls=True)
+    with pytest.raises(LocalError, match=r"Could not install uv: the TLS certificate .* is not trusted"):
+        install_with()
 
 
 @pytest.fixture
@@ -58,7 +139,7 @@ def step(tmp_path, monkeypatch):
 
 def test_what_is_installed_is_skipped(step, monkeypatch):
     step.stamp.write_text(step.fingerprint())
-    monkeypatch.setattr(install, "find_uv", lambda: pytest.fail("not skipped"))
+    monkeypatch.setattr(install, "fetch_uv", lambda: pytest.fail("not skipped"))
     install.install([step])
 
 
@@ -77,14 +158,30 @@ def test_another_python_is_installed_again(step, monkeypatch):
     assert not step.is_done()
 
 
-@pytest.mark.parametrize(("version", "usable"), [("uv 0.7.2", False), ("uv 0.13.8 (x)", True), ("?", False)])
-def test_an_old_uv_is_not_used(monkeypatch, tmp_path, version, usable):
-    uv = tmp_path / "uv"
-    uv.write_text(f"#!/bin/sh\necho '{version}'\n")
-    uv.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(install, "LOCAL", tmp_path / "none")
-    assert install.find_uv() == (str(uv) if usable else None)
+def test_an_activated_environment_is_not_another_python(tmp_path):
+    """Its Python is a link to the one that made it."""
+    subprocess.run([install.PYTHON, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    script = "from local import install; print(install.PYTHON, install.RUN[0].fingerprint())"
+    said = {
+        subprocess.check_output([python, "-c", script], cwd=ROOT, text=True)
+        for python in (install.PYTHON, tmp_path / "venv" / "bin" / "python")
+    }
+    assert len(said) == 1, said
+
+
+def test_an_installation_that_was_interrupted_is_not_done_and_is_made_anew(step, monkeypatch):
+    commands = []
+
+    def interrupt(what, *command):
+        commands.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(install, "_run", interrupt)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            install._install("uv", step)
+        assert not step.installed()
+    assert ["--reinstall" in command for command in commands] == [False, True]
 
 
 def test_the_mirror_that_pip_knows_is_used_by_uv(monkeypatch):

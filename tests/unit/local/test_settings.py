@@ -1,48 +1,56 @@
-"""The ports, and what is wrong with a bad choice."""
+"""What a person may set in ``.env``, and what an error shows."""
 
 import pytest
 
-from local.settings import WITH_MINIO, LocalError, Ports
+from local import settings
+from local.settings import LocalError, read_env_file, setting
 
 
-@pytest.fixture(autouse=True)
-def _no_ports_in_the_environment(monkeypatch):
-    for variable in WITH_MINIO.variables():
-        monkeypatch.delenv(variable, raising=False)
+@pytest.fixture
+def env_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    return tmp_path / ".env"
 
 
-def test_the_usual_ports_are_the_default():
-    assert Ports.from_environment() == Ports(airflow=8080, mlflow=5000)
+def test_without_the_file_nothing_is_set(env_file):
+    assert read_env_file() == {}
 
 
-def test_the_environment_overrides_them(monkeypatch):
-    monkeypatch.setenv("MLFLOW_PORT", "5001")
-    assert Ports.from_environment() == Ports(airflow=8080, mlflow=5001)
+def test_the_file_is_read_as_docker_and_astro_do(env_file):
+    env_file.write_text(
+        """
+# AIRFLOW_PORT=1
+MLFLOW_PORT=5001
+export A = spaced
+QUOTED="a # b"
+SINGLE='{"conn_type": "mlflow", "password": "p#s\\"w"}'
+BARE={"conn_type": "mlflow"}
+COMMENT=value # comment
+HASH=va#lue
+EMPTY=
+URI=mlflow://token:x%20y@https%3A%2F%2Fexample.com
+""",
+        "utf-8",
+    )
+    assert read_env_file() == {
+        "MLFLOW_PORT": "5001",
+        "A": "spaced",
+        "QUOTED": "a # b",
+        "SINGLE": '{"conn_type": "mlflow", "password": "p#s\\"w"}',
+        "BARE": '{"conn_type": "mlflow"}',
+        "COMMENT": "value",
+        "HASH": "va#lue",
+        "EMPTY": "",
+        "URI": "mlflow://token:x%20y@https%3A%2F%2Fexample.com",
+    }
 
 
-def test_a_running_stack_keeps_its_ports(monkeypatch):
-    monkeypatch.setenv("MLFLOW_PORT", "5001")
-    assert Ports.from_environment(Ports(airflow=8090, mlflow=5090)) == Ports(airflow=8090, mlflow=5001)
-
-
-def test_minio_has_two_ports_where_it_runs_and_none_elsewhere(monkeypatch):
-    monkeypatch.setenv("MINIO_PORT", "9005")
-    assert Ports.from_environment(WITH_MINIO) == Ports(minio=9005, minio_console=9001)
-    assert Ports.from_environment() == Ports(minio=None, minio_console=None)
-
-
-@pytest.mark.parametrize("value", ["x", "0", "65536", "-1", "80.5"])
-def test_what_is_no_port_number_is_named(monkeypatch, value):
-    monkeypatch.setenv("AIRFLOW_PORT", value)
-    with pytest.raises(LocalError, match=f"AIRFLOW_PORT={value} is no port number"):
-        Ports.from_environment()
-
-
-def test_one_port_for_two_is_refused(monkeypatch):
-    monkeypatch.setenv("AIRFLOW_PORT", "9001")
-    with pytest.raises(LocalError, match="AIRFLOW_PORT and MINIO_CONSOLE_PORT are both 9001"):
-        Ports.from_environment(WITH_MINIO)
-    assert Ports.from_environment() == Ports(airflow=9001)
+def test_the_shell_wins_over_the_file_also_with_an_empty_value(env_file, monkeypatch):
+    env_file.write_text("MINIO=/usr/bin/minio\n")
+    monkeypatch.delenv("MINIO", raising=False)
+    assert setting("MINIO") == "/usr/bin/minio"
+    monkeypatch.setenv("MINIO", "")
+    assert setting("MINIO") == ""
 
 
 def test_an_error_shows_the_end_of_a_log():

@@ -5,8 +5,9 @@ import json
 import pytest
 import yaml
 
-from local import connections
-from local.settings import LocalError, Ports
+from local import airflow_settings
+from local.ports import Ports
+from local.settings import LocalError
 
 PORTS = Ports(airflow=8090, mlflow=5090)
 WITH_MINIO = Ports(airflow=8090, mlflow=5090, minio=9090, minio_console=9091)
@@ -19,8 +20,8 @@ def read(tmp_path, monkeypatch):
     def read_settings(settings, ports=PORTS):
         file = tmp_path / "airflow_settings.yaml"
         file.write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings))
-        monkeypatch.setattr(connections, "FILE", file)
-        return connections.read(ports)
+        monkeypatch.setattr(airflow_settings, "FILE", file)
+        return airflow_settings.read(ports)
 
     return read_settings
 
@@ -38,15 +39,14 @@ def read_connection(read):
 
 
 def test_the_projects_own_file_leads_to_the_local_mlflow():
-    (connection,) = connections.read(PORTS)["connections"]
+    (connection,) = airflow_settings.read(PORTS)["connections"]
     assert connection["connection_id"] == "mlflow_default"
     assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 5090)
-    assert json.loads(connection["extra"])["ui_url"] == "http://localhost:5090"
 
 
 def test_with_minio_the_projects_own_file_leads_there_too():
-    mlflow, minio = connections.read(WITH_MINIO)["connections"]
-    assert mlflow == connections.read(PORTS)["connections"][0]
+    mlflow, minio = airflow_settings.read(WITH_MINIO)["connections"]
+    assert mlflow == airflow_settings.read(PORTS)["connections"][0]
     assert minio["connection_id"] == "minio_default"
     assert json.loads(minio["extra"]) == {"endpoint_url": "http://127.0.0.1:9090", "region_name": "us-east-1"}
 
@@ -66,10 +66,8 @@ def test_any_other_server_stays_as_it_is(read_connection):
 
 
 def test_extra_may_be_json(read_connection):
-    connection = read_connection(
-        host="http://mlflow", extra='{"ui_url": "http://localhost:5000", "timeout": 5}'
-    )
-    assert connection["extra"] == {"ui_url": "http://localhost:5090", "timeout": 5}
+    connection = read_connection(host="http://mlflow", extra='{"timeout": 5}')
+    assert connection["extra"] == {"timeout": 5}
 
 
 def test_a_connection_to_a_container_that_does_not_run_here_is_left_out(read_connection):
@@ -82,6 +80,39 @@ def test_the_minio_container_is_replaced_however_it_is_written(read_connection):
     assert connection["extra"] == {"endpoint_url": "http://127.0.0.1:9090"}
     connection = read_connection(WITH_MINIO, type="aws", host="minio", port=9000)
     assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 9090)
+
+
+@pytest.mark.parametrize(
+    ("uri", "fields"),
+    [
+        ("mlflow://mlflow:5000", {"conn_type": "mlflow", "host": "http://127.0.0.1", "port": 5090}),
+        (
+            "mlflow://me:p%40ss%2Fword@https%3A%2F%2Fmlflow.example.com:443/?timeout=5&retries=1",
+            {
+                "conn_type": "mlflow",
+                "host": "https://mlflow.example.com",
+                "port": 443,
+                "login": "me",
+                "password": "p@ss/word",
+                "extra": {"timeout": "5", "retries": "1"},
+            },
+        ),
+        (
+            "http://https://example.com:444/https",
+            {"host": "https://example.com", "port": 444, "schema": "https"},
+        ),
+        (
+            "my-sql://ex.com/db?__extra__=%7B%22a%22%3A+%7B%22b%22%3A+1%7D%7D",
+            {"conn_type": "my_sql", "schema": "db"},
+        ),
+        ("aws://?__extra__=%7B%22a%22%3A+%7B%22b%22%3A+1%7D%7D", {"extra": {"a": {"b": 1}}, "port": None}),
+    ],
+)
+def test_a_connection_may_be_a_uri(read, uri, fields):
+    entry = {"conn_id": "c", "conn_type": "", "conn_host": "", "conn_uri": uri}
+    (found,) = read({"airflow": {"connections": [entry]}})["connections"]
+    found["extra"] = json.loads(found["extra"])
+    assert {name: found[name] for name in fields} == fields
 
 
 def test_variables_and_pools_are_read_too(read):
@@ -134,6 +165,6 @@ def test_a_malformed_file_is_named(read, text):
 
 
 def test_a_missing_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(connections, "FILE", tmp_path / "airflow_settings.yaml")
+    monkeypatch.setattr(airflow_settings, "FILE", tmp_path / "airflow_settings.yaml")
     with pytest.raises(LocalError, match=r"airflow_settings\.yaml is missing"):
-        connections.read(PORTS)
+        airflow_settings.read(PORTS)

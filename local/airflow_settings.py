@@ -6,14 +6,18 @@ The file is the Astro CLI's, and names the containers of the Docker stack: their
 from __future__ import annotations
 
 import json
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
-from local.settings import ROOT, LocalError, Ports
+from local.settings import ROOT, LocalError
+
+if TYPE_CHECKING:
+    from local.ports import Ports
 
 FILE = ROOT / "airflow_settings.yaml"
+FIELDS = ("host", "port", "schema", "login", "password", "extra")
 
 
 def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
@@ -22,7 +26,7 @@ def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
     :raises LocalError: the file is missing, or is not what it should be.
     """
     try:
-        settings = yaml.safe_load(FILE.read_text())["airflow"]
+        settings = yaml.safe_load(FILE.read_text("utf-8"))["airflow"]
         connections = [_connection(entry, ports) for entry in _entries(settings, "connections", "conn_id")]
         variables = [
             {"key": entry["variable_name"], "value": entry["variable_value"]}
@@ -51,29 +55,47 @@ def _entries(settings: dict[str, Any], kind: str, name: str) -> list[dict[str, A
 
 
 def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
-    """Convert a connection, or return None when it is to a service that does not run here."""
-    host, port, extra = entry.get("conn_host"), entry.get("conn_port"), entry.get("conn_extra") or {}
+    """Convert a connection, or return None when it is to a container that has no counterpart here."""
+    fields = {name: entry.get(f"conn_{name}") for name in FIELDS}
+    if uri := entry.get("conn_uri"):
+        entry = {**entry, **(parsed := _parse(uri))}
+        fields |= {name: parsed[name] for name in FIELDS}
+    extra = fields["extra"] or {}
     if isinstance(extra, str):
         extra = json.loads(extra)
     containers: dict[str | None, int | None] = {"mlflow": ports.mlflow, "minio": ports.minio}
-    service = _host_name(host)
     linked = {name: _host_name(value) for name, value in extra.items() if "//" in str(value)}
+    service = _host_name(fields["host"])
     if any(name in containers and not containers[name] for name in (service, *linked.values())):
         return None
     extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in linked.items() if to in containers}
-    if service == "mlflow" and "ui_url" in extra:
-        extra["ui_url"] = f"http://localhost:{ports.mlflow}"
     if service in containers:
-        host, port = "http://127.0.0.1", containers[service]
+        fields |= {"host": "http://127.0.0.1", "port": containers[service]}
     return {
         "connection_id": entry["conn_id"],
         "conn_type": entry["conn_type"],
-        "host": host,
-        "port": port,
-        "schema": entry.get("conn_schema"),
-        "login": entry.get("conn_login"),
-        "password": entry.get("conn_password"),
+        **fields,
         "extra": json.dumps(extra),
+    }
+
+
+def _parse(uri: str) -> dict[str, Any]:
+    """Read a connection's URI as Airflow does.
+
+    .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html#uri-format
+    """
+    conn_type, _, rest = uri.partition("://")
+    protocol, separator, address = rest.rpartition("://")  # of the host, which may be a URL itself
+    parts = urlsplit(f"//{address}")
+    extra = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return {
+        "conn_type": conn_type.replace("-", "_"),
+        "host": protocol + separator + unquote(parts.hostname or ""),
+        "port": parts.port,
+        "schema": unquote(parts.path.strip("/")),
+        "login": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "extra": extra.get("__extra__", extra),
     }
 
 
