@@ -31,8 +31,8 @@ SOURCES = ("local/*.py", "plugins/**/*.py", "provider/src/**/*.py")
 PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 # What uv and pip say, and what it means.
 INDEX_PROBLEMS = {
-    r"\b40[13]\b": "the package index does not accept the login (401 or 403). It is part of the address: "
-    "set PIP_INDEX_URL to https://<user>:<password>@<address>.",
+    "40[13] (Client Error|Unauthorized|Forbidden)": "the package index does not accept the login. It is part "
+    "of the address: set PIP_INDEX_URL to https://<user>:<password>@<address>.",
     "(?i)certificate": "the TLS certificate of the package index is not trusted. For a proxy with its own "
     "set SSL_CERT_FILE and PIP_CERT to the file that holds it.",
     "Failed to fetch|connection broken": "no package index answers. Behind a proxy set HTTPS_PROXY; "
@@ -124,7 +124,7 @@ def fetch_uv() -> Path:
     with _told("Fetching uv, which installs the rest"):
         _run("a virtual environment", PYTHON, "-m", "venv", "--clear", unfinished)
         python = unfinished / "bin" / "python"
-        _run("uv", python, "-m", "pip", "install", "--no-input", "--retries=1", "uv>=0.8,<1")
+        _run("uv", python, "-m", "pip", "install", "-vv", "--no-input", "--retries=1", "uv>=0.8,<1")
         unfinished.rename(home)
     return uv
 
