@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -23,6 +24,10 @@ from local.airflow_api import AirflowApi
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+# Limits for what hangs, not for what is slow: other programs may keep every core busy.
+MAKE_SECONDS = 1200
+WAIT_SECONDS = 300
+Seen = TypeVar("Seen")
 
 
 @dataclass
@@ -30,20 +35,32 @@ class Clone:
     """A copy of the working tree, and the stack that runs from it."""
 
     folder: Path
-    airflow_port: int
-    mlflow_port: int
-    minio_port: int
-    minio_console_port: int
     minio: str = ""  # the program; empty: artifacts go to the disk
 
-    @property
+    @cached_property
     def ports(self) -> dict[str, str]:
-        return {
-            "AIRFLOW_PORT": str(self.airflow_port),
-            "MLFLOW_PORT": str(self.mlflow_port),
-            "MINIO_PORT": str(self.minio_port),
-            "MINIO_CONSOLE_PORT": str(self.minio_console_port),
-        }
+        """By the variable that sets each; chosen when first asked for, as nobody keeps them free."""
+        variables = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT")
+        free: set[str] = set()
+        while len(free) < len(variables):
+            free.add(str(free_port()))
+        return dict(zip(variables, free, strict=True))
+
+    @property
+    def airflow_port(self) -> int:
+        return int(self.ports["AIRFLOW_PORT"])
+
+    @property
+    def mlflow_port(self) -> int:
+        return int(self.ports["MLFLOW_PORT"])
+
+    @property
+    def minio_port(self) -> int:
+        return int(self.ports["MINIO_PORT"])
+
+    @property
+    def minio_console_port(self) -> int:
+        return int(self.ports["MINIO_CONSOLE_PORT"])
 
     def start(self, target: str, **environment: str) -> subprocess.Popen[str]:
         python = Path(sys.base_prefix) / "bin" / "python3"  # not the one of the environment under test
@@ -62,7 +79,7 @@ class Clone:
     def make(self, target: str, expect: int = 0, **environment: str) -> str:
         """Run a target, and return its output; make itself exits with 2 when a command fails."""
         process = self.start(target, **environment)
-        output, _ = process.communicate(timeout=540)
+        output, _ = process.communicate(timeout=MAKE_SECONDS)
         assert process.returncode == expect, output
         return output
 
@@ -128,7 +145,7 @@ def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
             shutil.copy(ROOT / name, folder / name)
     # A background job of a shell ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    clone = Clone(folder, free_port(), free_port(), free_port(), free_port(), minio)
+    clone = Clone(folder, minio)
     try:
         yield clone
     finally:
@@ -154,10 +171,28 @@ def airflow(clone: Clone) -> AirflowApi:
     return api
 
 
-def wait_until(condition: Callable[[], object], seconds: float) -> None:
+def wait_until(
+    what: str,
+    look: Callable[[], Seen],
+    expected: Callable[[Seen], object] = bool,
+    seconds: float = WAIT_SECONDS,
+) -> Seen:
+    """Look again and again until what is seen is as expected, and return that.
+
+    A server that does not answer may be about to start: that counts as seen, and not as expected.
+
+    :param what: ends the sentence "Waited until ..."
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+    while True:
+        try:
+            seen = look()
+            if expected(seen):
+                return seen
+            last: object = seen
+        except requests.RequestException as error:
+            last = error
+        assert time.monotonic() < deadline, f"Waited {seconds} s until {what}; last seen: {last!r}"
         time.sleep(0.2)
 
 

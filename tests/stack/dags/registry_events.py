@@ -1,13 +1,17 @@
-"""DAGs that start, or go on, when something happens in the model registry."""
+"""DAGs that start, or go on, when something happens to the registered model with the name of this file."""
+
+from pathlib import Path
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowRegistryEventTrigger
 
+MODEL = Path(__file__).stem
+
 
 def watched(name: str, alias: str | None = None) -> Asset:
-    trigger = MLflowRegistryEventTrigger("Housing", alias, poll_interval=2)
+    trigger = MLflowRegistryEventTrigger(MODEL, alias, poll_interval=1)
     return Asset(name, watchers=[AssetWatcher(name="mlflow", trigger=trigger)])
 
 
@@ -16,17 +20,18 @@ def payloads(asset_name: str, triggering_asset_events=None) -> list[dict]:
     return [event.extra["payload"] for event in triggering_asset_events[Asset(asset_name)]]
 
 
-for name, alias in {"versions": None, "champions": "champion", "challengers": "challenger"}.items():
+for watch, alias in {"versions": None, "champions": "champion", "challengers": "challenger"}.items():
+    name = f"{MODEL}_{watch}"
     with DAG(name, schedule=watched(name, alias)):
         payloads(name)
 
-with DAG("waits", schedule=None, params={"known": "1"}):
+with DAG(f"{MODEL}_waits", schedule=None, params={"known": "2"}):
     MLflowModelVersionSensor(
         task_id="wait",
-        name="Housing",
+        name=MODEL,
         alias="champion",
         after_version="{{ params.known }}",
         deferrable=True,
-        poke_interval=2,
+        poke_interval=1,
         timeout=600,
     )

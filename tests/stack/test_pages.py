@@ -1,0 +1,86 @@
+"""The ways from Airflow's pages to MLflow's: what they say, and as somebody clicks them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from playwright.sync_api import Page, expect
+
+if TYPE_CHECKING:
+    from tests.helpers.embedded_stack import Stack
+
+
+def read_page(stack: Stack, path: str) -> str:
+    token = requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
+    cookies = {"_token": token}  # as a browser would send it
+    return requests.get(f"{stack.airflow_url}{path}", cookies=cookies, timeout=60).text
+
+
+def test_a_task_instance_has_the_address_of_its_run(stack, endings):
+    run_id = endings["raises"]
+    [run] = stack.mlflow_runs("raises", run_id)
+    links = stack.ask("GET", f"dags/raises/dagRuns/{run_id}/taskInstances/raises/links")["extra_links"]
+    experiment = f"{stack.mlflow_ui_url}/#/experiments/{run['info']['experiment_id']}"
+    assert links == {
+        "MLflow run": f"{experiment}/runs/{run['info']['run_id']}",
+        "MLflow experiment": experiment,
+    }
+
+
+@pytest.mark.parametrize("path", ["/mlflow/", "/mlflow/dags/{dag_id}/runs/{run_id}"])
+def test_airflow_has_a_page_with_the_newest_runs_and_one_with_those_of_a_dag_run(stack, path):
+    run_id = stack.run("raises")
+    [run] = stack.mlflow_runs("raises", run_id)
+
+    info = run["info"]
+    page = read_page(stack, path.format(dag_id="raises", run_id=run_id))
+    assert f'href="{stack.mlflow_ui_url}"' in page
+    link = f"{stack.mlflow_ui_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+    assert f'href="{link}"' in page
+    assert "ValueError: no sales in 2011" in page
+
+
+@pytest.fixture
+def run_page(stack: Stack, endings: dict[str, str]) -> str:
+    """The address of a finished DAG run in Airflow."""
+    return f"{stack.airflow_url}/dags/is_async/runs/{endings['is_async']}"
+
+
+def assert_shows_the_run(page: Page) -> None:
+    expect(page).to_have_url(re.compile(r"/#/experiments/\d+/runs/[0-9a-f]{32}"))
+    expect(page.get_by_text("rmse").first).to_be_visible()
+
+
+def test_a_task_instance_has_a_button_to_its_run(page: Page, run_page: str):
+    page.goto(f"{run_page}/tasks/is_async/details")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="MLflow run").click()
+
+    assert_shows_the_run(opened.value)
+
+
+def test_a_dag_run_has_a_tab_with_its_runs(page: Page, run_page: str):
+    page.goto(run_page)
+    page.get_by_role("link", name="MLflow", exact=True).last.click()  # the first is in the navigation
+    table = page.frame_locator("iframe[title=MLflow]").get_by_role("table")
+    expect(table).to_contain_text("FINISHED")
+    with page.context.expect_page() as opened:
+        table.get_by_role("link", name="is_async").click()
+
+    assert_shows_the_run(opened.value)
+
+
+def test_the_navigation_leads_to_the_newest_runs_and_to_mlflow(page: Page, stack: Stack):
+    stack.run("is_async")
+    page.goto(stack.airflow_url)
+    page.get_by_label("MLflow").click()
+    frame = page.frame_locator("iframe[title=MLflow]")
+    expect(frame.get_by_role("table")).to_contain_text("is_async")
+    with page.context.expect_page() as opened:
+        frame.get_by_role("link", name="Open MLflow").click()
+
+    expect(opened.value).to_have_title("MLflow")
+    expect(opened.value).to_have_url(re.compile(rf"^{stack.mlflow_ui_url}/"))
