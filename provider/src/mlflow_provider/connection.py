@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from mlflow_provider.compat import AirflowNotFoundException
 from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.version_compat import AirflowNotFoundException
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -45,7 +45,7 @@ DEFAULT_RETRIES = 4
 
 @dataclass(frozen=True)
 class MLflowConnection:
-    """What an Airflow connection says about an MLflow server.
+    """The MLflow server that an Airflow connection leads to.
 
     :param conn_id: the Airflow connection it was read from.
     :param url: address of the server without a trailing slash, e.g. ``http://mlflow:5000``.

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from mlflow_provider.compat import AirflowNotFoundException
 from mlflow_provider.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, MLflowConnection
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.version_compat import AirflowNotFoundException
 
 PASSWORD = "s3cret-pa55word"
 DATABRICKS = {"host": "https://dbc-a1b2.cloud.databricks.com", "login": "token", "password": PASSWORD}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, task
 
-from mlflow_provider.task_run import task_run
+from mlflow_provider import task_run
 
 # A task that waits for the test does so until this file is there.
 GO = Path(__file__).with_suffix(".go")

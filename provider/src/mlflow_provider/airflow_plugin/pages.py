@@ -1,4 +1,4 @@
-"""The pages behind :mod:`mlflow_provider.plugin`. Both read the connection ``mlflow_default``."""
+"""The pages that the plugin adds to Airflow. All read the connection ``mlflow_default``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
-from mlflow_provider import runs
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.tracked_run import runs
 
 MAX_RUNS = 100
 MAX_METRICS = 4  # per run; MLflow shows the others
@@ -31,14 +31,14 @@ def newest_runs() -> HTMLResponse:
 @app.get("/dags/{dag_id}/runs/{run_id}")
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
     """Show the runs that the tasks of a DAG run have logged."""
-    return _page(runs.having(runs.tags_of_dag_run(dag_id, run_id)))
+    return _page(runs.with_tags(runs.tags_of_dag_run(dag_id, run_id)))
 
 
-def _page(criteria: str) -> HTMLResponse:
+def _page(filter_string: str) -> HTMLResponse:
     hook = MLflowClientHook()
     message, rows, status = "", "", 200
     try:
-        found = runs.search(hook, criteria, newest_first=True, max_results=MAX_RUNS)
+        found = runs.search(hook, filter_string, newest_first=True, max_results=MAX_RUNS)
         rows = "".join(_row(hook, run) for run in found)
         message = "" if found else "No MLflow run yet; tasks with @task.mlflow log one."
         address = hook.connection.ui_url

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
-from mlflow_provider import ui
+from mlflow_provider.airflow_plugin import pages
 from mlflow_provider.connection import MLflowConnection
 
 HOOK = SimpleNamespace(
@@ -26,16 +26,16 @@ def run(name: str = "train", reason: str = "", metrics: int = 0) -> dict:
 
 
 def test_a_run_leads_to_mlflow():
-    assert 'href="http://localhost:5000/#/experiments/1/runs/abc"' in ui._row(HOOK, run())
+    assert 'href="http://localhost:5000/#/experiments/1/runs/abc"' in pages._row(HOOK, run())
 
 
 def test_it_shows_its_first_metrics():
-    assert "rmse_0 2.45e+04, rmse_1 2.45e+04" in ui._row(HOOK, run(metrics=2))
-    assert "rmse_4" not in ui._row(HOOK, run(metrics=9))
+    assert "rmse_0 2.45e+04, rmse_1 2.45e+04" in pages._row(HOOK, run(metrics=2))
+    assert "rmse_4" not in pages._row(HOOK, run(metrics=9))
 
 
 def test_what_comes_from_mlflow_is_no_html():
-    row = ui._row(HOOK, run(name="<script>", reason="<b>no sales</b>"))
+    row = pages._row(HOOK, run(name="<script>", reason="<b>no sales</b>"))
 
     assert "<script>" not in row
     assert "&lt;b&gt;no sales" in row
@@ -43,4 +43,4 @@ def test_what_comes_from_mlflow_is_no_html():
 
 @pytest.mark.parametrize("path", ["/", "/dags/housing/runs/manual"])
 def test_nobody_sees_a_page_without_a_login(path):
-    assert TestClient(ui.app).get(path, follow_redirects=False).status_code == 401
+    assert TestClient(pages.app).get(path, follow_redirects=False).status_code == 401
