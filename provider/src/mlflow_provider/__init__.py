@@ -1,8 +1,6 @@
 """MLflow from Apache Airflow: hooks and operators for tracking and the model registry."""
 
-from __future__ import annotations
-
-TYPE_CHECKING = False
+TYPE_CHECKING = False  # not imported from typing: this package imports nothing
 if TYPE_CHECKING:
     from mlflow_provider.tracked_run.open_runs import close_open_runs
     from mlflow_provider.tracked_run.task_run import task_run

@@ -41,6 +41,32 @@ def test_what_comes_from_mlflow_is_no_html():
     assert "&lt;b&gt;no sales" in row
 
 
-@pytest.mark.parametrize("path", ["/", "/dags/housing/runs/manual"])
+@pytest.fixture
+def browser(monkeypatch):
+    """A browser of somebody who is logged in."""
+    [login] = pages.app.router.dependencies
+    monkeypatch.setitem(pages.app.dependency_overrides, login.dependency, lambda: None)
+    return TestClient(pages.app, follow_redirects=False)
+
+
+def test_open_leads_to_the_address_that_a_browser_uses(browser, airflow_connection):
+    airflow_connection(host="http://mlflow:5000", extra={"ui_url": "http://localhost:5001"})
+
+    answer = browser.get("/open")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, "http://localhost:5001")
+
+
+@pytest.mark.parametrize("path", ["/", "/open", "/dags/housing/runs/manual"])
+def test_a_connection_that_cannot_be_used_is_shown_with_what_to_do(browser, airflow_connection, path):
+    airflow_connection(host="http://mlflow:5000", port=5001)
+
+    answer = browser.get(path)
+
+    assert answer.status_code == 502
+    assert "field Port: 5001, but Host says 5000" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/open", "/dags/housing/runs/manual"])
 def test_nobody_sees_a_page_without_a_login(path):
     assert TestClient(pages.app).get(path, follow_redirects=False).status_code == 401

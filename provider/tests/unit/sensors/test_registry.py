@@ -27,7 +27,9 @@ def test_one_sensor_waits_for_each_of_many_models():
 
 @pytest.mark.parametrize(("given", "known"), [(None, None), ("", None), (" 3\n", "3"), (3, "3")])
 def test_a_known_version_may_be_a_number_or_its_text_or_nothing(given, known):
-    assert MLflowModelVersionSensor(task_id="wait", name="Housing", after_version=given)._known_version == known
+    assert (
+        MLflowModelVersionSensor(task_id="wait", name="Housing", after_version=given)._known_version == known
+    )
 
 
 def test_a_known_version_that_is_no_number_is_told():
