@@ -1,6 +1,6 @@
 """``@task.mlflow`` with a real scheduler: however a task ends, MLflow holds exactly the runs it should.
 
-The DAGs are in dags/task_mlflow.py; provider/tests/contract/test_task_run.py has what needs no scheduler.
+What needs no scheduler is in provider/tests/contract/tracked_run/. The DAGs are in dags/task_mlflow.py.
 """
 
 from __future__ import annotations

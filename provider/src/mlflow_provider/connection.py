@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from mlflow_provider.compat import AirflowNotFoundException
 from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.version_compat import AirflowNotFoundException, conf
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -45,7 +45,7 @@ DEFAULT_RETRIES = 4
 
 @dataclass(frozen=True)
 class MLflowConnection:
-    """What an Airflow connection says about an MLflow server.
+    """The MLflow server that an Airflow connection leads to.
 
     :param conn_id: the Airflow connection it was read from.
     :param url: address of the server without a trailing slash, e.g. ``http://mlflow:5000``.
@@ -97,7 +97,7 @@ class MLflowConnection:
             url=url.geturl(),
             is_databricks=is_databricks,
             **_credentials(conn, is_databricks=is_databricks),
-            ui_url=str(options.get("ui_url") or url.geturl()).rstrip("/"),
+            ui_url=str(options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())).rstrip("/"),
             verify=_verify(options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
@@ -229,6 +229,22 @@ def _extra_object(conn: Connection) -> dict[str, Any]:
         problem = 'not a JSON object; enter names and values, as in {"name": "value"}.'
         raise MLflowConfigurationError(conn.conn_id, "Extra", problem)
     return extra
+
+
+def _configured_ui_url(conn_id: str, url: str) -> str:
+    """Return a server's address in Airflow's setting ``[mlflow] ui_urls``, by default its own."""
+    setting = conf.get("mlflow", "ui_urls", fallback="") or "{}"
+    try:
+        ui_urls = json.loads(setting)
+    except ValueError:
+        ui_urls = None
+    if not isinstance(ui_urls, dict) or not all(isinstance(ui_url, str) for ui_url in ui_urls.values()):
+        problem = (
+            "Airflow's setting [mlflow] ui_urls (AIRFLOW__MLFLOW__UI_URLS) is not a JSON object of "
+            'addresses; enter e.g. {"http://mlflow:5000": "http://localhost:5001"}.'
+        )
+        raise MLflowConfigurationError(conn_id, "UI address", problem)
+    return {server.rstrip("/"): ui_url for server, ui_url in ui_urls.items()}.get(url, url)
 
 
 def _verify(value: Any) -> bool | str:

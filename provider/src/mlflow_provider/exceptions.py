@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from mlflow_provider.compat import AirflowException
+from mlflow_provider.version_compat import AirflowException
 
 
 class MLflowProviderError(AirflowException):
@@ -71,7 +71,7 @@ class MLflowNotFoundError(MLflowAPIError):
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def wrap_mlflow_errors(what: str) -> Iterator[None]:
     """Turn an error of the ``mlflow`` package in a block into one of this provider.
 
     :param what: what the block does, with which connection, model or run.

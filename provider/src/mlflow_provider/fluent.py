@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlflow_provider.tracking import environment
+from mlflow_provider.mlflow_state import environment
 
 if TYPE_CHECKING:
     from mlflow import ActiveRun

@@ -53,6 +53,22 @@ def get_provider_info() -> dict:
             "mlflow_provider.links.MLflowExperimentLink",
             "mlflow_provider.links.MLflowModelVersionLink",
         ],
+        "config": {
+            "mlflow": {
+                "description": "Settings of the MLflow provider.",
+                "options": {
+                    "ui_urls": {
+                        "description": "Where a browser finds MLflow servers: a JSON object that maps the "
+                        "address of a server as workers reach it to the address that a browser uses. It "
+                        "counts where the connection's Extra has no ui_url.\n",
+                        "version_added": "2.0.0",
+                        "type": "string",
+                        "example": '{"http://mlflow:5000": "http://localhost:5001"}',
+                        "default": "",
+                    },
+                },
+            },
+        },
         "connection-types": [
             {
                 "connection-type": "mlflow",

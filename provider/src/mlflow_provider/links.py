@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class _MLflowLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the address that the task pushed; an empty one, which is no button, if it did not."""
+        """Return the address that the task pushed, or an empty one, for which Airflow shows no button."""
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
 
@@ -45,18 +45,18 @@ class MLflowModelVersionLink(_MLflowLink):
     xcom_key = "mlflow_model_version_link"
 
 
-def push_run(ti: Any, connection: MLflowConnection, experiment_id: str, run_id: str) -> None:
+def push_run_links(ti: Any, connection: MLflowConnection, experiment_id: str, run_id: str) -> None:
     """Give a task instance its buttons to a run and the run's experiment."""
-    push_experiment(ti, connection, experiment_id)
+    push_experiment_link(ti, connection, experiment_id)
     ti.xcom_push(MLflowRunLink.xcom_key, connection.page(f"experiments/{experiment_id}/runs/{run_id}"))
 
 
-def push_experiment(ti: Any, connection: MLflowConnection, experiment_id: str) -> None:
+def push_experiment_link(ti: Any, connection: MLflowConnection, experiment_id: str) -> None:
     """Give a task instance its button to an experiment."""
     ti.xcom_push(MLflowExperimentLink.xcom_key, connection.page(f"experiments/{experiment_id}"))
 
 
-def push_model_version(ti: Any, connection: MLflowConnection, name: str, version: str) -> None:
+def push_model_version_link(ti: Any, connection: MLflowConnection, name: str, version: str) -> None:
     """Give a task instance its button to a model version."""
     page = connection.page(f"models/{quote(name, safe='')}/versions/{version}")
     ti.xcom_push(MLflowModelVersionLink.xcom_key, page)

@@ -14,7 +14,7 @@ import pytest
 
 from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.tracking import tracking
+from mlflow_provider.mlflow_state import tracking
 
 if TYPE_CHECKING:
     from tests.servers import MLflowServer

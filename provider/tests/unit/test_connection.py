@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from mlflow_provider.compat import AirflowNotFoundException
 from mlflow_provider.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, MLflowConnection
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.version_compat import AirflowNotFoundException
 
 PASSWORD = "s3cret-pa55word"
 DATABRICKS = {"host": "https://dbc-a1b2.cloud.databricks.com", "login": "token", "password": PASSWORD}
@@ -88,6 +88,30 @@ class TestAddress:
         assert (
             read(host="mlflow", extra={"ui_url": "http://localhost:5001/"}).ui_url == "http://localhost:5001"
         )
+
+    @pytest.mark.parametrize(
+        ("fields", "ui_url"),
+        [
+            ({"host": "mlflow", "port": 5000}, "http://localhost:5001"),
+            ({"host": "http://mlflow:5000/"}, "http://localhost:5001"),
+            ({"host": "mlflow:5000", "extra": {"ui_url": "http://mlflow.lan"}}, "http://mlflow.lan"),
+            ({"host": "elsewhere:5000"}, "http://elsewhere:5000"),
+        ],
+    )
+    def test_in_the_browser_may_be_set_for_all_connections_to_a_server(self, monkeypatch, fields, ui_url):
+        setting = {"http://mlflow:5000/": "http://localhost:5001/"}
+        monkeypatch.setenv("AIRFLOW__MLFLOW__UI_URLS", json.dumps(setting))
+
+        assert read(**fields).ui_url == ui_url
+
+    @pytest.mark.parametrize(
+        "setting", ["http://localhost:5001", '["http://localhost:5001"]', '{"mlflow": 5001}']
+    )
+    def test_in_the_browser_cannot_be_set_to_anything_else(self, monkeypatch, setting):
+        monkeypatch.setenv("AIRFLOW__MLFLOW__UI_URLS", setting)
+
+        with pytest.raises(MLflowConfigurationError, match=r"\[mlflow\] ui_urls .* is not a JSON object"):
+            read(host="mlflow")
 
 
 class TestLogin:

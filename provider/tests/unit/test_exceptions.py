@@ -6,7 +6,6 @@ import pickle
 
 import pytest
 
-from mlflow_provider.compat import AirflowException
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
     MLflowAPIError,
@@ -14,8 +13,9 @@ from mlflow_provider.exceptions import (
     MLflowNotFoundError,
     MLflowProviderError,
     MLflowUnreachableError,
-    explained,
+    wrap_mlflow_errors,
 )
+from mlflow_provider.version_compat import AirflowException
 
 ERRORS = [
     MLflowConfigurationError("mlflow_default", "Host", "empty; enter the address of the server."),
@@ -56,11 +56,11 @@ def test_an_error_of_the_mlflow_package_is_explained():
 
     with (
         pytest.raises(MLflowProviderError, match=r"^Deploying 'housing': no such target$"),
-        explained("Deploying 'housing'"),
+        wrap_mlflow_errors("Deploying 'housing'"),
     ):
         raise MlflowException("no such target")
 
 
 def test_an_error_of_anything_else_stays_what_it_is():
-    with pytest.raises(KeyError, match="price"), explained("Deploying 'housing'"):
+    with pytest.raises(KeyError, match="price"), wrap_mlflow_errors("Deploying 'housing'"):
         raise KeyError("price")

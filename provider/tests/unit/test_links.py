@@ -31,8 +31,8 @@ def ti(xcoms):
     ids=["mlflow", "databricks"],
 )
 def test_they_are_those_a_browser_uses(connection, base, ti, xcoms):
-    links.push_run(ti, connection, "1", "abc")
-    links.push_model_version(ti, connection, "Housing", "3")
+    links.push_run_links(ti, connection, "1", "abc")
+    links.push_model_version_link(ti, connection, "Housing", "3")
 
     assert xcoms == {
         "mlflow_run_link": f"{base}/experiments/1/runs/abc",
@@ -42,6 +42,6 @@ def test_they_are_those_a_browser_uses(connection, base, ti, xcoms):
 
 
 def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xcoms):
-    links.push_model_version(ti, OSS, "prices/Ames 2011", "1")
+    links.push_model_version_link(ti, OSS, "prices/Ames 2011", "1")
 
     assert xcoms["mlflow_model_version_link"].endswith("/models/prices%2FAmes%202011/versions/1")

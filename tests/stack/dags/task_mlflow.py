@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, task
 
-from mlflow_provider.task_run import task_run
+from mlflow_provider import task_run
 
 WAIT_SECONDS = 600
 

@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from mlflow_provider.links import MLflowExperimentLink, MLflowRunLink
-from mlflow_provider.task_run import DEFAULT_CONN_ID, OnTrackingError, task_run
+from mlflow_provider.tracked_run.task_run import DEFAULT_CONN_ID, OnTrackingError, task_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
-    """Calls a function inside :func:`mlflow_provider.task_run.task_run`, which describes the parameters.
+    """Calls a function inside :func:`~mlflow_provider.tracked_run.task_run.task_run`.
 
     :param mlflow_conn_id: connection of type ``mlflow`` (templated).
     :param experiment: name of the experiment; the DAG ID by default (templated).
@@ -25,7 +25,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
     :param tags: more tags for the run (templated).
     :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
     :param autolog: whether to switch ``mlflow.autolog`` on, or the arguments to do so with.
-    :param on_tracking_error: ``fail`` the task if MLflow is not there, or ``warn`` and go on without.
+    :param on_tracking_error: ``fail`` the task if MLflow cannot be reached, or ``warn`` and go on.
     """
 
     template_fields: Sequence[str] = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from mlflow_provider.connection import MLflowConnection
-from mlflow_provider.tracking import apply, connected_client, tracking
+from mlflow_provider.mlflow_state import connected_client, set_environment, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +64,7 @@ class MLflowBaseHook(BaseHook):
         """Point the ``mlflow`` package at the connection's server for a ``with`` block.
 
         Everything is as before when the block ends, also after an error; see
-        :func:`mlflow_provider.tracking.tracking`. The block's value is an ``mlflow.MlflowClient``.
+        :func:`mlflow_provider.mlflow_state.tracking`. The block's value is an ``mlflow.MlflowClient``.
         """
         return tracking(self.connection)
 
@@ -90,7 +90,7 @@ class MLflowBaseHook(BaseHook):
         variables = {**self.connection.environment, **(other_env or {})}
         before = {name: os.environ.get(name) for name in variables}
         self._replaced_env_variables = {**before, **self._replaced_env_variables}
-        apply(variables)
+        set_environment(variables)
 
     def unset_env_variables(self, other_env: Mapping[str, str] | None = None) -> None:
         """Remove MLflow's environment variables; what this hook had replaced comes back.
@@ -98,5 +98,5 @@ class MLflowBaseHook(BaseHook):
         :param other_env: more variables to remove; only their names count.
         """
         removed: dict[str, str | None] = dict.fromkeys([*self.mlflow_env_variables, *(other_env or {})])
-        apply({**removed, **self._replaced_env_variables})
+        set_environment({**removed, **self._replaced_env_variables})
         self._replaced_env_variables = {}

@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.connection import aws_environment
-from mlflow_provider.exceptions import explained
+from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.prediction import to_json
-from mlflow_provider.tracking import connected, environment
+from mlflow_provider.mlflow_state import environment, run_methods_inside
+from mlflow_provider.model_load_and_predict.predict import to_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,7 +50,7 @@ class MLflowDeploymentHook(MLflowBaseHook):
 
     @contextmanager
     def tracking(self) -> Iterator[MlflowClient]:
-        """Do as :meth:`MLflowBaseHook.tracking`, with the credentials of the target beside.
+        """Do as :meth:`MLflowBaseHook.tracking`, and set the credentials of the target too.
 
         Where target and artifact store both take AWS keys, those of the target are used.
         """
@@ -59,10 +59,10 @@ class MLflowDeploymentHook(MLflowBaseHook):
 
     def get_conn(self) -> BaseDeploymentClient:
         """Return MLflow's deployment client, each of whose methods runs inside :meth:`tracking`."""
-        with self.tracking(), explained(f"Deployment target {self.target_uri!r}"):
+        with self.tracking(), wrap_mlflow_errors(f"Deployment target {self.target_uri!r}"):
             from mlflow.deployments import get_deploy_client
 
-            return connected(get_deploy_client(self.target_uri), self.tracking)
+            return run_methods_inside(self.tracking, get_deploy_client(self.target_uri))
 
     def create_deployment(
         self,
@@ -90,10 +90,10 @@ class MLflowDeploymentHook(MLflowBaseHook):
             from mlflow import MlflowException
             from requests import HTTPError
 
-            # By these a target says that there is none.
+            # What a target raises if there is none.
             with suppress(MlflowException, HTTPError):
                 return client.get_deployment(name=name, endpoint=endpoint)
-        with explained(f"Deploying {model_uri} as {name!r} to {self.target_uri!r}"):
+        with wrap_mlflow_errors(f"Deploying {model_uri} as {name!r} to {self.target_uri!r}"):
             return client.create_deployment(
                 name=name, model_uri=model_uri, flavor=flavor, config=config, endpoint=endpoint
             )
@@ -107,7 +107,9 @@ class MLflowDeploymentHook(MLflowBaseHook):
         :return: JSON, as the target answered it.
         :raises MLflowProviderError: MLflow or the target refuses.
         """
-        with explained(f"Asking deployment {deployment_name!r} at {self.target_uri!r} for predictions"):
+        with wrap_mlflow_errors(
+            f"Asking deployment {deployment_name!r} at {self.target_uri!r} for predictions"
+        ):
             answer = self.get_conn().predict(
                 deployment_name=deployment_name, inputs=inputs, endpoint=endpoint
             )

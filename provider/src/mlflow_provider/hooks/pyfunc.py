@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlflow_provider.exceptions import explained
+from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.tracking import connected
+from mlflow_provider.mlflow_state import copy_with_functions_inside
 
 
 class MLflowPyfuncHook(MLflowBaseHook):
@@ -26,11 +26,11 @@ class MLflowPyfuncHook(MLflowBaseHook):
     hook_name = "MLflow Pyfunc"
 
     def get_conn(self) -> Any:
-        """Return the module ``mlflow.pyfunc``, each of whose functions runs inside :meth:`tracking`."""
+        """Return a copy of the module ``mlflow.pyfunc`` whose functions run inside :meth:`tracking`."""
         with self.tracking():
             import mlflow.pyfunc
 
-        return connected(mlflow.pyfunc, self.tracking)
+        return copy_with_functions_inside(self.tracking, mlflow.pyfunc)
 
     def download_model(self, model_uri: str, dst_path: str | Path) -> Path:
         """Download a model and return the folder it is in.
@@ -39,7 +39,10 @@ class MLflowPyfuncHook(MLflowBaseHook):
         :param dst_path: folder to put it in; made where it is missing.
         :raises MLflowProviderError: there is no such model, or MLflow does not hand it over.
         """
-        with self.tracking(), explained(f"Connection {self.mlflow_conn_id!r}, downloading model {model_uri}"):
+        with (
+            self.tracking(),
+            wrap_mlflow_errors(f"Connection {self.mlflow_conn_id!r}, downloading model {model_uri}"),
+        ):
             import mlflow.artifacts
 
             return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(dst_path)))

@@ -46,8 +46,14 @@ class CreateDeploymentOperator(_DeploymentOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("mlflow_conn_id", "target_uri", "target_conn_id"),
-        *("name", "model_uri", "flavor", "config", "endpoint"),
+        "mlflow_conn_id",
+        "target_uri",
+        "target_conn_id",
+        "name",
+        "model_uri",
+        "flavor",
+        "config",
+        "endpoint",
     )
     template_fields_renderers = {"config": "json"}
 
@@ -88,8 +94,12 @@ class PredictOperator(_DeploymentOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("mlflow_conn_id", "target_uri", "target_conn_id"),
-        *("deployment_name", "inputs", "endpoint"),
+        "mlflow_conn_id",
+        "target_uri",
+        "target_conn_id",
+        "deployment_name",
+        "inputs",
+        "endpoint",
     )
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlflow_provider.links import MLflowExperimentLink, push_experiment
+from mlflow_provider.links import MLflowExperimentLink, push_experiment_link
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ class GetOrCreateExperimentOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> str:
         experiment_id = self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)
-        push_experiment(context["ti"], self.hook.connection, experiment_id)
+        push_experiment_link(context["ti"], self.hook.connection, experiment_id)
         return experiment_id

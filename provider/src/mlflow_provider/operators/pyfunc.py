@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mlflow_provider import model_environment, prediction
-from mlflow_provider.exceptions import MLflowProviderError, explained
+from mlflow_provider.exceptions import MLflowProviderError, wrap_mlflow_errors
 from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
+from mlflow_provider.model_load_and_predict import model_environment, predict
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
@@ -70,8 +70,13 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("mlflow_conn_id", "model_uri", "dst_path", "data"),
-        *("artifact_file", "run_id", "venv_cache_path"),
+        "mlflow_conn_id",
+        "model_uri",
+        "dst_path",
+        "data",
+        "artifact_file",
+        "run_id",
+        "venv_cache_path",
     )
 
     def __init__(
@@ -116,14 +121,12 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
             model = self.hook.download_model(self.model_uri, self.dst_path or Path(folder, "model"))
             unmet = model_environment.unmet_requirements(model)
             if unmet:
-                self.log.info("The model requires what this worker has not: %s.", "; ".join(unmet))
+                self.log.info("This worker lacks what the model requires: %s.", "; ".join(unmet))
                 predictions = self._predict_in_virtualenv(model, data, Path(folder, "script"))
             else:
                 with self.hook.tracking():
-                    predictions = prediction.predict(
-                        str(model), data, suppress_warnings=self.suppress_warnings
-                    )
-        return self._handed_over(predictions)
+                    predictions = predict.predict(str(model), data, suppress_warnings=self.suppress_warnings)
+        return self._result(predictions)
 
     def _checked_data(self) -> Any:
         if self.data is None or isinstance(self.data, str):
@@ -136,7 +139,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         return list(self.data) if isinstance(self.data, Sequence) else self.data
 
     def _predict_in_virtualenv(self, model: Path, data: Any, folder: Path) -> str:
-        """Predict in a process of its own, through a copy of :mod:`prediction` and two files.
+        """Predict in a process of its own, which runs a copy of the module ``predict``.
 
         :param folder: for the script and the files; Python imports also what lies next to a script, so it
             holds nothing else.
@@ -146,8 +149,8 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         script, request, predictions = (
             folder / name for name in ("predict.py", "request.json", "predictions.json")
         )
-        prediction.write_request(request, data)
-        shutil.copy(prediction.__file__, script)
+        predict.write_request(request, data)
+        shutil.copy(predict.__file__, script)
         python = model_environment.virtualenv(model, cache, self._run)
         with self.hook.tracking():  # a model may use the server too
             self._run(
@@ -166,10 +169,10 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
                 f"with {result.exit_code}, its last line is {result.output!r}. The rest is in the task's log."
             )
 
-    def _handed_over(self, predictions: str) -> Any:
+    def _result(self, predictions: str) -> Any:
         if self.artifact_file and self.run_id:
             what = f"Connection {self.mlflow_conn_id!r}, writing {self.artifact_file} to run {self.run_id}"
-            with self.hook.tracking() as client, explained(what):
+            with self.hook.tracking() as client, wrap_mlflow_errors(what):
                 client.log_text(self.run_id, predictions, self.artifact_file)
             return f"runs:/{self.run_id}/{self.artifact_file}"
         if not self.do_xcom_push:

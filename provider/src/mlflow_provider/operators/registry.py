@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError
 from mlflow_provider.hooks.client import as_tag_list
-from mlflow_provider.links import MLflowModelVersionLink, push_model_version
+from mlflow_provider.links import MLflowModelVersionLink, push_model_version_link
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mlflow_provider.hooks.client import Tags
 
 
-class _MissableOperator(MLflowBaseOperator):
-    """Base of the operators whose subject may not be there.
+class _IgnoreMissingOperator(MLflowBaseOperator):
+    """Base of the operators that take ``ignore_if_missing``.
 
     :param ignore_if_missing: succeed, and return None, where MLflow knows no such thing.
     """
@@ -42,12 +42,12 @@ class _MissableOperator(MLflowBaseOperator):
         except MLflowNotFoundError as error:
             if not self.ignore_if_missing:
                 raise
-            self.log.info("Ignored, as ignore_if_missing says: %s", error)
+            self.log.info("Ignored, because of ignore_if_missing: %s", error)
             return None
 
     @abstractmethod
     def request(self, context: Context) -> dict[str, Any] | None:
-        """Ask MLflow; :meth:`execute` decides what a missing subject means."""
+        """Send the request; :meth:`execute` decides what happens if MLflow knows no such thing."""
 
 
 class _ModelVersionOperator(MLflowBaseOperator):
@@ -55,14 +55,14 @@ class _ModelVersionOperator(MLflowBaseOperator):
 
     operator_extra_links = (MLflowModelVersionLink(),)
 
-    def hand_over(self, context: Context, answer: dict[str, Any]) -> dict[str, Any]:
+    def push_model_version(self, context: Context, answer: dict[str, Any]) -> dict[str, Any]:
         """Push a model version's name, version, URI and page as XComs, and return the answer it came in."""
         ti = context["ti"]
         name, version = answer["model_version"]["name"], answer["model_version"]["version"]
         ti.xcom_push(key="name", value=name)
         ti.xcom_push(key="version", value=version)
         ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
-        push_model_version(ti, self.hook.connection, name, version)
+        push_model_version_link(ti, self.hook.connection, name, version)
         return answer
 
 
@@ -135,7 +135,7 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
         )
 
 
-class GetRegisteredModelOperator(_MissableOperator):
+class GetRegisteredModelOperator(_IgnoreMissingOperator):
     """Get a registered model.
 
     :param name: its name (templated).
@@ -214,7 +214,7 @@ class SetRegisteredModelTagOperator(MLflowBaseOperator):
         self.hook.call("POST", "registered-models/set-tag", params)
 
 
-class DeleteRegisteredModelOperator(_MissableOperator):
+class DeleteRegisteredModelOperator(_IgnoreMissingOperator):
     """Delete a registered model with all its versions.
 
     :param name: its name (templated).
@@ -294,7 +294,7 @@ class CreateModelVersionOperator(_ModelVersionOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if existing := _existing_version(self, self.source):
-            return self.hand_over(context, existing)
+            return self.push_model_version(context, existing)
         params = {
             "name": self.name,
             "source": self.source,
@@ -304,7 +304,7 @@ class CreateModelVersionOperator(_ModelVersionOperator):
             "description": self.description,
             "model_id": self.model_id,
         }
-        return self.hand_over(context, self.hook.call("POST", "model-versions/create", params))
+        return self.push_model_version(context, self.hook.call("POST", "model-versions/create", params))
 
 
 class RegisterModelOperator(_ModelVersionOperator):
@@ -342,13 +342,13 @@ class RegisterModelOperator(_ModelVersionOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         if existing := _existing_version(self, self.model_uri):
-            return self.hand_over(context, existing)
+            return self.push_model_version(context, existing)
         with self.hook.tracking():
             import mlflow
 
             version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version
         params = {"name": self.name, "version": str(version)}
-        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
 
 
 def _existing_version(
@@ -395,10 +395,10 @@ class CopyModelVersionOperator(_ModelVersionOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         copy = self.hook.client.copy_model_version(f"models:/{self.name}/{self.version}", self.to_name)
         params = {"name": self.to_name, "version": str(copy.version)}
-        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
 
 
-class GetModelVersionOperator(_MissableOperator, _ModelVersionOperator):
+class GetModelVersionOperator(_IgnoreMissingOperator, _ModelVersionOperator):
     """Get a model version.
 
     :param name: name of the registered model (templated).
@@ -418,7 +418,7 @@ class GetModelVersionOperator(_MissableOperator, _ModelVersionOperator):
 
     def request(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version)}
-        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
 
 
 class SearchModelVersionsOperator(_SearchOperator):
@@ -456,7 +456,7 @@ class UpdateModelVersionOperator(_ModelVersionOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version), "description": self.description}
-        return self.hand_over(context, self.hook.call("PATCH", "model-versions/update", params))
+        return self.push_model_version(context, self.hook.call("PATCH", "model-versions/update", params))
 
 
 class SetModelVersionTagOperator(MLflowBaseOperator):
@@ -484,7 +484,7 @@ class SetModelVersionTagOperator(MLflowBaseOperator):
         self.hook.call("POST", "model-versions/set-tag", params)
 
 
-class DeleteModelVersionOperator(_MissableOperator):
+class DeleteModelVersionOperator(_IgnoreMissingOperator):
     """Delete a model version.
 
     :param name: name of the registered model (templated).
@@ -531,7 +531,7 @@ class SetRegisteredModelAliasOperator(MLflowBaseOperator):
         self.hook.call("POST", "registered-models/alias", params)
 
 
-class GetModelVersionByAliasOperator(_MissableOperator, _ModelVersionOperator):
+class GetModelVersionByAliasOperator(_IgnoreMissingOperator, _ModelVersionOperator):
     """Get the model version an alias points at.
 
     :param name: name of the registered model (templated).
@@ -550,13 +550,13 @@ class GetModelVersionByAliasOperator(_MissableOperator, _ModelVersionOperator):
         self.alias = alias
 
     def request(self, context: Context) -> dict[str, Any]:
-        return self.hand_over(context, self.hook.get_model_version_by_alias(self.name, self.alias))
+        return self.push_model_version(context, self.hook.get_model_version_by_alias(self.name, self.alias))
 
 
-class DeleteRegisteredModelAliasOperator(_MissableOperator):
+class DeleteRegisteredModelAliasOperator(_IgnoreMissingOperator):
     """Remove an alias from a registered model; the version it points at stays.
 
-    MLflow does not mind an alias that is not there, only a model that is not there.
+    MLflow accepts that the alias is missing, but not that the model is.
 
     :param name: name of the registered model (templated).
     :param alias: the alias (templated).
@@ -579,7 +579,7 @@ class DeleteRegisteredModelAliasOperator(_MissableOperator):
 # Stages: MLflow still answers, but has deprecated them in favour of aliases
 
 
-class GetLatestModelVersionsOperator(_MissableOperator):
+class GetLatestModelVersionsOperator(_IgnoreMissingOperator):
     """Get the newest version of a registered model for each stage. Prefer aliases.
 
     :param name: name of the registered model (templated).
@@ -638,4 +638,6 @@ class TransitionModelVersionStageOperator(_ModelVersionOperator):
             "stage": self.stage,
             "archive_existing_versions": self.archive_existing_versions,
         }
-        return self.hand_over(context, self.hook.call("POST", "model-versions/transition-stage", params))
+        return self.push_model_version(
+            context, self.hook.call("POST", "model-versions/transition-stage", params)
+        )

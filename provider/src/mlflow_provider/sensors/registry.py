@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from mlflow_provider.compat import conf
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.operators.registry import _ModelVersionOperator
 from mlflow_provider.triggers.registry import (
@@ -17,6 +16,7 @@ from mlflow_provider.triggers.registry import (
     is_transient,
     new_version,
 )
+from mlflow_provider.version_compat import conf
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,8 +27,8 @@ class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
 
     Without ``after_version`` any version will do, also one that was there before the DAG run. With it, the
     sensor waits for a newer one, or for the alias to point at another one. As it compares versions and not
-    moments, a version that comes while the sensor does not look, between two tries or while the triggerer
-    is down, is found all the same. A registered model or an alias that is missing may come later. While
+    times, it also finds a version that was created while it did not look: between two tries, or while the
+    triggerer was down. A registered model or an alias that is missing may come later. While
     MLflow is down, busy or failing the sensor waits; it fails at once when MLflow refuses.
 
     Like the registry operators it returns MLflow's answer, here for the newest version or the one behind
@@ -69,7 +69,7 @@ class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
             return found.xcom_value
         return self.defer(
             trigger=MLflowModelVersionTrigger(
-                self.name, self.alias, self._known, self.mlflow_conn_id, self.poke_interval
+                self.name, self.alias, self._known_version, self.mlflow_conn_id, self.poke_interval
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout),
@@ -81,21 +81,21 @@ class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
         except MLflowProviderError as error:
             if not is_transient(error):
                 raise
-            self.log.warning("%s Asking again.", error)
+            self.log.warning("%s Retrying.", error)
             return PokeReturnValue(is_done=False)
-        version = new_version(model, self.alias, self._known) if model else None
+        version = new_version(model, self.alias, self._known_version) if model else None
         return PokeReturnValue(bool(version), self._found(context, version) if version else None)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on when the triggerer has found a version, or given up."""
+        """Return the version that the triggerer found, or raise the error that it reported."""
         event = event or {}
         if version := event.get("version"):
             return self._found(context, version)
-        problem = f"The triggerer stopped to wait for {self.name!r}, and does not say why: {event!r}."
+        problem = f"The triggerer stopped waiting for {self.name!r} and gave no reason: {event!r}."
         raise MLflowProviderError(event.get("error") or problem)
 
     @property
-    def _known(self) -> str | None:
+    def _known_version(self) -> str | None:
         known = str(self.after_version or "").strip()
         if known and not known.isdecimal():
             raise ValueError(f"after_version is {known!r}; enter the number of a version of {self.name!r}.")
@@ -103,4 +103,4 @@ class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
 
     def _found(self, context: Context, version: str) -> dict[str, Any]:
         params = {"name": self.name, "version": version}
-        return self.hand_over(context, self.hook.call("GET", "model-versions/get", params))
+        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))

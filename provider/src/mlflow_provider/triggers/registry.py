@@ -1,8 +1,7 @@
 """Triggers for what happens in the MLflow model registry.
 
-MLflow keeps no log of it that could be read from where one left off. So these triggers compare what is
-there now with what was there before: of several moves of an alias between two looks only the last is seen,
-while no version goes unseen.
+MLflow keeps no log of such events. So these triggers ask at intervals and compare the answer with the one
+before: of several moves of an alias within an interval only the last is seen, but no version is missed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from mlflow_provider.compat import load_cursor, save_cursor
 from mlflow_provider.exceptions import (
     MLflowAPIError,
     MLflowNotFoundError,
@@ -25,20 +23,21 @@ from mlflow_provider.exceptions import (
     MLflowUnreachableError,
 )
 from mlflow_provider.hooks.client import MLflowClientHook, quoted
+from mlflow_provider.triggers.cursor import load_cursor, save_cursor
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Seconds. A thread waits for the answer, and there are not many.
+# Seconds. A thread waits for the answer, and there are only a few.
 MAX_TIMEOUT = 30.0
-# Seconds between two questions to a server that does not answer, unless poll_interval is longer.
+# Seconds between two requests to a server that does not answer, unless poll_interval is longer.
 MAX_DELAY = 300.0
-# Not the event loop's own: a server that hangs would take the threads of everybody else's triggers.
+# Not the event loop's own: a server that hangs would block the threads of all other triggers.
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mlflow-registry")
 
-# By trigger ID: the cursor before and after the event that this process handed over last.
-_handed_over: dict[int | None, tuple[dict[str, Any], dict[str, Any]]] = {}
+# By trigger ID: the cursor before and after the last event that this process passed to Airflow.
+_last_event_cursors: dict[int | None, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 
 class MLflowRegistryEventTrigger(BaseEventTrigger):
@@ -64,14 +63,14 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     - ``name`` of the registered model, and ``alias``: None for new versions,
     - ``version``, its ``model_uri``, and its ``run_id`` if it has one,
     - ``previous_version``: the one announced before, or None,
-    - ``versions``: of several new ones between two looks, all, the last being ``version``.
+    - ``versions``: all new ones, if there are several since the last request; the last is ``version``.
 
-    It is one event for a look, as Airflow up to 3.3 starts a DAG run with the first of several events that
-    its scheduler finds, and keeps the others for the next run. ``poll_interval`` should leave the scheduler
-    time to start one.
+    There is at most one event per request, because Airflow up to 3.3 starts a DAG run with the first of
+    several events that its scheduler finds, and keeps the others for the next run. ``poll_interval`` should
+    leave the scheduler time to start one.
 
-    What is there when the watch begins is no event; a registered model that is missing may come later. An
-    alias that moves is an event; one that is deleted is none, and neither is setting it again to the version
+    What exists when the watch begins is no event; a registered model that is missing may come later. An
+    alias that moves is an event; deleting it is none, and neither is setting it again to the version
     announced last. A registered model that is deleted and created again is a new one.
 
     What happens while nobody watches, because the triggerer is down or every DAG that listens is paused, is
@@ -80,8 +79,8 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     has stored an event, so no event is lost. If the triggerer is killed in the second or two between, that
     event is repeated, with the same payload or a newer one.
 
-    An MLflow that does not answer, or refuses, is asked again after ``poll_interval``, then less and less
-    often down to every five minutes; the log says so once.
+    If MLflow does not answer, or refuses, the request is retried after ``poll_interval``, then less and
+    less often, down to every five minutes; the log says so once.
 
     On Airflow 3.3, all watches of a registered model with the same connection and interval share one
     request.
@@ -89,7 +88,7 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     :param name: name of the registered model.
     :param alias: the alias to watch; without it, new versions are.
     :param mlflow_conn_id: connection to the MLflow server.
-    :param poll_interval: seconds between two looks at the registry.
+    :param poll_interval: seconds between two requests.
 
     .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
     """
@@ -120,19 +119,19 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[dict[str, Any] | None]:
-        """Yield the registered model as it is now, None while it is missing, at every look."""
+        """Yield the registered model as it is now, None while it is missing, after every interval."""
         registry = _Registry(kwargs["mlflow_conn_id"], kwargs["poll_interval"])
         while True:
-            yield await registry.ask(partial(get_registered_model, name=kwargs["name"]))
+            yield await registry.fetch(partial(get_registered_model, name=kwargs["name"]))
             await asyncio.sleep(kwargs["poll_interval"])
 
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[dict[str, Any] | None]
     ) -> AsyncIterator[TriggerEvent]:
-        """Yield the event of the first look that has one, and return.
+        """Yield the first event, and return.
 
-        A watch that returned is started anew, but only after Airflow has stored its event: the new one may,
-        and does, move the cursor past it. A watch that went on by itself could not know when.
+        Airflow starts the trigger anew, but only after it has stored the event, so the new trigger may move
+        the cursor past it. A trigger that went on by itself could not know when the event is stored.
         """
         registry = _Registry(self.mlflow_conn_id, self.poll_interval)
         cursor = await self._resume()
@@ -145,12 +144,12 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
             previous = cursor["version"] if cursor["created"] == model["creation_timestamp"] else None
             if not new_version(model, self.alias, previous):
                 continue
-            question = partial(_get_versions, model=model, alias=self.alias, previous=previous)
-            if not (versions := await registry.ask(question)):
-                continue  # deleted since that look
+            get_versions = partial(_get_versions, model=model, alias=self.alias, previous=previous)
+            if not (versions := await registry.fetch(get_versions)):
+                continue  # deleted in the meantime
             yield TriggerEvent(_payload(versions, self.alias, previous))
             after = _cursor(model, versions[-1]["version"], cursor["events"] + 1)
-            _handed_over[self.trigger_id] = cursor, after
+            _last_event_cursors[self.trigger_id] = cursor, after
             return
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -167,12 +166,12 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     async def _resume(self) -> dict[str, Any] | None:
         """Return what was announced last: None if nothing ever was."""
         cursor = await load_cursor(self, self._key)
-        before, after = _handed_over.get(self.trigger_id, (None, None))
+        before, after = _last_event_cursors.get(self.trigger_id, (None, None))
         # Not if another triggerer has watched in the meantime.
         if after and before == cursor:
             await save_cursor(self, self._key, after)
             cursor = after
-        _handed_over.pop(self.trigger_id, None)
+        _last_event_cursors.pop(self.trigger_id, None)
         return cursor
 
 
@@ -180,13 +179,13 @@ class MLflowModelVersionTrigger(BaseTrigger):
     """Waits until a registered model has a new version, or an alias of it points at another one.
 
     Its only event is ``{"version": ...}``, or ``{"error": ...}`` when MLflow refuses or the connection is
-    wrong. An MLflow that does not answer is asked again.
+    wrong. If MLflow does not answer, the request is retried.
 
-    :param name: name of the registered model, which may be missing yet.
+    :param name: name of the registered model, which may not exist yet.
     :param alias: wait for this alias; without it, for the newest version.
     :param after_version: the version that is known already; without it, any will do.
     :param mlflow_conn_id: connection to the MLflow server.
-    :param poll_interval: seconds between two looks at the registry.
+    :param poll_interval: seconds between two requests.
     """
 
     def __init__(
@@ -214,11 +213,11 @@ class MLflowModelVersionTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        registry = _Registry(self.mlflow_conn_id, self.poll_interval, gives_up=True)
-        question = partial(get_registered_model, name=self.name)
+        registry = _Registry(self.mlflow_conn_id, self.poll_interval, raise_permanent=True)
+        get_model = partial(get_registered_model, name=self.name)
         try:
             while True:
-                model = await registry.ask(question)
+                model = await registry.fetch(get_model)
                 if model and (version := new_version(model, self.alias, self.after_version)):
                     break
                 await asyncio.sleep(self.poll_interval)
@@ -229,51 +228,51 @@ class MLflowModelVersionTrigger(BaseTrigger):
 
 
 class _Registry:
-    """Asks an MLflow server, from the event loop and without blocking it, until there is an answer.
+    """Sends requests to an MLflow server, without blocking the event loop, until there is an answer.
 
     :param conn_id: connection to the server.
-    :param poll_interval: seconds to wait before a question is asked again; more after each failure.
-    :param gives_up: whether to raise what will not pass by itself. A watch does not: it would be started
-        again at once, and goes on when somebody has put the connection right.
+    :param poll_interval: seconds to wait before a request is retried; more after each failure.
+    :param raise_permanent: whether to raise errors that retrying will not cure. The watch of an asset does
+        not: Airflow would start it again at once, and it goes on when the connection has been corrected.
     """
 
-    def __init__(self, conn_id: str, poll_interval: float, *, gives_up: bool = False) -> None:
+    def __init__(self, conn_id: str, poll_interval: float, *, raise_permanent: bool = False) -> None:
         self.conn_id = conn_id
         self.poll_interval = poll_interval
-        self.gives_up = gives_up
+        self.raise_permanent = raise_permanent
         self._hook: MLflowClientHook | None = None
 
-    async def ask(self, question: Callable[[MLflowClientHook], T]) -> T:
-        """Return the answer to a question, which is a function of a hook and runs in a thread.
+    async def fetch(self, request: Callable[[MLflowClientHook], T]) -> T:
+        """Return what a request returns: a function that takes a hook and runs in a thread.
 
-        :raises MLflowProviderError: asking again would not help, and ``gives_up`` is set.
+        :raises MLflowProviderError: retrying would not help, and ``raise_permanent`` is set.
         """
         # asgiref's thread, as only from there Airflow 3.1 looks up a connection through the event loop.
-        ask = sync_to_async(self._ask, thread_sensitive=False, executor=_THREADS)
-        delay, said = self.poll_interval, ""
+        send = sync_to_async(self._send, thread_sensitive=False, executor=_THREADS)
+        delay, logged = self.poll_interval, ""
         while True:
             try:
-                answer = await ask(question)
+                answer = await send(request)
             except MLflowProviderError as error:  # noqa: PERF203  each request may fail
-                passes = is_transient(error)
-                if self.gives_up and not passes:
+                transient = is_transient(error)
+                if self.raise_permanent and not transient:
                     raise
-                if said != str(error):
-                    said = str(error)
-                    log.log(logging.WARNING if passes else logging.ERROR, "%s Asking again.", said)
-                self._hook = None  # the connection may be put right
+                if logged != str(error):
+                    logged = str(error)
+                    log.log(logging.WARNING if transient else logging.ERROR, "%s Retrying.", logged)
+                self._hook = None  # the connection may be corrected
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, max(MAX_DELAY, self.poll_interval))
             else:
-                if said:
+                if logged:
                     log.info("MLflow answers again (connection %r).", self.conn_id)
                 return answer
 
-    def _ask(self, question: Callable[[MLflowClientHook], T]) -> T:
+    def _send(self, request: Callable[[MLflowClientHook], T]) -> T:
         if self._hook is None:
             hook = MLflowClientHook(mlflow_conn_id=self.conn_id)
             self._hook = hook.with_limits(timeout=min(MAX_TIMEOUT, hook.connection.timeout), retries=0)
-        return question(self._hook)
+        return request(self._hook)
 
 
 def is_transient(error: MLflowProviderError) -> bool:

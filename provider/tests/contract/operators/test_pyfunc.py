@@ -22,8 +22,8 @@ from scipy.sparse import csr_matrix
 from local.install import find_uv
 from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.mlflow_state import tracking
 from mlflow_provider.operators.pyfunc import MAX_XCOM_BYTES, ModelLoadAndPredictOperator
-from mlflow_provider.tracking import tracking
 from tests.servers import ADMIN_PASSWORD
 from tests.wheels import make_mlflow_wheel
 

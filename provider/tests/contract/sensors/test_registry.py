@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_provider.compat import TaskDeferred
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
+from mlflow_provider.version_compat import TaskDeferred
 from tests.servers import Answer
 
 

@@ -73,13 +73,13 @@ class Triggerer:
 
     def die(self) -> None:
         """Lose what the process knew; what Airflow stores stays."""
-        registry._handed_over.clear()
+        registry._last_event_cursors.clear()
 
 
 @pytest.fixture(autouse=True)
 def _new_process() -> Iterator[None]:
     yield
-    registry._handed_over.clear()
+    registry._last_event_cursors.clear()
 
 
 @pytest.fixture
@@ -255,14 +255,14 @@ def test_the_cursor_of_another_triggerer_is_left_alone(model, champions):
     champions.look()
     model.set_alias("champion", "2")
     champions.look()
-    kept = dict(registry._handed_over)
+    kept = dict(registry._last_event_cursors)
     champions.die()
     champions.look()
     champions.look()
     model.set_alias("champion", "1")
     champions.look()
     champions.look()
-    registry._handed_over.update(kept)  # the first triggerer has the watch back
+    registry._last_event_cursors.update(kept)  # the first triggerer has the watch back
 
     assert champions.look() == []
     assert champions.store.version == "1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import DAG, task
 
-from mlflow_provider import policies
+from mlflow_provider.airflow_plugin import policy
 from mlflow_provider.decorators.mlflow import MLflowDecoratedOperator
 
 
@@ -73,7 +73,7 @@ class TestPolicy:
             train.override(mlflow_conn_id="mlflow_remote").expand(alpha=[0.1, 1.0])
             train.override(mlflow_conn_id="mlflow_remote")()
 
-        policies.dag_policy(dag)
+        policy.dag_policy(dag)
 
         *before, close = getattr(dag, f"on_{end}_callback")
         assert before == ([] if given is None else [notify])
@@ -84,7 +84,7 @@ class TestPolicy:
         with DAG("housing", schedule=None) as dag:
             task(train.function)()
 
-        policies.dag_policy(dag)
+        policy.dag_policy(dag)
 
         assert dag.on_failure_callback is None
         assert dag.has_on_failure_callback is False
@@ -93,6 +93,6 @@ class TestPolicy:
         with DAG("housing", schedule=None) as dag:
             train.override(mlflow_conn_id="{{ params.server }}")()
 
-        policies.dag_policy(dag)
+        policy.dag_policy(dag)
 
         assert dag.on_failure_callback is None

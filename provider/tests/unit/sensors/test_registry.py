@@ -27,14 +27,16 @@ def test_one_sensor_waits_for_each_of_many_models():
 
 @pytest.mark.parametrize(("given", "known"), [(None, None), ("", None), (" 3\n", "3"), (3, "3")])
 def test_a_known_version_may_be_a_number_or_its_text_or_nothing(given, known):
-    assert MLflowModelVersionSensor(task_id="wait", name="Housing", after_version=given)._known == known
+    assert (
+        MLflowModelVersionSensor(task_id="wait", name="Housing", after_version=given)._known_version == known
+    )
 
 
 def test_a_known_version_that_is_no_number_is_told():
     sensor = MLflowModelVersionSensor(task_id="wait", name="Housing", after_version="None")
 
     with pytest.raises(ValueError, match="after_version is 'None'; enter the number of a version"):
-        _ = sensor._known
+        _ = sensor._known_version
 
 
 def test_it_waits_as_airflow_is_told_to_by_default():

@@ -9,8 +9,8 @@ import pytest
 from airflow.sdk import Asset, AssetWatcher, Variable
 from airflow.triggers.base import BaseEventTrigger
 
-from mlflow_provider.compat import load_cursor, save_cursor
 from mlflow_provider.exceptions import MLflowAPIError, MLflowConfigurationError, MLflowUnreachableError
+from mlflow_provider.triggers.cursor import load_cursor, save_cursor
 from mlflow_provider.triggers.registry import (
     MLflowModelVersionTrigger,
     MLflowRegistryEventTrigger,
@@ -108,11 +108,11 @@ def test_a_server_that_does_not_answer_does_not_block_the_loop(airflow_connectio
     airflow_connection(host="http://127.0.0.1:1")
     released = threading.Event()
 
-    def question(hook) -> bool:
+    def request(hook) -> bool:
         return released.wait(30)
 
     async def answer_while_the_loop_goes_on() -> bool:
-        answer = asyncio.ensure_future(_Registry("mlflow_default", 60).ask(question))
+        answer = asyncio.ensure_future(_Registry("mlflow_default", 60).fetch(request))
         await asyncio.sleep(0.05)
         released.set()
         return await answer
@@ -120,10 +120,10 @@ def test_a_server_that_does_not_answer_does_not_block_the_loop(airflow_connectio
     assert asyncio.run(answer_while_the_loop_goes_on())
 
 
-def test_a_question_is_asked_once_and_not_for_long(airflow_connection):
+def test_a_request_is_sent_once_and_has_a_short_timeout(airflow_connection):
     airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 600, "retries": 9})
 
-    connection = asyncio.run(_Registry("mlflow_default", 60).ask(lambda hook: hook.connection))
+    connection = asyncio.run(_Registry("mlflow_default", 60).fetch(lambda hook: hook.connection))
 
     assert (connection.timeout, connection.retries) == (30, 0)
 
@@ -131,7 +131,7 @@ def test_a_question_is_asked_once_and_not_for_long(airflow_connection):
 def test_a_shorter_timeout_of_the_connection_stays(airflow_connection):
     airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 5})
 
-    assert asyncio.run(_Registry("mlflow_default", 60).ask(lambda hook: hook.connection)).timeout == 5
+    assert asyncio.run(_Registry("mlflow_default", 60).fetch(lambda hook: hook.connection)).timeout == 5
 
 
 def test_a_watch_without_a_store_keeps_its_cursor_in_a_variable(monkeypatch):

@@ -1,4 +1,4 @@
-"""The pages behind :mod:`mlflow_provider.plugin`. Both read the connection ``mlflow_default``."""
+"""The pages that the plugin adds to Airflow. All read the connection ``mlflow_default``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from mlflow_provider import runs
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.tracked_run import runs
 
 MAX_RUNS = 100
 MAX_METRICS = 4  # per run; MLflow shows the others
 
-# For those who may see DAG runs: on the first page all of them, on the second those of one DAG.
+# For those who may see DAG runs: of one DAG where the path names it, otherwise of all DAGs.
 app = FastAPI(openapi_url=None, dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))])
 
 
@@ -28,24 +28,34 @@ def newest_runs() -> HTMLResponse:
     return _page("tags.`airflow.task_id` LIKE '%'")
 
 
+@app.get("/open", response_class=RedirectResponse)
+def open_mlflow() -> Response:
+    """Redirect to MLflow, so that a link to this page need not know where MLflow is."""
+    try:
+        return RedirectResponse(MLflowClientHook().connection.ui_url)
+    except MLflowProviderError as error:
+        return _error_page(error)
+
+
 @app.get("/dags/{dag_id}/runs/{run_id}")
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
     """Show the runs that the tasks of a DAG run have logged."""
-    return _page(runs.having(runs.tags_of_dag_run(dag_id, run_id)))
+    return _page(runs.with_tags(runs.tags_of_dag_run(dag_id, run_id)))
 
 
-def _page(criteria: str) -> HTMLResponse:
+def _page(filter_string: str) -> HTMLResponse:
     hook = MLflowClientHook()
-    message, rows, status = "", "", 200
     try:
-        found = runs.search(hook, criteria, newest_first=True, max_results=MAX_RUNS)
-        rows = "".join(_row(hook, run) for run in found)
-        message = "" if found else "No MLflow run yet; tasks with @task.mlflow log one."
-        address = hook.connection.ui_url
+        found = runs.search(hook, filter_string, newest_first=True, max_results=MAX_RUNS)
     except MLflowProviderError as error:
-        message, status, address = str(error), 502, ""
-    page = PAGE.substitute(address=escape(address), message=escape(message), rows=rows)
-    return HTMLResponse(page, status_code=status)
+        return _error_page(error)
+    message = "" if found else "No MLflow run yet; tasks with @task.mlflow log one."
+    rows = "".join(_row(hook, run) for run in found)
+    return HTMLResponse(PAGE.substitute(address=escape(hook.connection.ui_url), message=message, rows=rows))
+
+
+def _error_page(error: MLflowProviderError) -> HTMLResponse:
+    return HTMLResponse(PAGE.substitute(address="", message=escape(str(error)), rows=""), status_code=502)
 
 
 def _row(hook: MLflowClientHook, run: dict[str, Any]) -> str:

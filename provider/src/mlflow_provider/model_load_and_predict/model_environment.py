@@ -1,4 +1,4 @@
-"""What a model needs to run: whether this process has it, and a virtualenv where it has not."""
+"""What a model requires: whether it is installed in this process, and a virtualenv where it is not."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PYTHON, REQUIREMENTS, CONSTRAINTS = "python_env.yaml", "requirements.txt", "cons
 
 
 def unmet_requirements(model: Path) -> list[str]:
-    """Return what the model requires and this process does not have, in words; nothing if it may run here.
+    """Return in words what the model requires and this process lacks; nothing if it may run here.
 
     A model may run here if the Python it was saved with has this one's major and minor version, and each
     line of its ``requirements.txt`` that applies to this platform is installed in a version that the line
-    allows. MLflow pins what it finds when a model is logged, so a worker that was updated since does not
-    have it. ``mlflow-skinny`` does for ``mlflow``: it is the same code with fewer dependencies. A line that
-    only pip can judge, an option or a URL, counts as unmet.
+    allows. MLflow pins the versions it finds when a model is logged, so a worker that was updated since
+    does not meet them. ``mlflow-skinny`` counts as ``mlflow``: it is the same code with fewer dependencies. A
+    line that only pip can check, an option or a URL, counts as unmet.
 
     :param model: folder with the model.
     """
@@ -70,7 +70,7 @@ def _unmet_by(line: str) -> Iterator[str]:
     try:
         requirement = Requirement(line)
     except InvalidRequirement:
-        yield f"{line}, which only pip can judge"
+        yield f"{line}, which only pip can check"
         return
     if requirement.marker is None or requirement.marker.evaluate():
         yield from _unmet(requirement)
@@ -79,7 +79,7 @@ def _unmet_by(line: str) -> Iterator[str]:
 def _unmet(requirement: Requirement) -> Iterator[str]:
     installed = _installed(requirement.name)
     if requirement.url:
-        yield f"{requirement}, which only pip can judge"
+        yield f"{requirement}, which only pip can check"
     elif installed is None:
         yield f"{requirement}, not installed"
     elif not requirement.specifier.contains(installed.version, prereleases=True):
@@ -130,8 +130,7 @@ def virtualenv(model: Path, cache: Path, run: Run) -> Path:
                     _build(home, python, model, run)
         except OSError as error:
             raise MLflowProviderError(
-                f"No virtualenv can be kept in {cache}: {error}. Set venv_cache_path to a folder that can be "
-                "written."
+                f"No virtualenv can be kept in {cache}: {error}. Set venv_cache_path to a writable folder."
             ) from error
     log.info("The model runs in the virtualenv %s.", home)
     return executable
@@ -144,26 +143,26 @@ def _locked(file: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("Another task builds the virtualenv; waiting for it.")
+            log.info("Another task is building the virtualenv; waiting for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _build(home: Path, python: str, model: Path, run: Run) -> None:
-    log.info("Building the virtualenv %s; tasks after this one find it there.", home)
-    # A virtualenv whose Python was uninstalled, and what builders that were killed have left.
+    log.info("Building the virtualenv %s; later tasks will reuse it.", home)
+    # A virtualenv whose Python was uninstalled, and remains of builds that were killed.
     for remains in (home, *home.parent.glob(f"{home.name}-*")):
         shutil.rmtree(remains, ignore_errors=True)
     with TemporaryDirectory(prefix=f"{home.name}-", dir=home.parent, ignore_cleanup_errors=True) as folder:
         _install(Path(folder, "venv"), python, model, run)
-        # It is there at once or not at all. Only its scripts would mind being moved, and they are not run.
+        # It appears complete or not at all. Only its scripts would break when moved, and they are not run.
         Path(folder, "venv").rename(home)
 
 
 def _install(venv: Path, python: str, model: Path, run: Run) -> None:
     """Make a virtualenv, with uv if it is on PATH, otherwise with pip."""
     executable = str(venv / "bin" / "python")
-    # Where workers fetch packages from, uv reads under a name of its own.
+    # uv reads the package index from a variable of its own.
     index = {"UV_DEFAULT_INDEX": os.environ["PIP_INDEX_URL"]} if "PIP_INDEX_URL" in os.environ else {}
     environment = {**index, **os.environ}
     same = python == _this_python()
@@ -175,9 +174,8 @@ def _install(venv: Path, python: str, model: Path, run: Run) -> None:
         interpreter = sys.executable if same else shutil.which(f"python{python}")
         if not interpreter:
             raise MLflowProviderError(
-                f"The model was saved with Python {python}, which this worker has not. Put uv on the "
-                f"worker's PATH, which fetches it, or python{python}; or log the model with Python "
-                f"{_this_python()}."
+                f"The model was saved with Python {python}, which this worker lacks. Put uv on the worker's "
+                f"PATH, which downloads it, or python{python}; or log the model with Python {_this_python()}."
             )
         run([interpreter, "-m", "venv", str(venv)], model, environment)
         # Isolated, or what PYTHONPATH leads to would count as installed.

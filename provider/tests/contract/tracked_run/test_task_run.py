@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.settings import ROOT
-from mlflow_provider import compat, parent_run
+from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.stragglers import close_stragglers
-from mlflow_provider.task_run import task_run
+from mlflow_provider.tracked_run import parent_run
 from tests.servers import run_mlflow_server
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ class TestEnd:
         assert run.info.status == "FAILED"
         assert run.data.tags["airflow.reason"] == "ValueError: no sales in 2011"
 
-    @pytest.mark.parametrize("error", [compat.AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
+    @pytest.mark.parametrize("error", [version_compat.AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
     def test_a_block_that_is_interrupted_was_killed(self, a_try, runs, experiment, error):
         fail(a_try, error, experiment=experiment)
 
@@ -205,7 +204,7 @@ class TestEnd:
         assert run.data.tags["airflow.reason"].startswith(type(error).__name__)
 
     def test_a_task_that_skips_itself_is_finished(self, a_try, runs, experiment):
-        fail(a_try, compat.AirflowSkipException("nothing new"), experiment=experiment)
+        fail(a_try, version_compat.AirflowSkipException("nothing new"), experiment=experiment)
 
         assert status_of(runs()) == ["FINISHED"]
 
@@ -299,7 +298,7 @@ class TestNextTry:
         assert status_of(runs()) == ["FINISHED"]
 
     def test_a_deferred_task_takes_its_run_up_again(self, a_try, runs, experiment):
-        [deferred, *_] = compat.PAUSES
+        [deferred, *_] = version_compat.DEFERRALS
         pause = deferred(trigger=None, method_name="execute_complete")
         fail(a_try, pause, experiment=experiment)
         assert status_of(runs()) == ["RUNNING"]
@@ -316,11 +315,11 @@ class TestNextTry:
         assert status_of(runs()) == ["FINISHED", "FINISHED"]
 
 
-class TestStragglers:
+class TestOpenRuns:
     @pytest.fixture
     def end_of_dag_run(self, a_try) -> Callable[[], None]:
         context = {"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id}
-        return lambda: close_stragglers(context)
+        return lambda: close_open_runs(context)
 
     def test_a_run_left_open_was_killed_with_the_reason(self, a_try, runs, experiment, hook, end_of_dag_run):
         with task_run(context=a_try.context, experiment=experiment) as run:
@@ -385,21 +384,21 @@ class TestParent:
         experiment_id = hook.get_or_create_experiment(experiment)
         together = threading.Barrier(16)
 
-        def elect(_: int) -> str:
+        def get_or_create(_: int) -> str:
             racing = MLflowClientHook()
             together.wait()
-            return parent_run.elect(racing, experiment_id, "housing", experiment)
+            return parent_run.get_or_create(racing, experiment_id, "housing", experiment)
 
         with ThreadPoolExecutor(16) as pool:
-            elected = set(pool.map(elect, range(16)))
+            chosen = set(pool.map(get_or_create, range(16)))
 
-        assert elected == {run.info.run_id for run in parents()}
-        assert len(elected) == 1
+        assert chosen == {run.info.run_id for run in parents()}
+        assert len(chosen) == 1
 
-    def test_a_candidate_of_a_task_that_was_killed_is_elected_by_the_next(
+    def test_an_unconfirmed_one_of_a_task_that_was_killed_is_used_by_the_next(
         self, a_try, parents, experiment, hook
     ):
-        tags = {"airflow.dag_id": "housing", "airflow.run_id": a_try.run_id, parent_run.TAG: "candidate"}
+        tags = {"airflow.dag_id": "housing", "airflow.run_id": a_try.run_id, parent_run.TAG: "unconfirmed"}
         left = hook.client.create_run(hook.get_or_create_experiment(experiment), tags=tags)
         with task_run(context=a_try.context, experiment=experiment, nested=True):
             pass
@@ -427,10 +426,13 @@ class TestParent:
         self, a_try, runs, experiment, monkeypatch
     ):
         def time_out(*_: Any) -> None:
-            raise compat.AirflowTaskTimeout
+            raise version_compat.AirflowTaskTimeout
 
-        monkeypatch.setattr("mlflow_provider.fluent.set_aside", time_out)
-        with pytest.raises(compat.AirflowTaskTimeout), task_run(context=a_try.context, experiment=experiment):
+        monkeypatch.setattr("mlflow_provider.mlflow_state.without_active_run", time_out)
+        with (
+            pytest.raises(version_compat.AirflowTaskTimeout),
+            task_run(context=a_try.context, experiment=experiment),
+        ):
             pytest.fail("the block ran")
 
         assert status_of(runs()) == ["KILLED"]

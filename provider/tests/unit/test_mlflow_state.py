@@ -12,7 +12,7 @@ from mlflow.tracking._model_registry import utils as registry
 from mlflow.tracking._tracking_service import utils as service
 
 from mlflow_provider.connection import MLflowConnection
-from mlflow_provider.tracking import connected_client, environment, tracking
+from mlflow_provider.mlflow_state import connected_client, environment, tracking
 
 pytestmark = pytest.mark.usefixtures("untouched_mlflow")
 

@@ -16,7 +16,11 @@ import pytest
 
 from local.install import find_uv
 from mlflow_provider.exceptions import MLflowProviderError
-from mlflow_provider.model_environment import default_cache, unmet_requirements, virtualenv
+from mlflow_provider.model_load_and_predict.model_environment import (
+    default_cache,
+    unmet_requirements,
+    virtualenv,
+)
 from tests.wheels import make_wheel
 
 MLFLOW = version("mlflow-skinny")
@@ -78,9 +82,9 @@ class TestUnmetRequirements:
             ("mlflow==3.0.0rc1", f"mlflow==3.0.0rc1, installed is {MLFLOW}"),
             ("nowhere-to-be-found", "nowhere-to-be-found, not installed"),
             ("requests[use-chardet-on-py3,socks]", "PySocks!=1.5.7,>=1.5.6; extra == 'socks', not installed"),
-            ("pandas @ https://example.com/pandas.whl", "only pip can judge"),
-            ("./code/wheel-1.0-py3-none-any.whl", "only pip can judge"),
-            ("-c constraints.txt", "-c constraints.txt, which only pip can judge"),
+            ("pandas @ https://example.com/pandas.whl", "only pip can check"),
+            ("./code/wheel-1.0-py3-none-any.whl", "only pip can check"),
+            ("-c constraints.txt", "-c constraints.txt, which only pip can check"),
         ],
     )
     def test_are_named_with_what_is_installed_instead(self, make_model, requirement, said):
@@ -275,7 +279,7 @@ class TestWhatCannotBeBuilt:
     def test_a_python_that_pip_cannot_fetch_is_named(self, make_model, cache, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
 
-        with pytest.raises(MLflowProviderError, match=r"Python 3\.7, which this worker has not.*Put uv on"):
+        with pytest.raises(MLflowProviderError, match=r"Python 3\.7, which this worker lacks.*Put uv on"):
             virtualenv(make_model("", python="3.7.1"), cache, run)
 
     def test_a_folder_that_cannot_be_written_is_named(self, model, tmp_path):

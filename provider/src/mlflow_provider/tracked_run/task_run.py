@@ -1,7 +1,7 @@
-"""One MLflow run for one Airflow task instance, from its start to its true end.
+"""One MLflow run for one Airflow task instance, from its start to its end.
 
-The run carries the task instance's identity as tags, and by them it is found again: by a retry, which
-continues it, and by whatever has to close it after its process was killed.
+The run carries the task instance's identity as tags. By these a retry, which continues the run, finds it
+again, and so does whatever has to end it after its process was killed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import get_current_context
 
-from mlflow_provider import fluent, links, parent_run, runs
-from mlflow_provider.compat import (
-    PAUSES,
+from mlflow_provider import links, mlflow_state
+from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.tracked_run import parent_run, runs
+from mlflow_provider.tracked_run.termination import on_termination
+from mlflow_provider.version_compat import (
+    DEFERRALS,
     AirflowSkipException,
     AirflowTaskTerminated,
     AirflowTaskTimeout,
 )
-from mlflow_provider.connection import MLflowConnection
-from mlflow_provider.exceptions import MLflowProviderError
-from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.termination import on_termination
-from mlflow_provider.tracking import environment, tracking
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,13 +46,13 @@ TRY_NUMBER = "airflow.try_number"
 MAX_TRIES = "airflow.max_tries"
 CLEAR_NUMBER = "airflow.clear_number"
 
-# The first request: a server that is down, or accepts and never answers, is given up within a minute.
-KNOCK_TIMEOUT_SECONDS = 6.0
+# Seconds. The first request: a server that is down or never answers is reported within a minute.
+FIRST_REQUEST_TIMEOUT = 6.0
 # Every later one. What has been computed by then is worth waiting two minutes for a server to come back.
-TIMEOUT_SECONDS = 30.0
+TIMEOUT = 30.0
 MORE_RETRIES = 2
 # Airflow kills a process five seconds after it told it to end.
-LAST_WORDS_TIMEOUT_SECONDS = 2.0
+TERMINATION_TIMEOUT = 2.0
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def task_run(
     Inside the block the ``mlflow`` package leads to the connection's server, and the run is the active
     one. It ends FINISHED; FAILED when the block raises; KILLED when the task times out, or when Airflow
     ends it, e.g. because it was cleared or marked. A retry continues the run, a task that was cleared
-    starts a new one, a deferred one takes its run up again. Afterwards, also after an error, tracking
+    starts a new one, a deferred task continues its run. Afterwards, also after an error, tracking
     environment, active run and autologging are as before.
 
     The run's ID is pushed as XCom ``mlflow_run_id`` when the run starts.
@@ -99,46 +99,47 @@ def task_run(
     if on_tracking_error not in ("fail", "warn"):
         raise ValueError(f"on_tracking_error is {on_tracking_error!r}; choose 'fail' or 'warn'.")
     attempt = _Attempt(context or get_current_context(), mlflow_conn_id, on_tracking_error)
-    with _ended(attempt):
+    with _end_with_block(attempt):
         attempt.start(experiment, run_name, tags or {}, nested=nested)
         with (
             attempt.tracking(),
-            fluent.set_aside(),
-            fluent.autologging(autolog),
-            fluent.active(attempt.run_id, attempt.experiment_id) as run,
+            mlflow_state.without_active_run(),
+            mlflow_state.autologging(autolog),
+            mlflow_state.active_run(attempt.run_id, attempt.experiment_id) as run,
         ):
             yield run if attempt.run_id else None
 
 
 @contextmanager
-def _tracking_to_nowhere() -> Iterator[None]:
+def _tracking_to_temporary_folder() -> Iterator[None]:
     """Let the ``mlflow`` package write to a folder that is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
-        nowhere = MLflowConnection("", f"file://{folder}/mlruns")
-        with environment({"MLFLOW_ALLOW_FILE_STORE": "true"}), tracking(nowhere):
+        connection = MLflowConnection("", f"file://{folder}/mlruns")
+        allowed = {"MLFLOW_ALLOW_FILE_STORE": "true"}
+        with mlflow_state.environment(allowed), mlflow_state.tracking(connection):
             yield
 
 
 @contextmanager
-def _ended(attempt: _Attempt) -> Iterator[None]:
-    """End the run with the block, and as the block ends."""
-    with on_termination(attempt.give_up) as was_terminated:
+def _end_with_block(attempt: _Attempt) -> Iterator[None]:
+    """End the run when the block ends, with the status that the block's end calls for."""
+    with on_termination(attempt.end_terminated) as was_terminated:
         try:
             yield
         except BaseException as error:
-            # After a pause, the task goes on in another process, and its run with it.
-            if not isinstance(error, PAUSES):
+            # A deferred task goes on in another process, and its run with it.
+            if not isinstance(error, DEFERRALS):
                 attempt.end_with(error)
             raise
         else:
             attempt.end("FINISHED")
         finally:
             if was_terminated():
-                attempt.give_up()  # the block has gone on for a moment
+                attempt.end_terminated()  # again, as the block has gone on for a moment
 
 
 class _Attempt:
-    """A try of a task instance, and what MLflow has to know of it."""
+    """A try of a task instance, and its MLflow run."""
 
     def __init__(self, context: Context, mlflow_conn_id: str, on_tracking_error: OnTrackingError) -> None:
         self.context = context
@@ -150,11 +151,11 @@ class _Attempt:
         self.parent_run_id = ""
 
     @cached_property
-    def patient(self) -> MLflowClientHook:
-        """A hook for a server that was there a moment ago, and will be back."""
+    def retrying_hook(self) -> MLflowClientHook:
+        """A hook for a server that has answered before, and so is likely to answer again."""
         given = self.hook.connection
         retries = given.retries + MORE_RETRIES
-        return self.hook.with_limits(timeout=min(given.timeout, TIMEOUT_SECONDS), retries=retries)
+        return self.hook.with_limits(timeout=min(given.timeout, TIMEOUT), retries=retries)
 
     def start(
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
@@ -165,18 +166,19 @@ class _Attempt:
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
-            log.warning("This task goes on without an MLflow run: %s", error)
+            log.warning("This task runs without an MLflow run: %s", error)
 
     def _start(
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
     ) -> None:
         given = self.hook.connection
-        knocking = self.hook.with_limits(min(given.timeout, KNOCK_TIMEOUT_SECONDS), given.retries)
-        self.experiment_id = knocking.get_or_create_experiment(experiment or self.ti.dag_id)
-        hook = self.patient
+        first = self.hook.with_limits(min(given.timeout, FIRST_REQUEST_TIMEOUT), given.retries)
+        self.experiment_id = first.get_or_create_experiment(experiment or self.ti.dag_id)
+        hook = self.retrying_hook
         tags = {**_description(self.context), **tags, **_identity(self.ti), **_try(self.context)}
         if nested:
-            self.parent_run_id = parent_run.elect(hook, self.experiment_id, self.ti.dag_id, self.ti.run_id)
+            dag_id, run_id = self.ti.dag_id, self.ti.run_id
+            self.parent_run_id = parent_run.get_or_create(hook, self.experiment_id, dag_id, run_id)
             tags[runs.PARENT_RUN_ID] = self.parent_run_id
 
         before = self._newest_run(hook)
@@ -190,25 +192,25 @@ class _Attempt:
                 runs.kill(hook, before["info"]["run_id"], "its process was killed")
             self.run_id = runs.create(hook, self.experiment_id, run_name or _name(self.ti), tags)
         if nested:
-            runs.update(hook, self.parent_run_id, "RUNNING")
+            runs.set_status(hook, self.parent_run_id, "RUNNING")
         self.ti.xcom_push(XCOM_RUN_ID, self.run_id)
-        links.push_run(self.ti, given, self.experiment_id, self.run_id)
+        links.push_run_links(self.ti, given, self.experiment_id, self.run_id)
 
     @contextmanager
     def tracking(self) -> Iterator[None]:
-        """Point the ``mlflow`` package at the server, or at nothing if there is no run."""
+        """Point the ``mlflow`` package at the server, or at a temporary folder if there is no run."""
         if not self.run_id:
-            with _tracking_to_nowhere():
+            with _tracking_to_temporary_folder():
                 yield
             return
-        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.patient.connection.retries)}
-        with self.hook.tracking(), environment(retries):
+        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retrying_hook.connection.retries)}
+        with self.hook.tracking(), mlflow_state.environment(retries):
             yield
 
     def _newest_run(self, hook: MLflowClientHook) -> dict[str, Any] | None:
-        criteria = runs.having(_identity(self.ti))
+        filter_string = runs.with_tags(_identity(self.ti))
         newest_first = ["attributes.start_time DESC"]
-        found = hook.search_runs([self.experiment_id], criteria, newest_first, max_results=1)
+        found = hook.search_runs([self.experiment_id], filter_string, newest_first, max_results=1)
         return found[0] if found else None
 
     def end(self, status: Status, reason: str | None = None) -> None:
@@ -217,16 +219,16 @@ class _Attempt:
             return
         try:
             if reason:
-                runs.explain(self.patient, self.run_id, reason)
-            runs.update(self.patient, self.run_id, status)
-            self._settle_parent(self.patient)
+                runs.set_reason(self.retrying_hook, self.run_id, reason)
+            runs.set_status(self.retrying_hook, self.run_id, status)
+            self._end_parent(self.retrying_hook)
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
             log.warning("MLflow run %s may be left RUNNING: %s", self.run_id, error)
 
     def end_with(self, error: BaseException) -> None:
-        """End the run as an error demands it; the error stays the one to be seen."""
+        """End the run with the status that an error calls for; the task still fails with that error."""
         self.on_tracking_error = "warn"
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
@@ -234,20 +236,20 @@ class _Attempt:
             status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
             self.end(status, f"{type(error).__name__}: {error}")
 
-    def give_up(self) -> None:
-        """End the run in the seconds that are left to a process that Airflow ends."""
+    def end_terminated(self) -> None:
+        """End the run in the few seconds before Airflow kills the process."""
         if not self.run_id:
             return
-        hook = self.hook.with_limits(LAST_WORDS_TIMEOUT_SECONDS, retries=0)
+        hook = self.hook.with_limits(TERMINATION_TIMEOUT, retries=0)
         try:
             runs.kill(hook, self.run_id, "Airflow ended the task")
-            self._settle_parent(hook)
+            self._end_parent(hook)
         except MLflowProviderError as error:
             log.warning("MLflow run %s may be left RUNNING: %s", self.run_id, error)
 
-    def _settle_parent(self, hook: MLflowClientHook) -> None:
+    def _end_parent(self, hook: MLflowClientHook) -> None:
         if self.parent_run_id:
-            parent_run.settle(hook, self.experiment_id, self.parent_run_id)
+            parent_run.end_if_children_ended(hook, self.experiment_id, self.parent_run_id)
 
 
 def _continues(run: dict[str, Any], now: Mapping[str, Any]) -> bool:

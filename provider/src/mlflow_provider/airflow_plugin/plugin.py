@@ -9,19 +9,22 @@ from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 PREFIX = "/mlflow"
-# Airflow may live below a path of its own.
+# Airflow may be served below a path of its own.
 _BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + PREFIX
 
 
 async def _pages(scope: Any, receive: Any, send: Any) -> None:
-    """Serve :mod:`mlflow_provider.ui`; every process of Airflow loads this module, only one serves pages."""
-    from mlflow_provider.ui import app
+    """Serve :mod:`mlflow_provider.airflow_plugin.pages`, imported late.
+
+    Every process of Airflow loads this module, but only the API server serves pages.
+    """
+    from mlflow_provider.airflow_plugin.pages import app
 
     await app(scope, receive, send)
 
 
 class MLflowPlugin(AirflowPlugin):
-    """Airflow 3.1.0 does not let a browser see these pages (it asks for a login); every later one does."""
+    """Airflow 3.1.0 does not show these pages in a browser (it asks for a login); later versions do."""
 
     name = "mlflow"
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]

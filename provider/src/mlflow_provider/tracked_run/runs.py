@@ -6,19 +6,18 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlflow_provider.compat import redact
 from mlflow_provider.hooks.client import as_tag_list, quoted
+from mlflow_provider.version_compat import redact
 
 if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook
 
 # Tags
 PARENT_RUN_ID = "mlflow.parentRunId"
-REASON = "airflow.reason"  # why the run did not end well
+REASON = "airflow.reason"  # why the run failed or was killed
 
 MAX_REASON_LENGTH = 1000
-MAX_EXPERIMENTS = 10_000
-MAX_RUNS = 10_000
+MAX_RESULTS = 10_000
 
 
 def create(hook: MLflowClientHook, experiment_id: str, run_name: str, tags: Mapping[str, Any]) -> str:
@@ -32,7 +31,12 @@ def create(hook: MLflowClientHook, experiment_id: str, run_name: str, tags: Mapp
     return hook.call("POST", "runs/create", params)["run"]["info"]["run_id"]
 
 
-def update(hook: MLflowClientHook, run_id: str, status: str) -> None:
+def delete(hook: MLflowClientHook, run_id: str) -> None:
+    """Delete a run."""
+    hook.call("POST", "runs/delete", {"run_id": run_id})
+
+
+def set_status(hook: MLflowClientHook, run_id: str, status: str) -> None:
     """Set the status of a run; any but RUNNING ends it now."""
     end_time = None if status == "RUNNING" else _now()
     hook.call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": end_time})
@@ -40,12 +44,12 @@ def update(hook: MLflowClientHook, run_id: str, status: str) -> None:
 
 def kill(hook: MLflowClientHook, run_id: str, reason: str) -> None:
     """End a run as KILLED."""
-    update(hook, run_id, "KILLED")
-    explain(hook, run_id, reason)
+    set_status(hook, run_id, "KILLED")
+    set_reason(hook, run_id, reason)
 
 
-def explain(hook: MLflowClientHook, run_id: str, reason: str) -> None:
-    """Note why a run did not end well; secrets that Airflow knows of are masked."""
+def set_reason(hook: MLflowClientHook, run_id: str, reason: str) -> None:
+    """Note why a run failed or was killed; secrets that Airflow knows are masked."""
     set_tags(hook, run_id, {REASON: str(redact(reason))[:MAX_REASON_LENGTH]})
 
 
@@ -59,19 +63,9 @@ def delete_tag(hook: MLflowClientHook, run_id: str, key: str) -> None:
     hook.call("POST", "runs/delete-tag", {"run_id": run_id, "key": key})
 
 
-def get(hook: MLflowClientHook, run_id: str) -> dict[str, Any]:
-    """Return ``{"info": {...}, "data": {...}}``."""
-    return hook.call("GET", "runs/get", {"run_id": run_id})["run"]
-
-
 def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run as MLflow's API gives it."""
     return {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
-
-
-def having(tags: Mapping[str, Any]) -> str:
-    """Return the filter that finds the runs with these tags."""
-    return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
 
 
 def tags_of_dag_run(dag_id: str, run_id: str) -> dict[str, str]:
@@ -79,17 +73,26 @@ def tags_of_dag_run(dag_id: str, run_id: str) -> dict[str, str]:
     return {"airflow.dag_id": dag_id, "airflow.run_id": run_id}
 
 
-def search(
-    hook: MLflowClientHook, criteria: str, *, newest_first: bool = False, max_results: int = MAX_RUNS
-) -> list[dict[str, Any]]:
-    """Return the runs in all experiments that fit a filter.
+def with_tags(tags: Mapping[str, Any]) -> str:
+    """Return the filter that finds the runs with these tags."""
+    return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
 
-    :param criteria: e.g. ``attributes.status = 'RUNNING'``.
+
+def search(
+    hook: MLflowClientHook,
+    filter_string: str,
+    *,
+    newest_first: bool = False,
+    max_results: int = MAX_RESULTS,
+) -> list[dict[str, Any]]:
+    """Return the runs in all experiments that match a filter.
+
+    :param filter_string: e.g. ``attributes.status = 'RUNNING'``.
     """
-    experiments = hook.call("POST", "experiments/search", {"max_results": MAX_EXPERIMENTS})
+    experiments = hook.call("POST", "experiments/search", {"max_results": MAX_RESULTS})
     ids = [experiment["experiment_id"] for experiment in experiments.get("experiments", [])]
     order = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"]
-    return hook.search_runs(ids, criteria, order, max_results)
+    return hook.search_runs(ids, filter_string, order, max_results)
 
 
 def _now() -> int:

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def on_termination(last_words: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Call a function when the process gets SIGTERM during a block.
 
     Python calls signal handlers between two lines of the main thread, which a model being fitted in
     compiled code may not reach before the process is killed. But the byte that announces the signal
     arrives at once, and here a second thread waits for it. Handlers that are set stay set.
 
-    Outside of the main thread, where Python lets nobody watch signals, nothing is called.
+    Outside of the main thread, where Python does not allow signals to be watched, nothing is called.
 
-    :param last_words: called in the second thread, once.
+    :param callback: called in the second thread, once.
     :return: a function that tells whether the process got SIGTERM.
 
     .. seealso:: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
@@ -33,7 +33,7 @@ def on_termination(last_words: Callable[[], None]) -> Iterator[Callable[[], bool
         while signals := reader.recv(1):
             if signals[0] == signal.SIGTERM and not terminated.is_set():
                 terminated.set()
-                last_words()
+                callback()
 
     reader, writer = socket.socketpair()
     with reader:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from mlflow_provider.prediction import decode, encode, to_json
+from mlflow_provider.model_load_and_predict.predict import decode, encode, to_json
 
 HOUSES = pd.DataFrame(
     {

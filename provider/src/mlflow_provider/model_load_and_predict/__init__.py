@@ -1,0 +1,1 @@
+"""How ``ModelLoadAndPredictOperator`` applies a model to data."""
