@@ -11,16 +11,14 @@ from urllib3.util import Retry
 
 from local.settings import LocalError
 
-# Seconds to wait for an answer. A writer of SQLite may wait 30 s for another one, and he for a third.
-PATIENCE = 120
+PATIENCE = 120  # seconds; a writer of SQLite may wait 30 for another one, and that one for a third
 
 
 class AirflowApi:
     """Talks to the api-server on a port of this machine, as the administrator.
 
     Its methods raise :class:`requests.RequestException` when Airflow does not answer, or answers an error.
-
-    .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+    See https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
     """
 
     def __init__(self, port: int) -> None:
@@ -28,13 +26,7 @@ class AirflowApi:
         self._session = requests.Session()
         # SQLite has one writer at a time. A request that lost to another is undone, and answered with 500.
         retry = Retry(
-            connect=0,
-            read=0,
-            status=6,
-            status_forcelist=[500],
-            allowed_methods=None,
-            backoff_factor=0.3,
-            raise_on_status=False,
+            6, 0, 0, status_forcelist=[500], allowed_methods=None, backoff_factor=0.3, raise_on_status=False
         )
         self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
@@ -83,10 +75,6 @@ class AirflowApi:
         """Return what is wrong with DAG files: ``filename``, ``stack_trace``, ``timestamp``."""
         return self._call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
 
-    def pause(self, dag_id: str) -> None:
-        """Let the scheduler start no task of the DAG until it is triggered."""
-        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
-
     def trigger(self, dag_id: str) -> str:
         """Un-pause the DAG, start a run of it now, and return the DAG run's id."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
@@ -120,9 +108,8 @@ class AirflowApi:
         for entry in self._call("GET", path, params={"map_index": task["map_index"]})["content"]:
             lines.append(entry["event"])
             for error in entry.get("error_detail") or []:
-                lines += [
-                    '  File "{filename}", line {lineno}, in {name}'.format(**at) for at in error["frames"]
-                ]
+                frames = error["frames"]
+                lines += ['  File "{filename}", line {lineno}, in {name}'.format(**at) for at in frames]
                 lines.append(f"{error['exc_type']}: {error['exc_value']}")
         return "\n".join(lines)
 

@@ -33,12 +33,8 @@ def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
             for entry in _entries(settings, "variables", "variable_name")
         ]
         pools = [
-            {
-                "name": entry["pool_name"],
-                "slots": entry["pool_slot"],
-                "description": entry.get("pool_description"),
-                "include_deferred": False,
-            }
+            {"name": entry["pool_name"], "slots": entry["pool_slot"], "include_deferred": False}
+            | {"description": entry.get("pool_description")}
             for entry in _entries(settings, "pools", "pool_name")
         ]
     except FileNotFoundError:
@@ -71,12 +67,8 @@ def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
     extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in linked.items() if to in containers}
     if service in containers:
         fields |= {"host": "http://127.0.0.1", "port": containers[service]}
-    return {
-        "connection_id": entry["conn_id"],
-        "conn_type": entry["conn_type"],
-        **fields,
-        "extra": json.dumps(extra),
-    }
+    ids = {"connection_id": entry["conn_id"], "conn_type": entry["conn_type"]}
+    return {**ids, **fields, "extra": json.dumps(extra)}
 
 
 def _parse(uri: str) -> dict[str, Any]:

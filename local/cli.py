@@ -49,15 +49,11 @@ def status() -> None:
     states = stack.states()
     table = Table("component", "state", "pid", "address", "uptime", "memory", box=None)
     for state in states:
-        port = state.component.port
-        table.add_row(
-            state.component.name,
-            state.state,
-            str(state.pid),
-            f"http://localhost:{port}" if port else "",
-            str(timedelta(seconds=int(time.time() - state.started))) if state.pid else "",
-            f"{supervision.memory(state.component.name) / 2**20:.0f} MiB",
-        )
+        name, port = state.component.name, state.component.port
+        address = f"http://localhost:{port}" if port else ""
+        uptime = str(timedelta(seconds=int(time.time() - state.started))) if state.pid else ""
+        memory = f"{supervision.memory(name) / 2**20:.0f} MiB"
+        table.add_row(name, state.state, str(state.pid), address, uptime, memory)
     console.print(table)
     raise typer.Exit(any(state.state != "up" for state in states))
 
@@ -70,19 +66,17 @@ def demo() -> None:
     try:
         demonstration.run(console, stack.ports)
     except KeyboardInterrupt:
+        sys.exit("Interrupted. All this is still up, and the DAG runs go on; `make down` stops everything.")
+    finally:
         _print_addresses(stack)
-        sys.exit(
-            "Interrupted. What is above is still up, and its DAG runs go on; `make down` stops everything."
-        )
-    _print_addresses(stack)
 
 
 def _print_addresses(stack: Stack) -> None:
-    console.print()
-    for name, address in stack.addresses.items():
-        console.print(f"{name:7}  {address}")
-    if stack.ports.minio:
-        console.print(f"(MinIO's login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name})")
+    console.print(f"\nAirflow  http://localhost:{stack.ports.airflow}")
+    console.print(f"MLflow   http://localhost:{stack.ports.mlflow}")
+    if console_port := stack.ports.minio_console:
+        login = f"login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name}"
+        console.print(f"MinIO    http://localhost:{console_port}  ({login})")
 
 
 if __name__ == "__main__":

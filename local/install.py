@@ -26,7 +26,7 @@ from pathlib import Path
 from local.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError, is_up
 
 INPUTS = ("constraints.txt", "requirements.txt", "pyproject.toml", "provider/pyproject.toml")
-SOURCES = ("local/*.py", "plugins/**/*.py", "provider/src/**/*.py")
+SOURCES = ("local/*.py", "local/airflow.cfg", "plugins/**/*.py", "provider/src/**/*.py")
 # Not the one of a virtual environment that somebody has activated, which may be the one to be made.
 PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 # What uv and pip say, and what it means.
@@ -66,14 +66,8 @@ class Step:
         return self.installed() == self.fingerprint()
 
 
-RUN = (
-    Step(
-        "Airflow",
-        VENV,
-        ("-r", "requirements.txt", "-e", "provider", "--group", "airflow", "--group", "local"),
-    ),
-    Step("the MLflow server", MLFLOW_VENV, ("--group", "mlflow-server")),
-)
+WORKER = ("-r", "requirements.txt", "-e", "provider", "--group", "airflow", "--group", "local")
+RUN = (Step("Airflow", VENV, WORKER), Step("the MLflow server", MLFLOW_VENV, ("--group", "mlflow-server")))
 DEVELOP = (*RUN, Step("the development tools", VENV, ("--group", "dev")))
 
 
@@ -159,18 +153,15 @@ def _run(what: str, *command: str | Path) -> None:
 @contextmanager
 def _told(what: str) -> Iterator[None]:
     """Say what goes on: in a terminal with the seconds it has taken so far, elsewhere as one line."""
-    if not sys.stdout.isatty():
-        print(what, flush=True)
-        yield
-        return
-    done = threading.Event()
+    began, done = time.monotonic(), threading.Event()
 
     def tick() -> None:
-        began = time.monotonic()
         while not done.wait(0.2):
-            print(f"\r{what}: {time.monotonic() - began:.0f} s", end="", flush=True)
+            if sys.stdout.isatty():
+                print(f"\r{what}: {time.monotonic() - began:.0f} s", end="", flush=True)
         print()
 
+    print(what, end="", flush=True)
     ticker = threading.Thread(target=tick)
     ticker.start()
     try:

@@ -60,33 +60,25 @@ def prepare(program: Path) -> None:
     PROGRAM.symlink_to(program)
 
 
-def client_environment(ports: Ports) -> dict[str, str]:
-    """Return what S3 clients read: address, keys and region, as the connection ``minio_default`` has them.
+def keys(ports: Ports) -> dict[str, str]:
+    """Return what MinIO and its clients read: address, region, and the login of ``minio_default``.
 
-    :raises LocalError: there is no such connection, or it has no keys.
+    :raises LocalError: there is no such connection, or it has no login and password.
     """
     found = {entry["connection_id"]: entry for entry in airflow_settings.read(ports)["connections"]}
-    key_id, key = (str(found.get(CONN_ID, {}).get(name) or "") for name in ("login", "password"))
-    if not (key_id and key):
+    login, password = (str(found.get(CONN_ID, {}).get(name) or "") for name in ("login", "password"))
+    if not (login and password):
         raise LocalError(
             f"MinIO takes its login and password from the connection {CONN_ID} in "
             f"{airflow_settings.FILE.name}, which has none. With MINIO= artifacts go to the disk."
         )
     return {
-        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.minio}",
-        "AWS_ACCESS_KEY_ID": key_id,
-        "AWS_SECRET_ACCESS_KEY": key,
+        "MINIO_ROOT_USER": login,
+        "MINIO_ROOT_PASSWORD": password,
+        "AWS_ACCESS_KEY_ID": login,
+        "AWS_SECRET_ACCESS_KEY": password,
         "AWS_DEFAULT_REGION": "us-east-1",  # MinIO's own
-    }
-
-
-def server_environment(ports: Ports) -> dict[str, str]:
-    """Return what MinIO itself reads: the same keys, and a home, where it makes a folder."""
-    keys = client_environment(ports)
-    return {
-        "MINIO_ROOT_USER": keys["AWS_ACCESS_KEY_ID"],
-        "MINIO_ROOT_PASSWORD": keys["AWS_SECRET_ACCESS_KEY"],
-        "HOME": str(LOCAL),
+        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.minio}",
     }
 
 

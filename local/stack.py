@@ -7,32 +7,22 @@ import hashlib
 import shutil
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING
 
 import requests
 
-from local import airflow_home, airflow_settings, install, object_store, ports, supervision
+from local import airflow_home, airflow_settings, install, object_store, ports, settings, supervision
 from local.airflow_api import AirflowApi
-from local.settings import (
-    AIRFLOW_HOME,
-    DAGS,
-    DATA,
-    LOCAL,
-    LOGS,
-    MLFLOW_HOME,
-    TEMPORARY,
-    LocalError,
-    setting,
-)
+from local.settings import LocalError
 from local.waiting import wait_for
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-STARTED_FROM = LOCAL / "started-from"  # the version of what the processes run from
+STARTED_FROM = settings.LOCAL / "started-from"  # the version of what the processes run from
 PATIENCE = 300  # seconds for the components to answer; on an idle machine a twentieth of it is enough
 DAG_PATIENCE = 60  # seconds for the DAG files to be read
 
@@ -54,8 +44,8 @@ class State:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Let a second ``up`` or ``down`` of this clone wait until this one is done."""
-    LOCAL.mkdir(exist_ok=True)
-    with (LOCAL / "lock").open("w") as file:
+    settings.LOCAL.mkdir(exist_ok=True)
+    with (settings.LOCAL / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,16 +65,6 @@ class Stack:
         self.ports = ports.Ports.remembered()
         self.supervisor = supervision.connect()  # None: nothing runs
 
-    @property
-    def addresses(self) -> dict[str, str]:
-        """Where a browser finds what has pages."""
-        found = {
-            "Airflow": self.ports.airflow,
-            "MLflow": self.ports.mlflow,
-            "MinIO": self.ports.minio_console,
-        }
-        return {name: f"http://localhost:{port}" for name, port in found.items() if port}
-
     @_alone()
     def up(self) -> None:
         """Start what does not run yet, and return when everything answers.
@@ -103,7 +83,7 @@ class Stack:
         if any((used[name] or port) != port for name, port in ports.named(free=False).items()):
             chosen = " ".join(f"{variable}={port}" for variable, port in self.ports.variables().items())
             raise LocalError(f"Already up, with {chosen}; for other ports, `make down` first.")
-        if (wanted := setting("MINIO")) is not None and bool(wanted) != bool(self.ports.minio):
+        if (wanted := settings.setting("MINIO")) is not None and bool(wanted) != bool(self.ports.minio):
             place = "in MinIO" if self.ports.minio else "on the disk"
             raise LocalError(f"Already up, with the artifacts {place}; to change that, `make down` first.")
         self.console.print("Already up")
@@ -116,9 +96,9 @@ class Stack:
         for line in said:
             self.console.print(line)
         supervision.components(self.ports)  # raises what is wrong with airflow_settings.yaml
-        DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(TEMPORARY, ignore_errors=True)
-        for folder in (LOGS, TEMPORARY, AIRFLOW_HOME, MLFLOW_HOME):
+        settings.DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(settings.TEMPORARY, ignore_errors=True)
+        for folder in (settings.LOGS, settings.TEMPORARY, settings.AIRFLOW_HOME, settings.MLFLOW_HOME):
             folder.mkdir(parents=True, exist_ok=True)
         if program:
             object_store.prepare(program)
@@ -150,7 +130,7 @@ class Stack:
             supervision.wait(supervision.find(), patience=30)
         leftovers = supervision.find()
         supervision.end(leftovers)
-        shutil.rmtree(TEMPORARY, ignore_errors=True)
+        shutil.rmtree(settings.TEMPORARY, ignore_errors=True)
         return bool(supervisor or leftovers)
 
     def states(self) -> list[State]:
@@ -187,20 +167,18 @@ class Stack:
 
         :param lost: the states of a component that is not worth waiting for.
         """
-        settings = airflow_settings.read(self.ports)
-        if self.ports.minio:
-            self._start_components(["minio"])
-            self._wait_for_components(["minio"], lost)
-        self._start_components(["mlflow"])  # which need not wait for Airflow's database
-        with self.console.status("Preparing Airflow's database"):
-            airflow_home.migrate()
+        wanted = airflow_settings.read(self.ports)
         names = [component.name for component in supervision.components(self.ports)]
+        self._start_components(name for name in names if name in ("minio", "mlflow"))
+        with self.console.status("Preparing Airflow's database"):  # for which those two need not wait
+            airflow_home.migrate()
         self._start_components(names)
-        self._wait_for_components(names, lost)
+        if missing := wait_for(self.console, lambda: self._silent(lost), PATIENCE):
+            raise _failure(missing[0], f"has not answered within {PATIENCE} s")
 
         api = AirflowApi(self.ports.airflow)
         api.log_in()
-        for kind, entities in settings.items():
+        for kind, entities in wanted.items():
             if problems := api.create_or_replace(kind, entities):
                 raise LocalError(f"Airflow does not take the {kind} of airflow_settings.yaml: {problems}")
 
@@ -215,30 +193,25 @@ class Stack:
         components = [astuple(component) for component in supervision.components(self.ports)]
         return hashlib.sha256(repr((install.version(), components)).encode()).hexdigest()
 
-    def _start_components(self, names: Collection[str]) -> None:
+    def _start_components(self, names: Iterable[str]) -> None:
         for name in names:
             if self.supervisor.getProcessInfo(name)["statename"] in ("STOPPED", "EXITED", "FATAL"):
                 self.supervisor.startProcess(name, False)  # False: without waiting
 
-    def _wait_for_components(self, names: Collection[str], lost: Collection[str]) -> None:
-        """Wait until these components are up.
+    def _silent(self, lost: Collection[str]) -> list[str]:
+        """Return the components that are not up.
 
-        :raises LocalError: one of them is lost, or silent for too long.
+        :raises LocalError: one of them is lost.
         """
-
-        def silent() -> list[str]:
-            states = [state for state in self.states() if state.component.name in names]
-            for state in states:
-                if state.state in lost:
-                    raise _failure(state.component.name, "does not come up")
-            return [state.component.name for state in states if state.state != "up"]
-
-        if missing := wait_for(self.console, silent, PATIENCE):
-            raise _failure(missing[0], f"has not answered within {PATIENCE} s")
+        states = self.states()
+        for state in states:
+            if state.state in lost:
+                raise _failure(state.component.name, "does not come up")
+        return [state.component.name for state in states if state.state != "up"]
 
 
 def _failure(component: str, what: str) -> LocalError:
-    log = supervision.log_of(component)
+    log = settings.LOGS / f"{component}.log"
     return LocalError(f"{component} {what}; {log} ends:", log.read_text(errors="replace"))
 
 
@@ -247,8 +220,8 @@ def _unread(api: AirflowApi) -> list[str]:
     parsed = api.parsed()
     return [
         name
-        for file in sorted(DAGS.rglob("*.py"))
-        if parsed.get(name := str(file.relative_to(DAGS)), 0) < file.stat().st_mtime
+        for file in sorted(settings.DAGS.rglob("*.py"))
+        if parsed.get(name := str(file.relative_to(settings.DAGS)), 0) < file.stat().st_mtime
         # By these words Airflow tells a DAG file from any other.
         and all(word in file.read_bytes().lower() for word in (b"airflow", b"dag"))
     ]

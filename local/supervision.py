@@ -22,30 +22,22 @@ from xmlrpc.client import ServerProxy
 
 import psutil
 
-from local import object_store
+from local import object_store, settings
 from local.ports import Ports
-from local.settings import (
-    AIRFLOW,
-    AIRFLOW_HOME,
-    DATA,
-    LOCAL,
-    LOGS,
-    MLFLOW_HOME,
-    MLFLOW_VENV,
-    ROOT,
-    SOCKET,
-    VENV,
-    LocalError,
-    read_env_file,
-)
+from local.settings import LocalError
 
 STACK = "LOCAL_STACK"  # which clone a process belongs to
 COMPONENT = "LOCAL_STACK_COMPONENT"  # and which of its components; the supervisor has none
-CONFIG = LOCAL / "supervisor.conf"
+CONFIG = settings.LOCAL / "supervisor.conf"
 # Relative to the project, where all of it runs: what stands in a URI must not be quoted.
-MLFLOW_DATABASE = f"sqlite:///{DATA.relative_to(ROOT)}/mlflow/mlflow.db"
+MLFLOW_DATABASE = f"sqlite:///{settings.DATA.relative_to(settings.ROOT)}/mlflow/mlflow.db"
 # The same program by a path without a per cent sign, on which MLflow's migrations stumble.
-MLFLOW = Path("/proc/self/cwd" if "%" in str(ROOT) else ROOT, MLFLOW_VENV.relative_to(ROOT), "bin", "python")
+MLFLOW = Path(
+    "/proc/self/cwd" if "%" in str(settings.ROOT) else settings.ROOT,
+    settings.MLFLOW_VENV.relative_to(settings.ROOT),
+    "bin",
+    "python",
+)
 
 
 @dataclass(frozen=True)
@@ -70,32 +62,33 @@ def components(ports: Ports) -> list[Component]:
 
 
 def _minio(ports: Ports) -> Component:
-    addresses = f"--address=127.0.0.1:{ports.minio}", f"--console-address=127.0.0.1:{ports.minio_console}"
-    command = [object_store.PROGRAM, "server", *addresses, object_store.HOME]
-    return Component("minio", command, object_store.server_environment(ports), ports.minio_console)
+    options = [f"--address=127.0.0.1:{ports.minio}", f"--console-address=127.0.0.1:{ports.minio_console}"]
+    options += [f"--certs-dir={settings.LOCAL / 'minio-certificates'}"]  # it would make a folder in HOME
+    command = [object_store.PROGRAM, "server", *options, object_store.HOME]
+    return Component("minio", command, object_store.keys(ports), ports.minio_console)
 
 
 def _mlflow(ports: Ports) -> Component:
-    destination = (
-        f"s3://{object_store.BUCKET.name}" if ports.minio else object_store.ON_DISK.relative_to(ROOT)
-    )
+    on_disk = object_store.ON_DISK.relative_to(settings.ROOT)
+    destination = f"s3://{object_store.BUCKET.name}" if ports.minio else on_disk
     command = [MLFLOW, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={ports.mlflow}", "--workers=1"]
     command += [f"--backend-store-uri={MLFLOW_DATABASE}", f"--artifacts-destination={destination}"]
     command += [f"--allowed-hosts=localhost:{ports.mlflow},127.0.0.1:{ports.mlflow}"]
-    keys = object_store.client_environment(ports) if ports.minio else {}
-    return Component("mlflow", command, keys, ports.mlflow)
+    return Component("mlflow", command, object_store.keys(ports) if ports.minio else {}, ports.mlflow)
 
 
 def _airflow(ports: Ports) -> list[Component]:
     # Without their servers for logs, which would listen on all interfaces: the logs are on this disk.
-    scheduler, triggerer = ([AIRFLOW, name, "--skip-serve-logs"] for name in ("scheduler", "triggerer"))
-    given = read_env_file()
+    scheduler, triggerer = (
+        [settings.AIRFLOW, name, "--skip-serve-logs"] for name in ("scheduler", "triggerer")
+    )
+    given = settings.read_env_file()
     return [
-        Component("api-server", [AIRFLOW, "api-server"], given, ports.airflow),
+        Component("api-server", [settings.AIRFLOW, "api-server"], given, ports.airflow),
         # The scheduler passes INT on to the running tasks, which end and are retried after the next start;
         # after TERM it would wait until they have finished, however long they take.
         Component("scheduler", scheduler, given, stop_signal="INT"),
-        Component("dag-processor", [AIRFLOW, "dag-processor"], given),
+        Component("dag-processor", [settings.AIRFLOW, "dag-processor"], given),
         # It often does not notice that its child has ended. All it knows is in the database, too.
         Component("triggerer", triggerer, given, stop_patience=3),
     ]
@@ -105,10 +98,10 @@ def environment() -> dict[str, str]:
     """Return what every process of the stack has in its environment."""
     return {
         **os.environ,
-        STACK: str(ROOT),
+        STACK: str(settings.ROOT),
         # Without it, processes that rename themselves overwrite the environment they are found by.
         "SPT_NOENV": "1",
-        "AIRFLOW_HOME": str(AIRFLOW_HOME),
+        "AIRFLOW_HOME": str(settings.AIRFLOW_HOME),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for features not used here
         "DO_NOT_TRACK": "true",
@@ -117,10 +110,13 @@ def environment() -> dict[str, str]:
 
 def config(ports: Ports) -> str:
     """Return supervisord's configuration, all paths in it being relative to the project."""
-    python, local, logs = (path.relative_to(ROOT) for path in (VENV / "bin" / "python", LOCAL, LOGS))
+    python, local, logs = (
+        path.relative_to(settings.ROOT)
+        for path in (settings.VENV / "bin" / "python", settings.LOCAL, settings.LOGS)
+    )
     supervisord = f"""
 [unix_http_server]
-file = {SOCKET}
+file = {settings.SOCKET}
 
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
@@ -154,21 +150,17 @@ stdout_logfile_backups = 1
     return supervisord + "".join(programs)
 
 
-def log_of(component: str) -> Path:
-    """Return the file that holds a component's output."""
-    return LOGS / f"{component}.log"
-
-
 def start(ports: Ports) -> Any:
     """Start supervisord, with none of the components running yet, and return its interface.
 
     :raises LocalError: it does not answer within 30 seconds.
     """
     CONFIG.write_text(config(ports))
-    with log_of("supervisord").open("a") as log:
+    log_file = settings.LOGS / "supervisord.log"
+    with log_file.open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.supervision", "supervisord"],
-            cwd=ROOT,
+            cwd=settings.ROOT,
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -180,7 +172,7 @@ def start(ports: Ports) -> Any:
         if supervisor := connect():
             return supervisor
         time.sleep(0.05)
-    raise LocalError("The process supervisor did not start.", log_of("supervisord").read_text())
+    raise LocalError("The process supervisor did not start.", log_file.read_text())
 
 
 def connect() -> Any:
@@ -190,7 +182,9 @@ def connect() -> Any:
     """
     from supervisor.xmlrpc import SupervisorTransport
 
-    proxy = ServerProxy("http://localhost", transport=SupervisorTransport(serverurl=f"unix://{SOCKET}"))
+    proxy = ServerProxy(
+        "http://localhost", transport=SupervisorTransport(serverurl=f"unix://{settings.SOCKET}")
+    )
     try:
         proxy.supervisor.getState()
     except OSError:
@@ -204,7 +198,7 @@ def find(component: str | None = None) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # ended meanwhile, or another user's
             variables = process.environ()
-            if variables.get(STACK) == str(ROOT) and component in (None, variables.get(COMPONENT)):
+            if variables.get(STACK) == str(settings.ROOT) and component in (None, variables.get(COMPONENT)):
                 found.append(process)
     return found
 
@@ -223,15 +217,11 @@ def wait(processes: list[psutil.Process], patience: float) -> list[psutil.Proces
     deadline = time.monotonic() + patience
     while processes and time.monotonic() < deadline:
         time.sleep(0.05)
-        processes = [process for process in processes if _is_alive(process)]
+        # A zombie may stay for good where nobody asks how it ended, as in many a container.
+        statuses = psutil.process_iter(["status"])
+        alive = {each for each in statuses if each.info["status"] != psutil.STATUS_ZOMBIE}
+        processes = [process for process in processes if process in alive]
     return processes
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    # A zombie is not: it may stay for good where nobody asks how it ended, as in many a container.
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def memory(component: str) -> int:
@@ -247,8 +237,8 @@ def memory(component: str) -> int:
 
 def _upgrade_mlflow() -> None:
     """Bring an older database to the installed MLflow's version, without which the server refuses it."""
-    version = next(MLFLOW_VENV.glob("lib/python*/site-packages/mlflow-*.dist-info")).name
-    database, stamp = MLFLOW_HOME / "mlflow.db", MLFLOW_HOME / "upgraded-to"
+    version = next(settings.MLFLOW_VENV.glob("lib/python*/site-packages/mlflow-*.dist-info")).name
+    database, stamp = settings.MLFLOW_HOME / "mlflow.db", settings.MLFLOW_HOME / "upgraded-to"
     if database.exists() and not (stamp.exists() and stamp.read_text() == version):
         kept = database.with_name(f"before-{version}.db")
         if not kept.exists():  # an upgrade that is interrupted leaves something between the versions

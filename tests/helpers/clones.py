@@ -62,11 +62,12 @@ class Clone:
     def minio_console_port(self) -> int:
         return int(self.ports["MINIO_CONSOLE_PORT"])
 
-    def start(self, target: str, **environment: str) -> subprocess.Popen[str]:
-        python = Path(sys.base_prefix) / "bin" / "python3"  # not the one of the environment under test
+    def start(self, *targets: str, **environment: str) -> subprocess.Popen[str]:
+        """Start make with these targets, and with the Python that made the environment under test."""
+        python = Path(sys.base_prefix) / "bin" / "python3"
         unmade = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         return subprocess.Popen(
-            ["make", target, f"PYTHON={python}"],
+            ["make", f"PYTHON={python}", *targets],
             cwd=self.folder,
             env={**unmade, "MINIO": self.minio, **environment},
             stdin=subprocess.DEVNULL,
@@ -76,9 +77,9 @@ class Clone:
             start_new_session=True,
         )
 
-    def make(self, target: str, expect: int = 0, **environment: str) -> str:
-        """Run a target, and return its output; make itself exits with 2 when a command fails."""
-        process = self.start(target, **environment)
+    def make(self, *targets: str, expect: int = 0, **environment: str) -> str:
+        """Run make, and return its output; make itself exits with 2 when a command fails."""
+        process = self.start(*targets, **environment)
         output, _ = process.communicate(timeout=MAKE_SECONDS)
         assert process.returncode == expect, output
         return output

@@ -112,7 +112,7 @@ def test_minio_and_its_clients_have_the_keys_of_the_connection():
         for entry in yaml.safe_load(airflow_settings.FILE.read_text())["airflow"]["connections"]
         if entry["conn_id"] == "minio_default"
     )
-    client, server = object_store.client_environment(WITH_MINIO), object_store.server_environment(WITH_MINIO)
+    client, server = object_store.keys(WITH_MINIO), object_store.keys(WITH_MINIO)
     assert client["AWS_ACCESS_KEY_ID"] == server["MINIO_ROOT_USER"] == keys["conn_login"]
     assert client["AWS_SECRET_ACCESS_KEY"] == server["MINIO_ROOT_PASSWORD"] == keys["conn_password"]
     assert client["MLFLOW_S3_ENDPOINT_URL"] == "http://127.0.0.1:9000"

@@ -72,9 +72,8 @@ def test_only_minio_and_mlflow_are_given_keys(monkeypatch):
     assert key not in supervision.config(WITH_MINIO) + command(found["minio"]) + repr(found)
 
 
-def test_only_airflow_is_given_the_variables_of_the_env_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(settings, "ROOT", tmp_path)
-    (tmp_path / ".env").write_text("AIRFLOW_CONN_A=mlflow://b\n")
+def test_only_airflow_is_given_the_variables_of_the_env_file(monkeypatch):
+    monkeypatch.setattr(settings, "read_env_file", lambda: {"AIRFLOW_CONN_A": "mlflow://b"})
     given = {name for name, each in components(PORTS).items() if "AIRFLOW_CONN_A" in each.environment}
     assert given == {"api-server", "scheduler", "dag-processor", "triggerer"}
 
@@ -99,7 +98,7 @@ def test_each_port_belongs_to_a_component():
 def spawn(monkeypatch):
     """A function that starts a process as a component of the stack, and returns when it runs."""
     # Not this clone: its stack may be up.
-    monkeypatch.setattr(supervision, "ROOT", "/nowhere/test")
+    monkeypatch.setattr(settings, "ROOT", "/nowhere/test")
     spawned = []
 
     def spawn_process(command, component):
