@@ -11,7 +11,7 @@ what no operator does, and to build operators of your own:
 This DAG watches the data that models are trained on: each DAG run logs a profile of it as an MLflow run,
 and compares it with the one before.
 
-**Try it:** run the DAG twice, then read the log of `compare_profiles`. In [MLflow](http://localhost:5000),
+**Try it:** run the DAG twice, then read the log of `compare_profiles`. In [MLflow](/mlflow/open),
 select two runs named `Data profile` under *Experiments > Housing* and press *Compare*.
 
 **Exercise:** make `log_profile` count the sales of each year as well.

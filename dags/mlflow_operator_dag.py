@@ -12,7 +12,7 @@ An operator that returns a model version also hands on its `name`, `version` and
 `register_model.output["version"]` is all the next one needs. Nothing here needs the `mlflow` package in
 your own code but the training itself.
 
-**Try it:** run the DAG, then open *Models > Housing prices* in [MLflow](http://localhost:5000). Run it
+**Try it:** run the DAG, then open *Models > Housing prices* in [MLflow](/mlflow/open). Run it
 again: a second version appears, and the alias moves to it. Clear `register_model` of an old DAG run: its
 version is found again instead of registered twice.
 

@@ -11,7 +11,7 @@ Two tasks that may run on different machines, and a model that must get from one
 No file is handed over and no shared folder is needed. The worker holds no key of the artifact store
 either: inside `hook.tracking()`, everything the `mlflow` package needs comes from the connection.
 
-**Try it:** run the DAG, then open *Experiments > Housing* in [MLflow](http://localhost:5000): the run
+**Try it:** run the DAG, then open *Experiments > Housing* in [MLflow](/mlflow/open): the run
 `Ridge` has scores named `training_...`, logged by `train`, and `test_...`, logged by `evaluate`.
 
 **Exercise:** replace `Ridge` by another regressor of scikit-learn, run the DAG again, and sort the runs by

@@ -10,7 +10,7 @@ to use MLflow, all of them against the Airflow connection `mlflow_default`:
 | `scale_features` | **mlflow package** in a `@task` | everything inside training code |
 | `create_registered_model` | **operator** | one common action |
 
-**Try it:** press the play button, then look at [MLflow](http://localhost:5000):
+**Try it:** press the play button, then look at [MLflow](/mlflow/open):
 
 1. *Experiments > Housing* has a run `Scaler`: its parameters are the scaler's, its metrics the mean of each
    feature, its artifacts the features before and after scaling, its model the fitted scaler.
