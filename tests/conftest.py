@@ -3,5 +3,4 @@
 import importlib.util
 
 if importlib.util.find_spec("local") is None:
-    needing_more = ("docker", "helpers", "mlflow", "stack", "unit/include", "unit/local")
-    collect_ignore_glob = ["*.py", *needing_more]
+    collect_ignore = ["docker", "helpers", "mlflow", "stack", "unit/helpers", "unit/include", "unit/local"]
