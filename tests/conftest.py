@@ -3,5 +3,5 @@
 import importlib.util
 
 if importlib.util.find_spec("local") is None:
-    needing_more = ("docker", "helpers", "lifecycle", "mlflow", "stack", "unit/include", "unit/local")
-    collect_ignore_glob = ["*.py", *(f"{folder}/*" for folder in needing_more)]
+    collect_ignore = ["docker", "helpers", "lifecycle", "mlflow", "stack"]
+    collect_ignore += ["unit/helpers", "unit/include", "unit/local"]

@@ -1,38 +1,58 @@
 """The engine, the images and the project's containers, once for all tests; what a machine lacks is told."""
 
 import os
+import time
 from contextlib import nullcontext
 
 import pytest
-from mlflow import MlflowClient
 
-from tests.docker import standins
+from local.settings import ROOT
+from tests.docker import build_images
 from tests.docker.engine import MissingError, engine
-from tests.docker.project import Project
+from tests.docker.project import IMAGE, NAME, Project
 
 
 @pytest.fixture(scope="session")
-def project():
-    """The project with its image built, and nothing started; what a test started is gone afterwards."""
+def docker():
+    """Docker's command line, with all images there, the project's too; that one is gone afterwards."""
     try:
         with engine() as docker:
-            project = Project(docker)
-            with standins.building(docker) if docker.is_ours else nullcontext():
-                project.build()
-            project.down("--volumes")  # what an interrupted run left
-            yield project
-            project.down("--volumes")
-            docker("image", "rm", "--force", project.image)
+            with build_images.building(docker) if docker.is_ours else nullcontext():
+                began = time.monotonic()
+                docker("build", "--quiet", f"--tag={IMAGE}", ROOT)
+                print(f"Image of the project ({time.monotonic() - began:.0f} s)", flush=True)
+            yield docker
+            docker("image", "rm", "--force", IMAGE)
     except MissingError as missing:
         # A machine that is there to test must not pass for want of the means.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
 
 
+def _project(docker, name):
+    project = Project(docker, name)
+    project.down("--volumes", seconds=0)  # what an interrupted run left
+    yield project
+    project.down("--volumes", seconds=0)
+
+
 @pytest.fixture(scope="session")
+def project(docker):
+    """The project, in whatever state; what a test started is gone in the end."""
+    yield from _project(docker, NAME)
+
+
+@pytest.fixture
 def started(project):
-    """The project, which somebody started once."""
-    project.start()
+    """The project, as somebody started it."""
+    if not project.is_started():
+        project.start()
     return project
+
+
+@pytest.fixture(scope="session")
+def alone(docker):
+    """MLflow with its database and MinIO, for what would disturb the project; in whatever state."""
+    yield from _project(docker, f"{NAME}-mlflow")
 
 
 @pytest.fixture
@@ -43,8 +63,4 @@ def airflow(started):
 @pytest.fixture
 def mlflow(started, monkeypatch):
     """MLflow's client, outside of the containers."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{started.ports['MLFLOW_PORT']}")
-    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # As README says: out here nobody knows the name `minio`.
-    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    return MlflowClient()
+    return started.mlflow_client(monkeypatch)

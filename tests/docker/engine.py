@@ -191,7 +191,8 @@ def _our_own() -> Iterator[Docker]:
         if daemon.poll() is not None:
             tail = (HOME / "dockerd.log").read_text()[-2000:]
             raise RuntimeError(f"Our Docker engine does not start:\n{tail}")
-        print(f"Docker: our own engine at {socket}", flush=True)
+        driver = docker("info", "--format={{.Driver}}").strip()
+        print(f"Docker: our own engine at {socket}, storage driver {driver}", flush=True)
         yield docker
     finally:
         daemon.terminate()

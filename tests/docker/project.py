@@ -19,9 +19,13 @@ from tests.helpers.clones import wait_until
 from tests.servers import free_port
 
 if TYPE_CHECKING:
+    import pytest
+    from mlflow import MlflowClient
+
     from tests.docker.engine import Docker
 
 NAME = "astro-test"
+IMAGE = f"{NAME}/airflow:latest"
 GENERATED = ROOT / "tests" / "docker" / "astro-compose.yaml"
 OVERRIDE = ROOT / "docker-compose.override.yml"
 # The images of which we have stand-ins are named without a digest, which belongs to the real ones.
@@ -34,13 +38,14 @@ DAG_FILES = sorted(path.name for path in (ROOT / "dags").glob("*.py"))
 
 @dataclass
 class Project:
-    """The containers of one Compose project, on ports that nobody else uses."""
+    """The containers of one Compose project, on ports that nobody else uses.
+
+    :param name: what its containers and volumes are called by.
+    """
 
     docker: Docker
+    name: str = NAME
     ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in PORTS})
-
-    name = NAME
-    image = f"{NAME}/airflow:latest"
 
     @property
     def files(self) -> list[Path]:
@@ -59,7 +64,7 @@ class Project:
         self, *arguments: str, files: list[Path] | None = None, check: bool = True, **variables: str
     ) -> str:
         """Run ``docker compose`` on the project; nothing but ``variables`` is interpolated."""
-        environment = {"COMPOSE_PROJECT_NAME": NAME, "PROJECT": str(ROOT), **variables}
+        environment = {"COMPOSE_PROJECT_NAME": self.name, "PROJECT": str(ROOT), **variables}
         chosen = [f"--file={file}" for file in files or self.files]
         return self.docker(
             "compose",
@@ -75,34 +80,49 @@ class Project:
         """Return the whole of the compose files, as Compose reads them."""
         return yaml.safe_load(self.compose("config", **options))
 
-    def build(self) -> None:
-        """Build the image from the project's Dockerfile."""
-        began = time.monotonic()
-        print("Building the project's image", end=" ", flush=True)
-        self.docker("build", "--quiet", f"--tag={self.image}", ROOT)
-        print(f"({time.monotonic() - began:.0f} s)", flush=True)
-
-    def up(self, more: Path | None = None) -> None:
+    def up(self, *services: str, over: Path | None = None) -> None:
         """Start what does not run as the files say; return when MLflow answers."""
-        self.start_containers(more)
-        wait_until(lambda: self.is_healthy("mlflow"), 300)
+        self.start_containers(*services, over=over)
+        wait_until(self.mlflow_answers, 300)
 
-    def start_containers(self, more: Path | None = None, check: bool = True) -> str:
-        """Start what does not run as the files say; return what Compose says."""
-        files = [*self.files, *([more] if more else [])]
+    def start_containers(
+        self, *services: str, over: Path | None = None, wait: bool = False, check: bool = True
+    ) -> str:
+        """Start what does not run as the files say; return what Compose says.
+
+        :param services: and what they need; none for all.
+        :param over: a compose file to lay over the others.
+        :param wait: until the services are healthy.
+        """
+        files = [*self.files, *([over] if over else [])]
         variables = {name: str(port) for name, port in self.ports.items()}
-        return self.compose("up", "--detach", files=files, check=check, **variables)
+        return self.compose(
+            "up", "--wait" if wait else "--detach", *services, files=files, check=check, **variables
+        )
 
     def start(self) -> None:
         """Do as ``astro dev start`` does; return when all DAGs are there."""
         began = time.monotonic()
         print("Starting", end=" ", flush=True)
-        self.up()
+        self.start_containers()
         wait_until(self.answers, 300)
         apply_settings(self)
         airflow = self.airflow_api()
         wait_until(lambda: sorted(airflow.parsed()) == DAG_FILES, 300)
+        wait_until(self.mlflow_answers, 300)
         print(f"({time.monotonic() - began:.0f} s)", flush=True)
+
+    def is_started(self) -> bool:
+        """Tell whether it was started, and not removed since."""
+        return bool(self.docker("ps", "--quiet", f"--filter=name=^{self.container('scheduler')}$"))
+
+    def mlflow_answers(self) -> bool:
+        """Tell whether MLflow's API answers, outside of the containers."""
+        url = f"http://127.0.0.1:{self.ports['MLFLOW_PORT']}/api/2.0/mlflow/experiments/search?max_results=1"
+        try:
+            return requests.get(url, timeout=30).ok
+        except requests.RequestException:
+            return False
 
     def answers(self) -> bool:
         """Tell whether Airflow's components are there."""
@@ -112,22 +132,23 @@ class Project:
             return False
         return {"scheduler", "triggerer", "dag-processor"} <= found.keys()
 
-    def down(self, *options: str) -> None:
-        self.compose("down", "--timeout=20", *options)
+    def down(self, *options: str, seconds: int = 20) -> None:
+        """Stop and remove the containers; what has not ended after that time is killed."""
+        self.compose("down", f"--timeout={seconds}", *options)
 
     def volumes(self) -> list[str]:
         """Return the names of the volumes, which hold all data."""
-        return self.docker("volume", "ls", "--quiet", f"--filter=name={self.name}").split()
+        return self.docker("volume", "ls", "--quiet", f"--filter=name=^{self.name}_").split()
 
     def container(self, service: str) -> str:
-        return f"{NAME}-{service}-1"
+        return f"{self.name}-{service}-1"
 
     def is_healthy(self, service: str) -> bool:
-        form = "{{.State.Health.Status}}"
-        return (
-            self.docker("inspect", f"--format={form}", self.container(service), check=False).strip()
-            == "healthy"
-        )
+        form = "--format={{.State.Health.Status}}"
+        return self.docker("inspect", form, self.container(service), check=False).strip() == "healthy"
+
+    def log(self, service: str) -> str:
+        return self.docker("logs", self.container(service))
 
     def airflow(self, command: str, check: bool = True, **environment: str) -> str:
         """Run a command where tasks run, as the Astro CLI does it."""
@@ -135,6 +156,16 @@ class Project:
         return self.docker(
             "exec", *variables, self.container("scheduler"), "bash", "-c", command, check=check
         )
+
+    def mlflow_client(self, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+        """Return MLflow's client, outside of the containers, and set the environment that it needs."""
+        from mlflow import MlflowClient
+
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{self.ports['MLFLOW_PORT']}")
+        monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # As README says: out here nobody knows the name `minio`.
+        monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+        return MlflowClient()
 
     def airflow_api(self) -> AirflowApi:
         api = AirflowApi(self.ports["AIRFLOW_PORT"])
@@ -157,7 +188,7 @@ class Project:
             f"--volume={ROOT / name}:/usr/local/airflow/{name}:z"
             for name in ("plugins", "include", ".astro", "tests")
         ]
-        return self.docker("run", "--rm", *mounts, self.image, "pytest", what, "-v", check=check)
+        return self.docker("run", "--rm", *mounts, IMAGE, "pytest", what, "-v", check=check)
 
     @property
     def local_ports(self) -> Ports:
@@ -175,11 +206,9 @@ def apply_settings(project: Project) -> None:
         name = shlex.quote(connection["conn_id"])
         if connection["conn_id"] in there:
             project.airflow(f"airflow connections delete {name}")
-        fields = {"conn_extra": json.dumps(connection["conn_extra"])} | {
-            key: str(value)
-            for key, value in connection.items()
-            if value and key not in ("conn_id", "conn_extra")
-        }
+        fields = {key: str(value) for key, value in connection.items() if value and key != "conn_id"}
+        if extra := connection["conn_extra"]:
+            fields["conn_extra"] = json.dumps(extra)
         options = " ".join(f"--{key.replace('_', '-')} {shlex.quote(value)}" for key, value in fields.items())
         said = project.airflow(f"airflow connections add {name} {options}")
         assert re.search("[Ss]uccessfully added", said), said

@@ -1,5 +1,6 @@
 """What the compose files say, before anything is started."""
 
+import json
 import re
 import urllib.parse
 
@@ -7,9 +8,9 @@ import pytest
 import yaml
 
 from local.settings import ROOT
-from tests.docker.project import GENERATED, NAME, OVERRIDE, WITHOUT_DIGESTS
+from tests.docker.project import GENERATED, IMAGE, OVERRIDE, WITHOUT_DIGESTS
 
-OURS = {"mlflow", "mlflow-postgres", "minio", "minio-bucket"}
+OURS = {"mlflow", "mlflow-db-upgrade", "mlflow-postgres", "minio", "minio-bucket"}
 DEMO_SECRETS = {"mlflow-demo-secret", "minio-demo-secret"}
 
 
@@ -27,15 +28,14 @@ def published(services):
     }
 
 
-def test_the_override_adds_four_services(services):
+def test_the_override_adds_these_services_and_no_other(services):
     generated = yaml.safe_load(GENERATED.read_text())["services"]
     assert services.keys() - generated.keys() == OURS
 
 
 def test_every_image_is_pinned_and_none_is_built(services):
     images = {service["image"] for service in services.values()}
-    built_from_the_dockerfile = {f"{NAME}/airflow:latest"}
-    for image in images - built_from_the_dockerfile:
+    for image in images - {IMAGE}:  # which is built from the Dockerfile
         assert re.search(r":(v|RELEASE\.)?\d+[.-]\d+[^:]*(@sha256:[0-9a-f]{64})?$", image), image
     assert [name for name, service in services.items() if "build" in service] == []
 
@@ -72,6 +72,9 @@ def test_every_port_of_ours_can_be_another(project):
     }
     (allowed,) = [word for word in services["mlflow"]["command"] if word.startswith("--allowed-hosts=")]
     assert {"mlflow:5000", "localhost:5001", "127.0.0.1:5001"} <= set(allowed.partition("=")[2].split(","))
+    for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        ui_urls = json.loads(services[name]["environment"]["AIRFLOW__MLFLOW__UI_URLS"])
+        assert ui_urls == {"http://mlflow:5000": "http://localhost:5001"}
 
 
 def test_every_secret_is_a_demo_value(services):
@@ -82,6 +85,7 @@ def test_every_secret_is_a_demo_value(services):
                 secrets.add(value)
             if "://" in value:
                 secrets.add(urllib.parse.urlsplit(value).password)
+        secrets |= {urllib.parse.urlsplit(word).password for word in services[name].get("command") or []}
     assert secrets - {None} == DEMO_SECRETS
     assert "demo values" in OVERRIDE.read_text()
 

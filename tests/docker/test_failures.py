@@ -1,18 +1,17 @@
-"""What goes wrong at a user's, and what it looks like: the left column of the table in README.md.
-
-Each test starts the stack as it needs it.
-"""
+"""What goes wrong at a user's, and what it looks like: the left column of the table in README.md."""
 
 from __future__ import annotations
 
 import json
 import socket
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from local.settings import ROOT
-from tests.helpers.artifacts import in_bucket
+from tests.helpers.clones import wait_until
 
 TABLE = (ROOT / "README.md").read_text()
 # As in airflow_settings.yaml, but a failed request is not sent again: that takes a minute.
@@ -29,10 +28,23 @@ def explained(symptom: str, said: str) -> None:
 def laid_over(tmp_path):
     """A function that writes a compose file to lay over the others."""
 
-    def write(text: str) -> Path:
+    def write(services: str) -> Path:
         file = tmp_path / "over.yaml"
-        file.write_text(text)
+        file.write_text(f"services: {{ {services} }}")
         return file
+
+    return write
+
+
+@pytest.fixture
+def write_artifact(alone, monkeypatch):
+    """A function that writes an artifact by way of the server, as MLflow does in a task."""
+    client = alone.mlflow_client(monkeypatch)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    def write() -> None:
+        run = client.create_run(client.create_experiment(f"Failures {uuid4()}"))
+        client.log_text(run.info.run_id, "text", "file.txt")
 
     return write
 
@@ -41,62 +53,69 @@ def run_task(project, task: str = "mlflow_task_dag train", **connection: object)
     return project.run_task(task, AIRFLOW_CONN_MLFLOW_DEFAULT=json.dumps(CONNECTION | connection))
 
 
-def server_log(project) -> str:
-    return project.docker("logs", "--since=3m", project.container("mlflow"))
-
-
-def test_a_taken_port_is_named(started, monkeypatch):
+def test_a_taken_port_is_named(alone, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setitem(started.ports, "MLFLOW_PORT", port)
-        said = started.start_containers(check=False)
+        monkeypatch.setitem(alone.ports, "MLFLOW_PORT", port)
+        said = alone.start_containers("mlflow", check=False)
     assert f"127.0.0.1:{port}" in said
     explained("address already in use", said)
 
 
-def test_minio_that_does_not_come_up_is_named(started, laid_over):
-    started.docker("rm", "--force", started.container("mlflow"), started.container("minio-bucket"))
+def test_minio_that_does_not_come_up_is_named(alone, laid_over):
     silent = "entrypoint: [sleep], command: [infinity], stop_signal: SIGKILL"
     at_once = "healthcheck: { timeout: 1s, retries: 1, start_period: 0s }"
-    said = started.start_containers(
-        laid_over(f"services: {{ minio: {{ {silent}, {at_once} }} }}"), check=False
+    alone.down()
+    said = alone.start_containers(
+        "minio-bucket", over=laid_over(f"minio: {{ {silent}, {at_once} }}"), check=False
     )
-    assert started.container("minio") in said
+    assert alone.container("minio") in said
     explained("dependency failed to start", said)
 
 
-def test_the_servers_log_names_minio_that_is_down(started):
-    started.up()
+def test_a_database_of_a_newer_mlflow_is_named(alone):
+    alone.up("mlflow")
+    change = ("psql", "--username=mlflow", "--command=UPDATE alembic_version SET version_num = 'newer'")
+    alone.docker("exec", alone.container("mlflow-postgres"), *change)
+    said = alone.start_containers("mlflow", check=False)
+    alone.down("--volumes")
+    explained("mlflow-db-upgrade", said)
+    explained("didn't complete successfully", said)
+
+
+def test_a_task_says_that_artifacts_failed_and_the_servers_log_that_minio_is_down(started):
     started.docker("stop", "--time=5", started.container("minio"))
-    said = run_task(started)
-    started.docker("start", started.container("minio"))
+    try:
+        said = run_task(started)
+    finally:
+        started.start_containers()
     explained("/mlflow-artifacts/", said)
-    explained("EndpointConnectionError", server_log(started))
+    explained("EndpointConnectionError", started.log("mlflow"))
 
 
-def test_the_servers_log_names_a_missing_bucket_and_the_next_start_makes_it(started):
-    started.up()
-    objects = in_bucket(started.bucket)
-    started.bucket.objects.delete()
-    started.bucket.delete()
-    explained("/mlflow-artifacts/", run_task(started))
-    explained("NoSuchBucket", server_log(started))
-    started.up()
-    assert "new_state=success" in run_task(started)
-    for key, body in objects.items():
-        started.bucket.put_object(Key=key, Body=body)
+def test_the_servers_log_names_a_missing_bucket_and_the_next_start_makes_it(alone, write_artifact):
+    alone.up("mlflow")
+    alone.bucket.objects.delete()
+    alone.bucket.delete()
+    with pytest.raises(MlflowException, match="/mlflow-artifacts/"):
+        write_artifact()
+    explained("NoSuchBucket", alone.log("mlflow"))
+    alone.up("mlflow")
+    write_artifact()
 
 
-def test_the_servers_log_names_a_wrong_s3_key(started, laid_over):
-    started.up(laid_over("services: { mlflow: { environment: { AWS_SECRET_ACCESS_KEY: wrong } } }"))
-    explained("/mlflow-artifacts/", run_task(started))
-    explained("SignatureDoesNotMatch", server_log(started))
+def test_the_servers_log_names_a_wrong_s3_key(alone, laid_over, write_artifact):
+    alone.up("mlflow", over=laid_over("mlflow: { environment: { AWS_SECRET_ACCESS_KEY: wrong } }"))
+    with pytest.raises(MlflowException, match="/mlflow-artifacts/"):
+        write_artifact()
+    explained("SignatureDoesNotMatch", alone.log("mlflow"))
 
 
-def test_mlflow_waits_for_a_slow_database(started, laid_over):
+def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
     slow = "sleep 10; exec docker-entrypoint.sh postgres"
-    started.up(laid_over(f"services: {{ mlflow-postgres: {{ entrypoint: [sh, -c, '{slow}'] }} }}"))
-    assert "new_state=success" in run_task(started)
+    alone.up("mlflow", over=laid_over(f"mlflow-postgres: {{ entrypoint: [sh, -c, '{slow}'] }}"))
+    wait_until(lambda: alone.is_healthy("mlflow"), 60)
+    write_artifact()
 
 
 def test_a_name_that_mlflow_does_not_know_is_told(started):

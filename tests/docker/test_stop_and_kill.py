@@ -1,16 +1,17 @@
 """What ``astro dev stop`` keeps, and ``astro dev kill`` removes."""
 
+from local.demo import TUTORIAL
 from tests.helpers.artifacts import in_bucket, in_mlflow
 from tests.helpers.clones import wait_until
 
 
 def test_data_outlive_down_and_up(started, mlflow, tmp_path):
-    started.up()
-    assert "new_state=success" in started.run_task()
-    mlflow.create_registered_model("Kept", tags={"data": "housing"})
+    airflow = started.airflow_api()
+    run_id = airflow.trigger(TUTORIAL)
+    wait_until(lambda: airflow.dag_run(TUTORIAL, run_id)["state"] == "success", 300)
     given = in_mlflow(mlflow, tmp_path / "before", "Housing")
     objects = in_bucket(started.bucket)
-    dag_runs = started.airflow_api()._call("GET", "/api/v2/dags/~/dagRuns")
+    dag_runs = airflow._call("GET", "/api/v2/dags/~/dagRuns")
     assert given
     assert given.items() <= objects.items()
 
@@ -20,7 +21,7 @@ def test_data_outlive_down_and_up(started, mlflow, tmp_path):
 
     assert in_bucket(started.bucket) == objects
     assert in_mlflow(mlflow, tmp_path / "after", "Housing") == given
-    assert mlflow.get_registered_model("Kept").tags == {"data": "housing"}
+    assert mlflow.get_registered_model("Housing").tags == {"model_type": "regression", "data": "housing"}
     assert started.airflow_api()._call("GET", "/api/v2/dags/~/dagRuns") == dag_runs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,13 +28,17 @@ from tests.docker.engine import (
 )
 from tests.helpers import minio_build
 
-# Stand-in for: which names. The digest of MinIO's image cannot be given to another one.
+RUNTIME = "3.3-8"
+MLFLOW = "3.17.0"
+AIRFLOW = re.search("^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+# Which images each target of the Dockerfile stands in for; MinIO's digest cannot be given to another one.
 IMAGES = {
     "postgres": ("docker.io/postgres:12.6", "docker.io/postgres:17.6"),
-    "runtime": ("astrocrpublic.azurecr.io/runtime:3.3-8",),
-    "mlflow": ("ghcr.io/mlflow/mlflow:v3.17.0-full",),
+    "runtime": (f"astrocrpublic.azurecr.io/runtime:{RUNTIME}",),
+    "mlflow": (f"ghcr.io/mlflow/mlflow:v{MLFLOW}-full",),
     "minio": ("quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",),
 }
+VERSIONS = {"RUNTIME": RUNTIME, "AIRFLOW": AIRFLOW, "MLFLOW": MLFLOW}
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -41,20 +46,21 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 def building(docker: Docker) -> Iterator[None]:
     """Build every stand-in and give it its name; what was built before is taken from the engine's cache.
 
-    All are there in the block but MinIO's: that takes longest, and is there after it.
+    In the block the runtime is there, on which the project's image is built; after it, all are.
     """
     with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
-        shutil.copytree(ROOT / "tests" / "docker" / "standins", context, dirs_exist_ok=True)
+        shutil.copytree(ROOT / "tests" / "docker" / "images", context, dirs_exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", context)
         shutil.copy(CERTIFICATES, context)
         shutil.copy(Path(find_uv() or fetch_uv()).resolve(), context / "uv")
         compiling = pool.submit(_compile_minio)
         _make_base(docker)
-        for target in ("postgres", "runtime", "mlflow"):
-            _build(docker, target, context)
+        others = [pool.submit(_build, docker, target, context) for target in ("postgres", "mlflow")]
+        _build(docker, "runtime", context)
         yield
-        compiling.result()
+        for work in (compiling, *others):
+            work.result()
         for name in minio_build.MODULES:
             shutil.copy(minio_build.FOLDER / name, context)
         _build(docker, "minio", context)
@@ -63,7 +69,8 @@ def building(docker: Docker) -> Iterator[None]:
 def _build(docker: Docker, target: str, context: Path) -> None:
     began = time.monotonic()
     tags = [f"--tag={name}" for name in IMAGES[target]]
-    docker("build", "--quiet", f"--target={target}", *tags, context)
+    versions = [f"--build-arg={name}={version}" for name, version in VERSIONS.items()]
+    docker("build", "--quiet", f"--target={target}", *tags, *versions, context)
     print(f"Stand-in for {', '.join(IMAGES[target])} ({time.monotonic() - began:.0f} s)", flush=True)
 
 
@@ -87,7 +94,7 @@ def _compile_minio() -> None:
     """Compile MinIO's server and client with the machine's Go, or with one that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=HOME) as folder:
         go = shutil.which("go")
-        if not go and not all((minio_build.FOLDER / name).exists() for name in minio_build.MODULES):
+        if not go and minio_build.missing():
             go = _unpack_go(Path(folder))
         minio_build.compile_minio(go or "go")
 

@@ -5,7 +5,7 @@ set -eu
 user=${POSTGRES_USER:-postgres}
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo "$POSTGRES_PASSWORD" > /tmp/password
-    initdb --username="$user" --pwfile=/tmp/password --encoding=UTF8 --locale=C.UTF-8 \
+    initdb --no-sync --username="$user" --pwfile=/tmp/password --encoding=UTF8 --locale=C.UTF-8 \
         --auth-host=scram-sha-256 --auth-local=trust
     rm /tmp/password
     echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
