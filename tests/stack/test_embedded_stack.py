@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from local import demo
 from local.airflow_api import AirflowApi
 from local.settings import LocalError
+from mlflow_servers import free_port
 from tests.helpers.clones import Clone, is_alive, wait_until
-from tests.servers import free_port
 
 DAG_IDS = ["mlflow_tutorial_dag", "mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag"]
 FAILING_DAG = """
