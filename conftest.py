@@ -1,47 +1,15 @@
-"""What every test of the project needs: an Airflow and an MLflow that know nothing of the user's own."""
+"""What every test of the project may use: beside its own helpers, those of the provider's tests."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from local.settings import MLFLOW_VENV
 
-pytest_plugins = ["tests.servers", "tests.helpers.clones"]
+pytest_plugins = ["isolation", "mlflow_servers", "tests.helpers.clones"]
 
-# Here, not in a fixture: Airflow reads its configuration when it is imported.
-for variable in list(os.environ):
-    if variable.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AWS_", "DATABRICKS_", "MLFLOW_")):
-        del os.environ[variable]
-not_proxied = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
-AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-")
-os.environ |= {
-    "AIRFLOW_HOME": AIRFLOW_HOME,
-    "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
-    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "NO_PROXY": not_proxied,
-    "no_proxy": not_proxied,
-}
+os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 
 
-@pytest.fixture
-def untouched_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give a test the MLflow of a new process, and take back what it sets: that would win in later tests."""
-    from mlflow.tracking import fluent
-    from mlflow.tracking._model_registry import utils as registry
-    from mlflow.tracking._tracking_service import utils as service
-
-    monkeypatch.setattr(service, "_tracking_uri", None)
-    monkeypatch.setattr(registry, "_registry_uri", None)
-    monkeypatch.setattr(fluent, "_active_experiment_id", None)
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
-    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+def pytest_configure() -> None:
+    """Let Airflow find the project's DAGs."""
+    os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parent / "dags")

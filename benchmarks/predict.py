@@ -26,13 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "provider" / "tests")]
 os.environ |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", "MLFLOW_LOGGING_LEVEL": "ERROR"}  # tables only
 
 from local.install import find_uv  # noqa: E402
+from local.settings import MLFLOW_VENV  # noqa: E402
 from mlflow_provider.hooks.base import MLflowBaseHook  # noqa: E402
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator  # noqa: E402
-from tests.servers import run_mlflow_server  # noqa: E402
+from mlflow_servers import run_mlflow_server  # noqa: E402
+
+os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 
 IN_PROCESS_BUDGET = 1.2  # of what mlflow.pyfunc takes
 VIRTUALENV_BUDGET = 10  # times faster than the first

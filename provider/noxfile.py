@@ -1,6 +1,7 @@
-"""The provider's tests at the corners of what it supports: `make matrix`.
+"""What has to pass before a release: `uvx nox` runs the tests, builds the package and checks it.
 
-Each corner is an environment of its own, made anew. The MLflow server is the project's.
+`uvx nox -s tests` runs the tests at all corners of what the provider supports. Each session makes
+an environment of its own.
 """
 
 import os
@@ -13,7 +14,7 @@ import nox
 
 PROVIDER = Path(__file__).parent
 nox.options.default_venv_backend = "uv"
-nox.options.envdir = str(PROVIDER.parent / ".local" / "nox")
+nox.options.sessions = ["tests(newest)", "package"]
 
 # The older ones need some packages of their time: Airflow 3.1.0 does not import with a later structlog, 3.2
 # tests no DAG with a later FastAPI, and neither MLflow serves a model with a later Starlette.
@@ -25,8 +26,6 @@ CORNERS = {
     "middle": ("3.12", ("apache-airflow==3.2.*", "fastapi<0.140", "mlflow-skinny==3.9.*", "starlette<1")),
     "newest": ("3.13", ("apache-airflow==3.3.*", "mlflow-skinny==3.17.*")),
 }
-# What models are made of, and what the project's test fixtures use.
-TOOLS = ("pytest>=8", "pytest-timeout", "boto3", "pandas", "psutil", "requests", "scikit-learn", "skops")
 
 
 def _interpreter(version: str) -> str:
@@ -47,6 +46,20 @@ def _interpreter(version: str) -> str:
 )
 def tests(session: nox.Session, packages: tuple[str, ...]) -> None:
     """Run the provider's tests with these packages."""
-    session.install(*packages, *TOOLS, str(PROVIDER))
+    groups = nox.project.dependency_groups(nox.project.load_toml(PROVIDER / "pyproject.toml"), "test")
+    session.install(*packages, *groups, str(PROVIDER))
     session.run("python", "--version")
-    session.run("python", "-m", "pytest", *(session.posargs or [str(PROVIDER / "tests")]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n2", str(PROVIDER / "tests")]))
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the sdist, and the wheel from it; check both, and install the wheel."""
+    folder = session.create_tmp()
+    shutil.rmtree(folder)
+    session.install("build[uv]", "twine")
+    session.run("python", "-m", "build", "--installer=uv", f"--outdir={folder}", str(PROVIDER))
+    built = [str(path) for path in Path(folder).iterdir()]
+    session.run("python", "-m", "twine", "check", "--strict", *built)
+    session.install(next(path for path in built if path.endswith(".whl")))
+    session.run("python", "-c", "from mlflow_provider import task_run")

@@ -15,8 +15,8 @@ import yaml
 
 from local.airflow_api import AirflowApi
 from local.settings import ROOT, Ports
+from mlflow_servers import free_port
 from tests.helpers.clones import wait_until
-from tests.servers import free_port
 
 if TYPE_CHECKING:
     import pytest

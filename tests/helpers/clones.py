@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from local.airflow_api import AirflowApi
-from tests.servers import free_port
+from mlflow_servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # Limits for what hangs, not for what is slow: other programs may keep every core busy.

@@ -17,7 +17,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.mlflow_state import tracking
 
 if TYPE_CHECKING:
-    from tests.servers import MLflowServer
+    from mlflow_servers import MLflowServer
 
 FEATURES = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
-from tests.servers import Answer, free_port
+from mlflow_servers import Answer, free_port
 
 HANG_UP = Answer(0)
 

@@ -14,7 +14,7 @@ from mlflow_provider import rest
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
 from mlflow_provider.hooks import client
 from mlflow_provider.hooks.client import MLflowClientHook
-from tests.servers import Answer, free_port
+from mlflow_servers import Answer, free_port
 
 
 class TestRun:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import pandas as pd
 import pytest
 
+import local_deployment_target
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.deployment import MLflowDeploymentHook
 from mlflow_provider.operators.deployment import CreateDeploymentOperator, PredictOperator
-from tests import local_target
 
 FEATURES = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]]  # what conftest.py predicts for
-PLUGIN = "local_target"
+PLUGIN = local_deployment_target.__name__
 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
     """The URI of a target that MLflow finds as it finds any: by the entry point of an installed package."""
-    packages, deployments = (tmp_path_factory.mktemp(name) for name in ("packages", "deployments"))
-    shutil.copy(local_target.__file__, packages / f"{PLUGIN}.py")
+    packages = tmp_path_factory.mktemp("packages")
     info = packages / f"{PLUGIN}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[mlflow.deployments]\nlocal = {PLUGIN}\n")
-    uri = f"local:{deployments}"
+    uri = "local:tests"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(packages)
         from mlflow.deployments import get_deploy_client
@@ -60,8 +58,13 @@ def deployment(target, mlflow_server, logged_model):
 
 class TestCreateDeploymentOperator:
     def test_returns_what_the_target_says(self, deployment, logged_model):
-        assert deployment.pop("url").startswith("http://127.0.0.1:")
-        assert deployment == {"name": "housing", "model_uri": logged_model.uri, "config": {"size": "small"}}
+        assert deployment == {
+            "name": "housing",
+            "model_uri": logged_model.uri,
+            "config": {"size": "small"},
+            "url": deployment["url"],
+        }
+        assert deployment["url"].startswith("http://127.0.0.1:")
 
     def test_says_what_the_target_refuses(self, execute, target, deployment):
         with pytest.raises(

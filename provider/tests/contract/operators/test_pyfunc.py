@@ -18,17 +18,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+from uv import find_uv_bin
 
-from local.install import find_uv
 from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.mlflow_state import tracking
 from mlflow_provider.operators.pyfunc import MAX_XCOM_BYTES, ModelLoadAndPredictOperator
-from tests.servers import ADMIN_PASSWORD
-from tests.wheels import make_mlflow_wheel
+from mlflow_servers import ADMIN_PASSWORD
+from wheels import make_mlflow_wheel
 
 if TYPE_CHECKING:
-    from tests.servers import MLflowServer
+    from mlflow_servers import MLflowServer
 
 HOUSES = pd.DataFrame({"area": [80.0, 120.0], "rooms": [3, 5]})
 PRICES = [2 * 80.0 + 3 * 3 + 1, 2 * 120.0 + 3 * 5 + 1]
@@ -241,9 +241,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def predict_elsewhere(predict, models, cache, monkeypatch):
-    uv = find_uv()
-    assert uv, "`make test` has fetched one"
-    monkeypatch.setenv("PATH", f"{Path(uv).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{Path(find_uv_bin()).parent}:{os.environ['PATH']}")
     return lambda data, **arguments: predict(models.elsewhere, data, venv_cache_path=str(cache), **arguments)
 
 

@@ -8,7 +8,7 @@ from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
 from mlflow_provider.version_compat import TaskDeferred
-from tests.servers import Answer
+from mlflow_servers import Answer
 
 
 def sensor(name: str, **arguments) -> MLflowModelVersionSensor:
@@ -96,5 +96,5 @@ def test_what_the_triggerer_says_is_the_error():
 
 @pytest.mark.parametrize("event", [None, {}, {"version": ""}])
 def test_an_event_without_a_version_is_an_error(event):
-    with pytest.raises(MLflowProviderError, match="stopped to wait for 'Housing'"):
+    with pytest.raises(MLflowProviderError, match="stopped waiting for 'Housing'"):
         sensor("Housing").execute_complete({}, event)

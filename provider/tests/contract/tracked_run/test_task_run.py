@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.settings import ROOT
 from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import parent_run
-from tests.servers import run_mlflow_server
+from mlflow_servers import run_mlflow_server
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -535,7 +534,7 @@ def test_a_server_that_is_gone_at_the_end_fails_the_task_unless_told_to_warn(
 
 KILLED_WHILE_COMPUTING = """\
 import os, signal, sys
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path[:0] = {path!r}
 from test_task_run import Try, task_run
 import numpy as np
 
@@ -549,7 +548,7 @@ with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
 
 def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, experiment, tmp_path):
     code = KILLED_WHILE_COMPUTING.format(
-        tests=str(Path(__file__).parent), root=str(ROOT), run_id=a_try.run_id, experiment=experiment
+        path=[str(Path(__file__).parent), *sys.path], run_id=a_try.run_id, experiment=experiment
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:

@@ -13,7 +13,7 @@ import pytest
 
 from mlflow_provider.triggers import registry
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger, MLflowRegistryEventTrigger
-from tests.servers import Answer
+from mlflow_servers import Answer
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent

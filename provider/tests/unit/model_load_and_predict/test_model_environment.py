@@ -13,15 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
-from local.install import find_uv
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.model_load_and_predict.model_environment import (
     default_cache,
     unmet_requirements,
     virtualenv,
 )
-from tests.wheels import make_wheel
+from wheels import make_wheel
 
 MLFLOW = version("mlflow-skinny")
 PANDAS = version("pandas")
@@ -133,9 +133,7 @@ def path(tmp_path, monkeypatch):
 @pytest.fixture
 def uv(path):
     """Installs faster than pip, so it does where either would."""
-    found = find_uv()
-    assert found, "`make test` has fetched one"
-    (path / "uv").symlink_to(found)
+    (path / "uv").symlink_to(find_uv_bin())
 
 
 @pytest.fixture

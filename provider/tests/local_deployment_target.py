@@ -1,66 +1,65 @@
-"""A deployment target for MLflow, as a plugin of it: a model server per deployment, on this machine.
+"""A deployment target for MLflow, as a plugin of it: a model server per deployment, in this process.
 
-The target URI ``local:<folder>`` says where the target notes what it has deployed.
+The target URI ``local:<name>`` names a set of deployments.
 
 .. seealso:: https://mlflow.org/docs/latest/ml/plugins/
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
+import threading
 import time
-from pathlib import Path
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import requests
+import uvicorn
 from mlflow import MlflowException
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST
+from mlflow.pyfunc import load_model, scoring_server
 
-from tests.servers import free_port
+from mlflow_servers import free_port
 
-PATIENCE_SECONDS = 180
+
+@dataclass
+class Deployment:
+    """A model and the server that answers for it."""
+
+    description: dict[str, Any]
+    server: uvicorn.Server
+    thread: threading.Thread
+
+
+_deployments: dict[str, dict[str, Deployment]] = defaultdict(dict)
 
 
 class LocalDeploymentClient(BaseDeploymentClient):
     """What MLflow finds in the plugin."""
 
     @property
-    def folder(self) -> Path:
-        return Path(self.target_uri.removeprefix("local:"))
+    def deployments(self) -> dict[str, Deployment]:
+        return _deployments[self.target_uri]
 
     def create_deployment(
         self, name: str, model_uri: str, flavor: Any = None, config: Any = None, endpoint: Any = None
     ) -> dict[str, Any]:
-        if (self.folder / name).exists():
+        if name in self.deployments:
             raise MlflowException(f"{name} is there already", error_code=RESOURCE_ALREADY_EXISTS)
-        address = f"127.0.0.1:{free_port()}"
-        host, port = address.split(":")
-        serve = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri]
-        with (self.folder / f"{name}.log").open("w") as log:
-            process = subprocess.Popen(
-                [*serve, "--host", host, "--port", port, "--env-manager", "local"],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={
-                    **os.environ,
-                    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                },  # of uvicorn
-            )
-        deployment = {"name": name, "model_uri": model_uri, "config": config, "url": f"http://{address}"}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _answers(deployment["url"]):
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                raise MlflowException((self.folder / f"{name}.log").read_text())
-            time.sleep(0.2)
-        (self.folder / name).write_text(json.dumps({**deployment, "pid": process.pid}))
-        return deployment
+        port = free_port()
+        app = scoring_server.init(load_model(model_uri))
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            if not thread.is_alive():
+                raise MlflowException(f"the model server of {name} did not start")
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{port}"
+        description = {"name": name, "model_uri": model_uri, "config": config, "url": url}
+        self.deployments[name] = Deployment(description, server, thread)
+        return dict(description)
 
     def update_deployment(
         self,
@@ -75,18 +74,17 @@ class LocalDeploymentClient(BaseDeploymentClient):
         return self.create_deployment(name, model_uri or before["model_uri"], config=config)
 
     def delete_deployment(self, name: str, config: Any = None, endpoint: Any = None) -> None:
-        pid = self.get_deployment(name)["pid"]
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        (self.folder / name).unlink()
+        deployment = self.deployments.pop(name)
+        deployment.server.should_exit = True
+        deployment.thread.join()
 
     def list_deployments(self, endpoint: Any = None) -> list[dict[str, Any]]:
-        return [json.loads(file.read_text()) for file in self.folder.iterdir() if not file.suffix]
+        return [self.get_deployment(name) for name in self.deployments]
 
     def get_deployment(self, name: str, endpoint: Any = None) -> dict[str, Any]:
-        if not (self.folder / name).exists():
+        if name not in self.deployments:
             raise MlflowException(f"there is no {name}", error_code=RESOURCE_DOES_NOT_EXIST)
-        return json.loads((self.folder / name).read_text())
+        return dict(self.deployments[name].description)
 
     def predict(
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: Any = None
@@ -97,13 +95,6 @@ class LocalDeploymentClient(BaseDeploymentClient):
         if not answer.ok:
             raise MlflowException(answer.text)
         return PredictionsResponse.from_json(answer.text)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/ping", timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 def run_local(name: str, model_uri: str, flavor: Any = None, config: Any = None) -> None:

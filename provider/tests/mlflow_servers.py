@@ -1,13 +1,16 @@
-"""Real MLflow servers, false ones, and Airflow connections that lead to them."""
+"""Real MLflow servers, false ones, and Airflow connections that lead to them; a pytest plugin."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import shlex
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +22,7 @@ from typing import Any
 
 import pytest
 import requests
-
-from local.settings import MLFLOW_VENV
+from uv import find_uv_bin
 
 # What a URL or an ini file could trip over; MLflow's artifact routes answer 401 to what is not ASCII.
 ADMIN_PASSWORD = "Pass: 100% geheim/@#"
@@ -32,7 +34,10 @@ database_uri = sqlite:///basic_auth.db
 admin_username = admin
 auth_cache_ttl_seconds = 3600
 """
-PATIENCE_SECONDS = 120
+# The server has an environment of its own: its dependencies and Airflow's do not agree.
+SERVER_PACKAGE = "mlflow[auth]>=3.17,<3.18"
+# uv may have to install it first, on a busy machine.
+PATIENCE_SECONDS = 400
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,20 @@ class MLflowServer:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port below those that the system gives out by itself, so that it is still free in a moment."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
+def _mlflow() -> list[str]:
+    """Return the command ``mlflow``: what the variable ``MLFLOW_SERVER`` says, or installed by uv."""
+    if given := os.environ.get("MLFLOW_SERVER"):
+        return shlex.split(given)
+    uv = [find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable]
+    return [*uv, "--from", SERVER_PACKAGE, "mlflow"]
 
 
 @contextmanager
@@ -86,17 +102,19 @@ def run_mlflow_server(folder: Path, password: str | None = None) -> Iterator[MLf
     :param folder: an empty folder for its database, artifacts and log.
     :param password: switches login on, and is the password of the user ``admin``.
     """
-    executable = MLFLOW_VENV / "bin" / "mlflow"
-    if not executable.exists():
-        pytest.fail(f"There is no {executable}; `make test` installs it.", pytrace=False)
     address = f"127.0.0.1:{free_port()}"
     server = MLflowServer(f"http://{address}", folder, "admin" if password else None, password)
     host, port = address.split(":")
     command = [
-        *(executable, "server", "--host", host, "--port", port, "--allowed-hosts", address, "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-        *("--artifacts-destination", folder / "artifacts"),
-        *(["--app-name", "basic-auth"] if password else []),
+        *_mlflow(),
+        "server",
+        f"--host={host}",
+        f"--port={port}",
+        f"--allowed-hosts={address}",
+        "--workers=1",
+        f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
+        f"--artifacts-destination={folder / 'artifacts'}",
+        *(["--app-name=basic-auth"] if password else []),
     ]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if password:
@@ -131,6 +149,15 @@ def _wait(server: MLflowServer, process: subprocess.Popen[bytes]) -> None:
             tail = "\n".join((server.folder / "log").read_text().splitlines()[-30:])
             pytest.fail(f"The MLflow server at {server.url} did not start:\n{tail}", pytrace=False)
         time.sleep(0.2)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of a server to one of pytest-xdist's workers, so that no second worker starts it."""
+    for item in items:
+        for server in ("mlflow_auth_server", "mlflow_server"):
+            if server in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(server))
 
 
 @pytest.fixture(scope="session")
