@@ -60,6 +60,7 @@ def _stack() -> Iterator[Stack]:
             }
             _add_what_the_tests_need(clone.folder)
             clone.make("up")  # returns when the new DAGs are read
+            assert airflow.import_errors() == []
             yield Stack(clone, airflow, output, {dag_id: run["dag_run_id"] for dag_id, [run] in runs.items()})
             clone.make("down")
             clone.assert_nothing_is_left()

@@ -63,7 +63,7 @@ def times_out() -> None:
 
 
 @task.mlflow
-def logs_until_told(run_id: str) -> None:
+def logs_until_told(run_id=None) -> None:
     import mlflow
 
     for step in until_told(run_id):
@@ -88,14 +88,12 @@ for decorated in (
     killed_then_retried,
     killed,
     times_out,
+    logs_until_told,
     uses_the_context_manager,
     is_async,
 ):
     with DAG(decorated.function.__name__, schedule=None):
         decorated()
-
-with DAG("logs_until_told", schedule=None):
-    logs_until_told("{{ run_id }}")
 
 with DAG("sweep", schedule=None):
     sweep.expand(alpha=list(range(1, 9)))  # twice as many as run at the same time
