@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "provider" / "tests")]
 os.environ |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", "MLFLOW_LOGGING_LEVEL": "ERROR"}  # tables only
 
-from local.install import find_uv  # noqa: E402
+from local.install import fetch_uv  # noqa: E402
 from local.settings import MLFLOW_VENV  # noqa: E402
 from mlflow_provider.hooks.base import MLflowBaseHook  # noqa: E402
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator  # noqa: E402
@@ -143,7 +143,7 @@ def main() -> None:
         is_kept = ratio <= IN_PROCESS_BUDGET
 
         table = Table("in a virtualenv", "first run (s)", "second run (s)", "ratio", "budget", box=None)
-        for installer, uv in (("pip", None), ("uv", find_uv())):
+        for installer, uv in (("pip", None), ("uv", str(fetch_uv()))):
             first, second = in_virtualenv(elsewhere, uv)
             budget = f">= {VIRTUALENV_BUDGET}" if installer == "pip" else ""
             table.add_row(installer, f"{first:.1f}", f"{second:.1f}", f"{first / second:.1f}", budget)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.install import fetch_uv, find_uv
+from local.install import fetch_uv
 from local.settings import ROOT
 from tests.docker.engine import (
     DEBIAN,
@@ -53,7 +53,7 @@ def building(docker: Docker) -> Iterator[None]:
         shutil.copytree(ROOT / "tests" / "docker" / "images", context, dirs_exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", context)
         shutil.copy(CERTIFICATES, context)
-        shutil.copy(Path(find_uv() or fetch_uv()).resolve(), context / "uv")
+        shutil.copy(fetch_uv().resolve(), context / "uv")
         compiling = pool.submit(_compile_minio)
         _make_base(docker)
         others = [pool.submit(_build, docker, target, context) for target in ("postgres", "mlflow")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from local.install import fetch_uv, find_uv
-from tests.servers import free_port
+from local.install import fetch_uv
+from mlflow_servers import free_port
 
 OLDER = "3.9.*"
 LOG = """
@@ -39,7 +39,7 @@ def _run_by_an_older_mlflow(database: str) -> str:
     needed = (f"mlflow-skinny=={OLDER}", "sqlalchemy", "alembic", "psycopg2-binary")
     done = subprocess.run(
         [
-            *(find_uv() or fetch_uv(), "run", "--no-project", "--quiet"),
+            *(fetch_uv(), "run", "--no-project", "--quiet"),
             *(f"--with={package}" for package in needed),
             *("python", "-c", LOG, database),
         ],
