@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from local.airflow_api import AirflowApi
+from tests.helpers import minio_build
 from tests.helpers.clones import Clone, run_clone, wait_until
 
 HERE = Path(__file__).parent
@@ -38,7 +39,10 @@ class Interrupted:
 @pytest.fixture(scope="session")
 def minio_program() -> str:
     """Path of a MinIO; empty where there is none, and none can be compiled."""
-    return os.environ.get("MINIO", "")
+    at_hand = shutil.which(os.environ.get("MINIO") or "minio") or not minio_build.missing()
+    if os.environ.get("CI") or at_hand or shutil.which("go"):
+        return str(minio_build.minio_binary())
+    return ""
 
 
 @pytest.fixture(scope="session")
