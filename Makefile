@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status clean reset test docker-test matrix reference check bench lock
+.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix reference check bench lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -30,9 +30,13 @@ clean: down  ## stop everything, and remove what was installed; the data stay
 reset: down  ## stop everything, and remove all data: DAG runs, MLflow runs, models, artifacts, ports
 	@rm -rf .local/data .local/ports.json
 
-test:  ## run all tests
+test:  ## run the tests of the provider, the DAGs and the running stack
 	@$(PYTHON) -m local.install
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -q -n 3 --durations=10
+
+lifecycle-test:  ## install, start, stop, upgrade and upset the stack, and see that it takes it
+	@$(PYTHON) -m local.install
+	@.venv/bin/python -m pytest --durations=10 tests/lifecycle
 
 docker-test:  ## run the Docker stack as `astro dev start` does, and test it
 	@$(PYTHON) -m local.install

@@ -1,8 +1,8 @@
 """Keeps Airflow's api-server from waiting for itself where its database is SQLite, as in `make up`.
 
 Airflow 3.3 writes its audit log from the event loop, and SQLite has one writer at a time. If another request
-of the same process is that writer, the loop waits for it, and it for the loop, which has to end it: nobody gets
-an answer for 30 seconds, and then some get a 500. So requests that change something come one after the other.
+of the same process is that writer, the loop waits for it, and it for the loop, which has to end it: nobody
+gets an answer for 30 seconds, and then some get a 500. So requests that change something come one by one.
 """
 
 from __future__ import annotations
