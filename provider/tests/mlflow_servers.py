@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def _mlflow() -> list[str]:
-    """Return the command ``mlflow``: the file that the variable ``MLFLOW_SERVER`` names, or installed by uv."""
+    """Return the command ``mlflow``: what the variable ``MLFLOW_SERVER`` names, or installed by uv."""
     if given := os.environ.get("MLFLOW_SERVER"):
         return [given]
     uv = [find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable]
