@@ -44,7 +44,8 @@ docker-test:  ## run the Docker stack as `astro dev start` does, and test it
 
 matrix:  ## run the provider's tests with the oldest and newest Python, Airflow and MLflow it supports
 	@$(PYTHON) -m local.install
-	@.venv/bin/nox --noxfile provider/noxfile.py $(if $(CORNER),--sessions "tests($(CORNER))")
+	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" .venv/bin/nox --noxfile provider/noxfile.py \
+	    --envdir "$(CURDIR)/.local/nox" --sessions "tests$(if $(CORNER),($(CORNER)))"
 
 reference:  ## write the provider's API reference, as HTML, to .local/reference
 	@$(PYTHON) -m local.install

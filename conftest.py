@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from local.settings import MLFLOW_VENV
 
 pytest_plugins = ["isolation", "mlflow_servers", "tests.helpers.clones"]
@@ -13,3 +15,10 @@ os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 def pytest_configure() -> None:
     """Let Airflow find the project's DAGs."""
     os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parent / "dags")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, where they share what it makes; a folder may do so for all of it."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
-import shlex
 import signal
 import socket
 import ssl
@@ -46,10 +46,12 @@ class MLflowServer:
 
     :param url: where it answers. It answers 403 to any other name of the same place.
     :param folder: holds its database, artifacts and log.
+    :param pid: its process, which leads a group.
     """
 
     url: str
     folder: Path
+    pid: int
     login: str | None = None
     password: str | None = None
 
@@ -88,9 +90,9 @@ def free_port() -> int:
 
 
 def _mlflow() -> list[str]:
-    """Return the command ``mlflow``: what the variable ``MLFLOW_SERVER`` says, or installed by uv."""
+    """Return the command ``mlflow``: what the variable ``MLFLOW_SERVER`` names, or installed by uv."""
     if given := os.environ.get("MLFLOW_SERVER"):
-        return shlex.split(given)
+        return [given]
     uv = [find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable]
     return [*uv, "--from", SERVER_PACKAGE, "mlflow"]
 
@@ -102,8 +104,15 @@ def run_mlflow_server(folder: Path, password: str | None = None) -> Iterator[MLf
     :param folder: an empty folder for its database, artifacts and log.
     :param password: switches login on, and is the password of the user ``admin``.
     """
+    server = _start(folder, password)
+    try:
+        yield server
+    finally:
+        _stop(server)
+
+
+def _start(folder: Path, password: str | None) -> MLflowServer:
     address = f"127.0.0.1:{free_port()}"
-    server = MLflowServer(f"http://{address}", folder, "admin" if password else None, password)
     host, port = address.split(":")
     command = [
         *_mlflow(),
@@ -133,44 +142,70 @@ def run_mlflow_server(folder: Path, password: str | None = None) -> Iterator[MLf
             stderr=log,
             start_new_session=True,
         )
-    try:
-        _wait(server, process)
-        yield server
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait(server: MLflowServer, process: subprocess.Popen[bytes]) -> None:
+    login = "admin" if password else None
+    server = MLflowServer(f"http://{address}", folder, process.pid, login, password)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not server.answers():
         if process.poll() is not None or time.monotonic() > deadline:
-            tail = "\n".join((server.folder / "log").read_text().splitlines()[-30:])
+            _stop(server)
+            tail = "\n".join((folder / "log").read_text().splitlines()[-30:])
             pytest.fail(f"The MLflow server at {server.url} did not start:\n{tail}", pytrace=False)
         time.sleep(0.2)
+    return server
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of a server to one of pytest-xdist's workers, so that no second worker starts it."""
-    for item in items:
-        for server in ("mlflow_auth_server", "mlflow_server"):
-            if server in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(server))
+def _stop(server: MLflowServer) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    with suppress(ChildProcessError):  # another process has started it
+        os.waitpid(server.pid, 0)
+
+
+@contextmanager
+def _shared_mlflow_server(
+    factory: pytest.TempPathFactory, name: str, password: str | None = None
+) -> Iterator[MLflowServer]:
+    """Run one server for all workers of pytest-xdist: the first to need it starts it, the last stops it."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / name
+    folder.mkdir(exist_ok=True)
+    users = folder / "users"  # a line for each: how to find the server
+    with _locked(folder / "lock"):
+        lines = users.read_text().splitlines() if users.exists() else []
+        if lines:
+            url, pid = lines[0].split()
+            server = MLflowServer(url, folder, int(pid), "admin" if password else None, password)
+        else:
+            server = _start(folder, password)
+        users.write_text("\n".join([*lines, f"{server.url} {server.pid}"]))
+    yield server
+    with _locked(folder / "lock"):
+        lines = users.read_text().splitlines()[1:]
+        users.write_text("\n".join(lines))
+        if not lines:
+            _stop(server)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
     """A server with a SQLite backend that passes artifacts on, as the project's own does."""
-    with run_mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
+    with _shared_mlflow_server(tmp_path_factory, "mlflow") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mlflow_auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
     """The same with MLflow's basic-auth app: it wants a login."""
-    with run_mlflow_server(tmp_path_factory.mktemp("mlflow-auth"), password=ADMIN_PASSWORD) as server:
+    with _shared_mlflow_server(tmp_path_factory, "mlflow-auth", ADMIN_PASSWORD) as server:
         yield server
 
 

@@ -37,7 +37,7 @@ class MLflowBaseHook(BaseHook):
     conn_type = "mlflow"
     hook_name = "MLflow"
 
-    # What unset_env_variables() removes, whoever has set it.
+    # What unset_env_variables() removes, even if it was set elsewhere.
     mlflow_env_variables = [
         "MLFLOW_TRACKING_URI",
         "MLFLOW_TRACKING_TOKEN",

@@ -137,7 +137,7 @@ class MLflowClientHook(MLflowBaseHook):
         from mlflow_provider import rest
 
         try:
-            session = self._new_session(retries=0)  # somebody is waiting in front of the form
+            session = self._new_session(retries=0)  # a person is waiting for the answer
             timeout = rest.CONNECT_TIMEOUT_SECONDS
             rest.call(
                 session, self.connection, "POST", "experiments/search", {"max_results": 1}, timeout=timeout

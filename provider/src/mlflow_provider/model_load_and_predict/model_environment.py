@@ -109,8 +109,8 @@ def default_cache() -> Path:
 def virtualenv(model: Path, cache: Path, run: Run) -> Path:
     """Return the Python of a virtualenv with all that the model requires; build it where there is none.
 
-    Models with the same requirements, constraints, Python and platform share one. It stays until somebody
-    deletes the folder.
+    Models with the same requirements, constraints, Python and platform share one. It stays until its folder
+    is deleted.
 
     :param model: folder with the model.
     :param cache: folder with the virtualenvs.

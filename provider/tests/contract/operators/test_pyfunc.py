@@ -54,6 +54,9 @@ class Obedient(mlflow.pyfunc.PythonModel):
             "experiments": [found.name for found in mlflow.search_experiments()],
         }
 
+    def name_prefix(self, model_input):
+        return sys.prefix
+
     def give_back(self, model_input):
         return model_input["what"]
 
@@ -179,7 +182,7 @@ class TestInProcess:
     def test_runs_in_this_process_and_leaves_its_environment_as_it_was(self, predict, models):
         before = dict(os.environ)
 
-        prefix = predict(models.obedient, {"do": "look_around"})["prefix"]
+        prefix = predict(models.obedient, {"do": "name_prefix"})
 
         assert prefix == sys.prefix
         assert dict(os.environ) == before
@@ -240,8 +243,12 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def predict_elsewhere(predict, models, cache, monkeypatch):
+def uv_on_path(monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(find_uv_bin()).parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def predict_elsewhere(predict, models, cache, uv_on_path):
     return lambda data, **arguments: predict(models.elsewhere, data, venv_cache_path=str(cache), **arguments)
 
 
@@ -283,8 +290,8 @@ class TestInVirtualenv:
 
         assert "in fail" in "".join(capfd.readouterr())
 
-    def test_on_kill_ends_it(self, models, predict_elsewhere, cache, mlflow_default, tmp_path):
-        predict_elsewhere({"do": "give_back", "what": 1})
+    @pytest.mark.usefixtures("uv_on_path")
+    def test_on_kill_ends_it(self, models, cache, mlflow_default, tmp_path):
         file = tmp_path / "pid"
         operator = ModelLoadAndPredictOperator(
             task_id="task",
@@ -298,7 +305,7 @@ class TestInVirtualenv:
                 time.sleep(0.05)
             operator.on_kill()
 
-        killer = threading.Thread(target=kill_when_it_runs)
+        killer = threading.Thread(target=kill_when_it_runs, daemon=True)
         killer.start()
         with pytest.raises(MLflowProviderError, match="ended with -15"):
             operator.execute({})
@@ -352,8 +359,10 @@ RUN_DAG = """
 import json, os
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.utils.db import upgradedb
 from airflow.utils.session import create_session
 
+upgradedb()
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
 dag_run = DagBag(folder, bundle_path=folder, bundle_name="dags-folder").dags["predict"].test()
 xcoms = {
@@ -379,9 +388,6 @@ def test_airflow_renders_maps_and_shows_data_of_every_kind(models, mlflow_defaul
         "AIRFLOW_HOME": str(tmp_path / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
     }
-    airflow_db = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(airflow_db, env=environment, check=True, capture_output=True)
-
     done = subprocess.run(
         [sys.executable, "-c", RUN_DAG], env=environment, check=False, capture_output=True, text=True
     )
