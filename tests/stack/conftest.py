@@ -48,10 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def _stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent).resolve() / "Ames für alle"
+        folder = Path(parent).resolve() / "Ames 100% für alle"
         folder.mkdir()
         with run_clone(folder) as clone:
-            output = clone.make("demo", **clone.ports)
+            output = clone.make("demo", LC_ALL="C", **clone.ports)
             airflow = AirflowApi(clone.airflow_port)
             airflow.log_in()
             runs = {
