@@ -62,14 +62,19 @@ class Clone:
     def minio_console_port(self) -> int:
         return int(self.ports["MINIO_CONSOLE_PORT"])
 
-    def start(self, *targets: str, **environment: str) -> subprocess.Popen[str]:
-        """Start make with these targets, and with the Python that made the environment under test."""
+    def start(self, *targets: str, **environment: str | None) -> subprocess.Popen[str]:
+        """Start make with these targets, and with the Python that made the environment under test.
+
+        :param environment: more variables; None removes one.
+        """
         python = Path(sys.base_prefix) / "bin" / "python3"
         unmade = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        variables = {**unmade, "MINIO": self.minio, **environment}
         return subprocess.Popen(
             ["make", f"PYTHON={python}", *targets],
             cwd=self.folder,
-            env={**unmade, "MINIO": self.minio, **environment},
+            env={name: value for name, value in variables.items() if value is not None},
+            umask=0o077,  # what a careful user has
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -77,7 +82,7 @@ class Clone:
             start_new_session=True,
         )
 
-    def make(self, *targets: str, expect: int = 0, **environment: str) -> str:
+    def make(self, *targets: str, expect: int = 0, **environment: str | None) -> str:
         """Run make, and return its output; make itself exits with 2 when a command fails."""
         process = self.start(*targets, **environment)
         output, _ = process.communicate(timeout=MAKE_SECONDS)

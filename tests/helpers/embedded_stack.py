@@ -23,12 +23,14 @@ class Stack:
 
     :param demo_output: what ``make demo`` said, which started it.
     :param demo_runs: the DAG runs that it left, by DAG.
+    :param left_in_temporary_folder: what it left in the system's folder for temporary files.
     """
 
     clone: Clone
     airflow: AirflowApi
     demo_output: str
     demo_runs: dict[str, str]
+    left_in_temporary_folder: list[str]
 
     @property
     def mlflow_url(self) -> str:

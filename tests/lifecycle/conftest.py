@@ -18,13 +18,11 @@ from tests.helpers.clones import Clone, run_clone, wait_until
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one process, where they share the copy."""
+    """Give them time: the first of them installs, and may compile MinIO."""
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.xdist_group("lifecycle"))
-            item.add_marker(pytest.mark.timeout(2400))  # the first one installs, and may compile MinIO
+            item.add_marker(pytest.mark.timeout(2400))
 
 
 @dataclass(frozen=True)

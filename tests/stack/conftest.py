@@ -36,13 +36,11 @@ QUIET = ("--disable-background-networking", "--disable-component-update", "--dis
 BROWSER_MILLISECONDS = 120_000
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one process, where they share the stack."""
+    """Give them time: the first of them starts the stack."""
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.xdist_group("stack"))
-            item.add_marker(pytest.mark.timeout(1800))  # the first one starts the stack
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +49,12 @@ def _stack() -> Iterator[Stack]:
         folder = Path(parent).resolve() / "Ames 100% für alle"
         folder.mkdir()
         with run_clone(folder) as clone:
-            output = clone.make("demo", LC_ALL="C", **clone.ports)
+            # A shell without locale and home, and a folder for temporary files of its own.
+            temporary = Path(parent, "temporary")
+            temporary.mkdir()
+            bare = {"LC_ALL": "C", "HOME": None, "TMPDIR": str(temporary)}
+            output = clone.make("demo", **bare, **clone.ports)
+            left = [file.name for file in temporary.iterdir()]
             airflow = AirflowApi(clone.airflow_port)
             airflow.log_in()
             runs = {
@@ -61,7 +64,8 @@ def _stack() -> Iterator[Stack]:
             _add_what_the_tests_need(clone.folder)
             clone.make("up")  # returns when the new DAGs are read
             assert airflow.import_errors() == []
-            yield Stack(clone, airflow, output, {dag_id: run["dag_run_id"] for dag_id, [run] in runs.items()})
+            run_ids = {dag_id: run["dag_run_id"] for dag_id, [run] in runs.items()}
+            yield Stack(clone, airflow, output, run_ids, left)
             clone.make("down")
             clone.assert_nothing_is_left()
 

@@ -171,3 +171,7 @@ def test_the_demo_shows_the_log_of_a_failed_task(stack):
         demo._check_tasks(stack.airflow, "failing", run_id)
     assert str(caught.value).startswith("failing: task breaks_down is failed, expected success.")
     assert "RuntimeError: out of order" in str(caught.value)
+
+
+def test_the_demo_leaves_nothing_in_the_systems_folder_for_temporary_files(stack):
+    assert stack.left_in_temporary_folder == []
