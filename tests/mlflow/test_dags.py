@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.mlflow_state import without_active_run
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 
@@ -31,7 +32,8 @@ def test_for_a_server_with_a_login_the_tutorial_needs_only_another_connection(
 ):
     airflow_connection(**mlflow_auth_server.connection)
 
-    dag_run = dags["mlflow_tutorial_dag"].test()
+    with without_active_run():  # and with autologging as it was, afterwards
+        dag_run = dags["mlflow_tutorial_dag"].test()
 
     states = {task.task_id: str(task.state) for task in dag_run.get_task_instances()}
     assert states == dict.fromkeys(
