@@ -11,8 +11,6 @@ from urllib3.util import Retry
 
 from local.settings import LocalError
 
-PATIENCE = 120  # seconds; a writer of SQLite may wait 30 for another one, and that one for a third
-
 
 class AirflowApi:
     """Talks to the api-server on a port of this machine, as the administrator.
@@ -31,7 +29,8 @@ class AirflowApi:
         self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        response = self._session.request(method, f"{self._url}{path}", timeout=PATIENCE, **arguments)
+        # Longer than writers of SQLite wait for each other.
+        response = self._session.request(method, f"{self._url}{path}", timeout=120, **arguments)
         if not response.ok:
             message = f"Airflow answers {response.status_code} to {method} {path}: {response.text}"
             raise requests.HTTPError(message, response=response)
