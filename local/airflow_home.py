@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.settings import AIRFLOW, AIRFLOW_HOME, DAGS, ROOT, LocalError
@@ -21,8 +20,6 @@ from local.supervision import environment
 
 if TYPE_CHECKING:
     from local.ports import Ports
-
-SETTINGS = Path(__file__).with_name("airflow.cfg")
 
 
 def write_config(ports: Ports) -> None:
@@ -47,7 +44,7 @@ def write_config(ports: Ports) -> None:
         ("mlflow", "ui_urls"): json.dumps(mlflow),  # where a browser finds what tasks find at 127.0.0.1
     }
     config = configparser.RawConfigParser()
-    config.read(SETTINGS)
+    config.read(ROOT / "local" / "airflow.cfg")
     for (section, option), new in (generated | depending).items():
         if not config.has_section(section):
             config.add_section(section)
