@@ -3,7 +3,7 @@
 In one of its own this file is a script, run by the Python of a model's virtualenv, where there is neither
 Airflow nor this package::
 
-    python prediction.py MODEL REQUEST PREDICTIONS
+    python predict.py MODEL REQUEST PREDICTIONS
 
 MODEL is a folder, REQUEST and PREDICTIONS are JSON files. What pickle writes only the same pandas and numpy
 read, Parquet needs pyarrow on both sides, and the JSON of MLflow's model server knows no types where a model
