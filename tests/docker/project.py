@@ -14,7 +14,8 @@ import requests
 import yaml
 
 from local.airflow_api import AirflowApi
-from local.settings import ROOT, Ports
+from local.ports import Ports
+from local.settings import ROOT
 from mlflow_servers import free_port
 from tests.helpers.clones import wait_until
 

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-import pytest
 import requests
 
-from local.airflow_api import AirflowApi
 from mlflow_servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,21 +158,6 @@ def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """A copy of the working tree in which nothing is installed yet."""
-    with run_clone(tmp_path_factory.mktemp("clone").resolve()) as clone:
-        yield clone
-
-
-@pytest.fixture
-def airflow(clone: Clone) -> AirflowApi:
-    """Airflow's API in the clone's stack, which has to be up."""
-    api = AirflowApi(clone.airflow_port)
-    api.log_in()
-    return api
 
 
 def wait_until(
