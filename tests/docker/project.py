@@ -84,7 +84,7 @@ class Project:
     def up(self, *services: str, over: Path | None = None) -> None:
         """Start what does not run as the files say; return when MLflow answers."""
         self.start_containers(*services, over=over)
-        wait_until(self.mlflow_answers, 300)
+        wait_until("MLflow answers", self.mlflow_answers)
 
     def start_containers(
         self, *services: str, over: Path | None = None, wait: bool = False, check: bool = True
@@ -106,11 +106,11 @@ class Project:
         began = time.monotonic()
         print("Starting", end=" ", flush=True)
         self.start_containers()
-        wait_until(self.answers, 300)
+        wait_until("Airflow answers", self.answers)
         apply_settings(self)
         airflow = self.airflow_api()
-        wait_until(lambda: sorted(airflow.parsed()) == DAG_FILES, 300)
-        wait_until(self.mlflow_answers, 300)
+        wait_until("all DAGs are read", lambda: sorted(airflow.parsed()), lambda files: files == DAG_FILES)
+        wait_until("MLflow answers", self.mlflow_answers)
         print(f"({time.monotonic() - began:.0f} s)", flush=True)
 
     def is_started(self) -> bool:

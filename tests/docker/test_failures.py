@@ -114,7 +114,7 @@ def test_the_servers_log_names_a_wrong_s3_key(alone, laid_over, write_artifact):
 def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
     slow = "sleep 10; exec docker-entrypoint.sh postgres"
     alone.up("mlflow", over=laid_over(f"mlflow-postgres: {{ entrypoint: [sh, -c, '{slow}'] }}"))
-    wait_until(lambda: alone.is_healthy("mlflow"), 60)
+    wait_until("MLflow is healthy", lambda: alone.is_healthy("mlflow"))
     write_artifact()
 
 

@@ -8,7 +8,7 @@ from tests.helpers.clones import wait_until
 def test_data_outlive_down_and_up(started, mlflow, tmp_path):
     airflow = started.airflow_api()
     run_id = airflow.trigger(TUTORIAL)
-    wait_until(lambda: airflow.dag_run(TUTORIAL, run_id)["state"] == "success", 300)
+    wait_until("it has run", lambda: airflow.dag_run(TUTORIAL, run_id)["state"] == "success")
     given = in_mlflow(mlflow, tmp_path / "before", "Housing")
     objects = in_bucket(started.bucket)
     dag_runs = airflow._call("GET", "/api/v2/dags/~/dagRuns")
@@ -17,7 +17,7 @@ def test_data_outlive_down_and_up(started, mlflow, tmp_path):
 
     started.down()
     started.up()
-    wait_until(started.answers, 300)
+    wait_until("Airflow answers", started.answers)
 
     assert in_bucket(started.bucket) == objects
     assert in_mlflow(mlflow, tmp_path / "after", "Housing") == given
