@@ -32,7 +32,7 @@ reset: down  ## stop everything, and remove all data: DAG runs, MLflow runs, mod
 
 test:  ## run the tests of the provider, the DAGs and the running stack
 	@$(PYTHON) -m local.install
-	@.venv/bin/python -m pytest -q -n 3 --durations=10
+	@.venv/bin/python -m pytest -q -n 3 --no-loadscope-reorder --durations=15
 
 lifecycle-test:  ## install, start, stop, upgrade and upset the stack, and see that it takes it
 	@$(PYTHON) -m local.install

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,8 +34,7 @@ def xcom(stack: Stack, dag_id: str, task_id: str, key: str = "return_value", run
 
 
 def read_csv(client: MlflowClient, run_id: str, path: str, folder: Path) -> pd.DataFrame:
-    text = Path(client.download_artifacts(run_id, path, str(folder))).read_text()
-    return pd.read_csv(io.StringIO(text), float_precision="round_trip")
+    return pd.read_csv(client.download_artifacts(run_id, path, str(folder)))
 
 
 def assert_shows_the_demo(stack: Stack, output: str) -> None:
