@@ -22,7 +22,7 @@ def pytest_configure() -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give the tests of a file to one worker, where they share what it makes; those of the stack, too.
 
-    Marks of a conftest.py do not do it: https://github.com/pytest-dev/pytest-xdist/issues/1386.
+    Its own --dist=loadgroup does nothing: https://github.com/pytest-dev/pytest-xdist/issues/1386.
     """
     from xdist.scheduler import LoadScopeScheduling
 
