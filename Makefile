@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix reference check bench lock
+.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix package reference check bench lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -46,6 +46,10 @@ matrix:  ## run the provider's tests with the oldest and newest Python, Airflow 
 	@$(PYTHON) -m local.install
 	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" .venv/bin/nox --noxfile provider/noxfile.py \
 	    --envdir "$(CURDIR)/.local/nox" --sessions "tests$(if $(CORNER),($(CORNER)))"
+
+package:  ## build the provider's sdist and wheel, and check them
+	@$(PYTHON) -m local.install
+	@.venv/bin/nox --noxfile provider/noxfile.py --envdir "$(CURDIR)/.local/nox" --sessions package
 
 reference:  ## write the provider's API reference, as HTML, to .local/reference
 	@$(PYTHON) -m local.install
