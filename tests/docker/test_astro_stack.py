@@ -55,11 +55,11 @@ def test_the_image_has_the_labels_that_the_astro_cli_looks_for(docker):
 
 
 def test_an_extra_link_leads_to_the_published_port(started, airflow):
-    run_id = airflow.trigger(demo.TUTORIAL)
-    wait_until("it has run", lambda: airflow.dag_run(demo.TUTORIAL, run_id)["state"] == "success")
-    task = f"/api/v2/dags/{demo.TUTORIAL}/dagRuns/{run_id}/taskInstances/create_registered_model"
-    links = airflow._call("GET", f"{task}/links")["extra_links"]
-    (link,) = filter(None, links.values())
+    dag_id = "mlflow_operator_dag"
+    run_id = airflow.trigger(dag_id)
+    wait_until("it has run", lambda: airflow.dag_run(dag_id, run_id)["state"] == "success")
+    task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/register_model"
+    link = airflow._call("GET", f"{task}/links")["extra_links"]["MLflow model version"]
     assert link.startswith(f"http://localhost:{started.ports['MLFLOW_PORT']}/")
 
 
