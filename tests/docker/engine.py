@@ -199,6 +199,7 @@ def _our_own() -> Iterator[Docker]:
         daemon.wait(timeout=60)
         # Docker leaves it mounted on itself, and then nobody could delete it.
         subprocess.run(["umount", HOME / "data"], capture_output=True, check=False)
+        shutil.rmtree(RUN, ignore_errors=True)
 
 
 def _made(folder: Path) -> Path:
