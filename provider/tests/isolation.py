@@ -11,7 +11,9 @@ import pytest
 
 # Here, not in a fixture: Airflow reads its configuration when it is imported.
 for variable in list(os.environ):
-    is_the_users = variable.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AWS_", "DATABRICKS_", "MLFLOW_"))
+    is_the_users = variable.startswith(
+        ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_", "AWS_", "DATABRICKS_", "MLFLOW_")
+    )
     if is_the_users and variable != "MLFLOW_SERVER":  # which mlflow_servers.py reads
         del os.environ[variable]
 not_proxied = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
@@ -19,6 +21,7 @@ AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-")
 os.environ |= {
     "AIRFLOW_HOME": AIRFLOW_HOME,
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "tests",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_PROXY": not_proxied,
     "no_proxy": not_proxied,

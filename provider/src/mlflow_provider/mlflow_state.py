@@ -1,6 +1,7 @@
 """The state that the ``mlflow`` package keeps in a process, set for a block and then as it was before.
 
-That is its environment variables, tracking and registry URI, chosen experiment, active runs and autologging.
+That is its environment variables, tracking and registry URI, chosen experiment, active runs and model,
+autologging, and where its loggers write.
 All of it belongs to the whole process, so use none of this from several threads at once.
 
 MLflow has setters for most of it, but no way to ask what was set: the state itself is private.
@@ -28,8 +29,10 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Set or removed by mlflow.set_experiment and mlflow.start_run.
-_SET_BY_MLFLOW = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # its thread changes the environment while others read it
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # on stderr, where Airflow sees errors
+}
 
 
 @contextmanager
@@ -67,15 +70,45 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
     :param connection: the server to use.
     :return: a client for that server.
     """
-    restored = dict.fromkeys(_SET_BY_MLFLOW) | {n: os.environ[n] for n in _SET_BY_MLFLOW if n in os.environ}
-    with environment({**restored, **connection.environment}), warnings.catch_warnings():
+    chosen_elsewhere = dict.fromkeys(("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"))
+    with (
+        _what_mlflow_sets(),
+        environment({**chosen_elsewhere, **_QUIET, **connection.environment}),
+        warnings.catch_warnings(),
+    ):
         # skops, with which MLflow stores scikit-learn models, looks at every attribute of every loaded
         # module when it is imported. Airflow's deprecated ones would fill the task log: 1,160 lines.
         warnings.filterwarnings("ignore", message=r"The `airflow\.")
         import mlflow
 
-        with _uris_and_experiment(connection.tracking_uri):
+        with _uris_and_experiment(connection.tracking_uri), _logs_at_their_own_level():
             yield mlflow.MlflowClient()
+
+
+@contextmanager
+def _what_mlflow_sets() -> Iterator[None]:
+    """Take back the variables that a block sets or removes, as ``mlflow.set_experiment`` does."""
+
+    def mlflow_variables() -> dict[str, str | None]:
+        return {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "_MLFLOW_"))}
+
+    before = mlflow_variables()
+    try:
+        yield
+    finally:
+        set_environment({**dict.fromkeys(mlflow_variables()), **before})
+
+
+@contextmanager
+def _logs_at_their_own_level() -> Iterator[None]:
+    """Hand what MLflow logs to the task's log. MLflow writes it to stderr, all of which Airflow takes for errors."""
+    logger = logging.getLogger("mlflow")
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [], True
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 @contextmanager
@@ -143,18 +176,26 @@ def _inside(
 
 @contextmanager
 def without_active_run() -> Iterator[None]:
-    """Start a block without active run, and afterwards put active runs and autologging back as they were."""
-    from mlflow.tracking.fluent import _active_run_stack
+    """Start a block without active run; afterwards active runs and model, and autologging, are as before."""
+    from mlflow.tracking import fluent
     from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
 
-    runs, autologging = _active_run_stack.get(), copy.deepcopy(AUTOLOGGING_INTEGRATIONS)
-    _active_run_stack.set([])
+    of_thread = (
+        fluent._active_run_stack,
+        fluent._last_active_run_id,
+        fluent._last_logged_model_id,
+        fluent._ACTIVE_MODEL_CONTEXT,
+    )
+    before = [(variable, variable.get()) for variable in of_thread]
+    autologging = copy.deepcopy(AUTOLOGGING_INTEGRATIONS)
+    fluent._active_run_stack.set([])
     try:
         # MLFLOW_RUN_ID would turn a run that the block starts into that one.
         with environment({"MLFLOW_RUN_ID": None}):
             yield
     finally:
-        _active_run_stack.set(runs)
+        for variable, value in before:
+            variable.set(value)
         AUTOLOGGING_INTEGRATIONS.clear()
         AUTOLOGGING_INTEGRATIONS.update(autologging)
 
@@ -178,25 +219,110 @@ def autologging(options: bool | Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def active_run(run_id: str, experiment_id: str) -> Iterator[ActiveRun]:
+def active_run(run: Mapping[str, Any] | None) -> Iterator[ActiveRun]:
     """Make a run the active one for a block, and its experiment the one that further runs belong to.
 
-    The run itself is not ended, but all that the block started inside it and left open.
+    What the block starts outside of the process, e.g. a training script, finds the run by the
+    variable ``MLFLOW_RUN_ID``. The run itself is not ended, but all that the block started inside it and left open.
 
-    :param run_id: the run; if empty, a new one.
-    :param experiment_id: its experiment; if empty, MLflow's default one.
+    :param run: the run as MLflow's API gives it; None for a new one in MLflow's default experiment.
     """
     import mlflow
+    from mlflow.tracking import fluent
 
-    if experiment_id:
-        mlflow.set_experiment(experiment_id=experiment_id)
-    run = mlflow.start_run(run_id=run_id or None)
+    if run is None:
+        active = mlflow.start_run()
+    else:
+        active = _activate(run)
+    variables = {"MLFLOW_RUN_ID": active.info.run_id, "MLFLOW_EXPERIMENT_ID": active.info.experiment_id}
+    fluent._active_experiment_id = active.info.experiment_id
+    with environment(variables), _start_run_means(active):
+        try:
+            yield active
+        except BaseException:
+            _end_inner_runs(active, "FAILED")
+            raise
+        _end_inner_runs(active, "FINISHED")
+
+
+def _activate(run: Mapping[str, Any]) -> ActiveRun:
+    """Make a run the active one without asking the server for it."""
+    import mlflow
+    from google.protobuf.json_format import ParseDict
+    from mlflow.entities import Run
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+    from mlflow.protos.service_pb2 import Run as RunMessage
+    from mlflow.tracking import fluent
+
+    if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        return mlflow.start_run(run["info"]["run_id"])  # which starts their thread, too
+    message = ParseDict(run, RunMessage(), ignore_unknown_fields=True)
+    active = mlflow.ActiveRun(Run.from_proto(message))
+    fluent._active_run_stack.get().append(active)
+    return active
+
+
+@contextmanager
+def _start_run_means(active: ActiveRun) -> Iterator[None]:
+    """Let ``mlflow.start_run()`` mean a run that is active already, and ``mlflow.end_run()`` not end it.
+
+    Training code that was written without Airflow starts a run of its own, which MLflow refuses where one
+    is active. In threads and forked processes, which have no active run, what is logged belongs to the run as well.
+    """
+    import mlflow
+    from mlflow.tracking import fluent
+
+    original_start_run, original_end_run = fluent.start_run, fluent.end_run
+    run_id, stack, is_in_block = active.info.run_id, fluent._active_run_stack, True
+
+    @functools.wraps(original_start_run)
+    def start_run(*args: Any, **kwargs: Any) -> ActiveRun:
+        given = inspect.signature(original_start_run).bind(*args, **kwargs).arguments
+        current = stack.get()[-1].info.run_id if stack.get() else None
+        is_other = given.get("run_id") not in (None, run_id) or given.get("parent_run_id")
+        if not is_in_block or is_other or current not in (None, run_id):
+            return _without_run_id(original_start_run, **given)
+        if given.get("nested"):
+            parent = {} if current else {"parent_run_id": run_id}
+            return _without_run_id(original_start_run, **given, **parent)
+        _describe(run_id, given)
+        stack.get().append(mlflow.ActiveRun(active))
+        return stack.get()[-1]
+
+    @functools.wraps(original_end_run)
+    def end_run(*args: Any, **kwargs: Any) -> None:
+        runs = stack.get()
+        if is_in_block and runs and runs[-1].info.run_id == run_id:
+            fluent._last_active_run_id.set(runs.pop().info.run_id)
+        else:
+            with environment({"MLFLOW_RUN_ID": os.environ.get("MLFLOW_RUN_ID")}):  # which it removes
+                original_end_run(*args, **kwargs)
+
+    mlflow.start_run = fluent.start_run = start_run
+    mlflow.end_run = fluent.end_run = end_run
     try:
-        yield run
-    except BaseException:
-        _end_inner_runs(run, "FAILED")
-        raise
-    _end_inner_runs(run, "FINISHED")
+        yield
+    finally:
+        is_in_block = False  # for modules that have imported them by name
+        mlflow.start_run = fluent.start_run = original_start_run
+        mlflow.end_run = fluent.end_run = original_end_run
+
+
+def _without_run_id(start_run: Callable[..., ActiveRun], **arguments: Any) -> ActiveRun:
+    # MLFLOW_RUN_ID, which is for other processes, would turn the new run into that one.
+    with environment({"MLFLOW_RUN_ID": None}):
+        return start_run(**arguments)
+
+
+def _describe(run_id: str, given: Mapping[str, Any]) -> None:
+    """Give a run the name, the tags and the description that ``mlflow.start_run`` was called with."""
+    import mlflow
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+
+    named = {MLFLOW_RUN_NAME: given.get("run_name"), MLFLOW_RUN_NOTE: given.get("description")}
+    tags = {**(given.get("tags") or {}), **{key: value for key, value in named.items() if value}}
+    for key, value in tags.items():
+        mlflow.MlflowClient().set_tag(run_id, key, value)
 
 
 def _end_inner_runs(run: ActiveRun, status: str) -> None:
@@ -208,8 +334,7 @@ def _end_inner_runs(run: ActiveRun, status: str) -> None:
             mlflow.end_run(status)
         # MLflow does so when Python exits, but Airflow ends the process of a task before that.
         mlflow.flush_async_logging()
-        if inner:  # without an active run, this would start one
-            mlflow.flush_artifact_async_logging()
+        mlflow.flush_artifact_async_logging()
     except mlflow.MlflowException as error:
         log.warning(
             "Runs that were started inside MLflow run %s may be left RUNNING: %s", run.info.run_id, error

@@ -7,8 +7,10 @@ from airflow.sdk._shared.secrets_masker import redact
 try:
     from airflow.sdk.exceptions import (
         AirflowException,
+        AirflowFailException,
         AirflowNotFoundException,
         AirflowRescheduleException,
+        AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTerminated,
         AirflowTaskTimeout,
@@ -17,8 +19,10 @@ try:
 except ImportError:  # Airflow 3.1: the exceptions have not moved to the SDK yet
     from airflow.exceptions import (  # type: ignore[no-redef]
         AirflowException,
+        AirflowFailException,
         AirflowNotFoundException,
         AirflowRescheduleException,
+        AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTerminated,
         AirflowTaskTimeout,
@@ -42,7 +46,9 @@ else:
 __all__ = [
     "DEFERRALS",
     "AirflowException",
+    "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTerminated",
     "AirflowTaskTimeout",

@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from mlflow_provider.links import MLflowExperimentLink, MLflowRunLink
-from mlflow_provider.tracked_run.task_run import DEFAULT_CONN_ID, OnTrackingError, task_run
+from mlflow_provider.tracked_run.task_run import DEFAULT_CONN_ID, OnTrackingError, Retry, task_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,6 +25,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
     :param tags: more tags for the run (templated).
     :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
     :param autolog: whether to switch ``mlflow.autolog`` on, or the arguments to do so with.
+    :param retry: whether the next try of a failed task starts a ``new`` run, or is to ``continue`` in the same.
     :param on_tracking_error: ``fail`` the task if MLflow cannot be reached, or ``warn`` and go on.
     """
 
@@ -48,6 +49,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
         tags: Mapping[str, Any] | None = None,
         nested: bool = False,
         autolog: bool | Mapping[str, Any] = False,
+        retry: Retry = "new",
         on_tracking_error: OnTrackingError = "fail",
         python_callable: Callable[..., Any],
         op_args: Sequence[Any],
@@ -66,6 +68,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
         self.tags = tags
         self.nested = nested
         self.autolog = autolog
+        self.retry = retry
         self.on_tracking_error = on_tracking_error
 
     def execute(self, context: Context) -> Any:
@@ -76,6 +79,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
             tags=self.tags,
             nested=self.nested,
             autolog=self.autolog,
+            retry=self.retry,
             on_tracking_error=self.on_tracking_error,
             context=context,
         ):

@@ -286,6 +286,23 @@ class MLflowClientHook(MLflowBaseHook):
         criteria = {"experiment_ids": experiment_ids, "filter": filter_string, "order_by": order_by}
         return self._pages("POST", "runs/search", "runs", criteria, max_results)
 
+    def search_experiments(
+        self,
+        filter_string: str | None = None,
+        order_by: Sequence[str] | None = None,
+        max_results: int = PAGE_SIZE,
+    ) -> list[dict[str, Any]]:
+        """Search active experiments, page by page.
+
+        :param filter_string: e.g. ``name LIKE 'housing%'``.
+        :param order_by: e.g. ``["last_update_time DESC"]``.
+        :param max_results: how many to return at most.
+
+        .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-experiments
+        """
+        criteria = {"filter": filter_string, "order_by": order_by}
+        return self._pages("POST", "experiments/search", "experiments", criteria, max_results)
+
     def _pages(
         self, method: str, path: str, key: str, criteria: Mapping[str, Any], max_results: int
     ) -> list[dict[str, Any]]:

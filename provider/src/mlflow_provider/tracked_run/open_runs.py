@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from mlflow_provider.deadline import SECONDS, within
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import parent_run, runs
@@ -25,19 +27,37 @@ def close_open_runs(context: Context, mlflow_conn_id: str = MLflowClientHook.def
     :func:`~mlflow_provider.tracked_run.task_run.task_run`, give the DAG
     ``on_failure_callback=close_open_runs`` and ``on_success_callback=close_open_runs``.
 
+    It takes five seconds at most, as other callbacks wait for it. What it could not end is in the log.
+
     :param context: the context of the DAG run.
     :param mlflow_conn_id: connection to the server.
     """
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     try:
-        hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
-        of_dag_run = runs.with_tags(runs.tags_of_dag_run(dag_id, run_id))
-        open_runs = runs.search(hook, f"{of_dag_run} AND attributes.status = 'RUNNING'")
-        parents = [run["info"] for run in open_runs if parent_run.TAG in runs.tags_of(run)]
-        for run in open_runs:
-            if run["info"] not in parents:
-                runs.kill(hook, run["info"]["run_id"], REASON)
-        for parent in parents:
-            parent_run.end_if_children_ended(hook, parent["experiment_id"], parent["run_id"])
+        hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id).with_limits(timeout=SECONDS, retries=0)
+        within(partial(_close, hook, runs.of_dag_run(dag_id, run_id), context.get("dag_run")))
     except MLflowProviderError as error:
         log.warning("MLflow runs of %s, DAG run %s, may be left RUNNING: %s", dag_id, run_id, error)
+
+
+def _close(hook: MLflowClientHook, of_dag_run: str, dag_run: Any) -> None:
+    found = runs.search(hook, f"{of_dag_run} AND attributes.status = 'RUNNING'")
+    open_runs = [run for run in found if not _is_newer(run, dag_run)]
+    parents = [run for run in open_runs if parent_run.TAG in runs.tags_of(run)]
+    for run in open_runs:
+        if run not in parents:
+            runs.kill(hook, run["info"]["run_id"], REASON)
+    # A parent is open, too, if a child failed that was to be tried again, and never was.
+    has_failed = getattr(dag_run, "state", None) == "failed"
+    for parent in parents:
+        info = parent["info"]
+        parent_run.end_if_children_ended(
+            hook, info["experiment_id"], info["run_id"], otherwise="FAILED" if has_failed else "FINISHED"
+        )
+
+
+def _is_newer(run: dict[str, Any], dag_run: Any) -> bool:
+    """Tell whether a run began after tasks were cleared, and the callback comes late."""
+    if dag_run is None:  # Airflow does not know the last task, and so tells nothing of the DAG run
+        return False
+    return int(runs.tags_of(run).get(runs.CLEAR_NUMBER, 0)) > (dag_run.clear_number or 0)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# Where the signals of this process are announced, during a block.
+_announcements: socket.socket | None = None
+
+
+def _announce_nothing() -> None:
+    """Part a forked process from its parent, which would take the child's signals for its own."""
+    if _announcements:
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_announce_nothing)
 
 
 @contextmanager
@@ -24,6 +37,7 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
 
     .. seealso:: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
     """
+    global _announcements
     terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield terminated.is_set
@@ -41,9 +55,12 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         watcher = threading.Thread(target=watch, name="mlflow-termination", daemon=True)
         watcher.start()
+        _announcements, outer = writer, _announcements
         try:
             yield terminated.is_set
         finally:
+            _announcements = outer
             signal.set_wakeup_fd(before)
+            writer.shutdown(socket.SHUT_RDWR)  # ends the watcher, also where a forked process has a copy
             writer.close()
             watcher.join()

@@ -24,6 +24,7 @@ from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import parent_run
+from mlflow_provider.tracked_run.runs import tags_of_dag_run
 from mlflow_servers import run_mlflow_server
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Try:
     try_number: int = 1
     max_tries: int = 2
     clear_number: int = 0
+    running: int = 1  # tasks of the DAG run, this one included
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +53,8 @@ class Try:
             map_index=self.map_index,
             try_number=self.try_number,
             max_tries=self.max_tries,
+            id=f"{self.task_id}-{self.map_index}-{self.try_number}",
+            get_ti_count=lambda **_: self.running,
             log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
             xcom_push=lambda key, value: self.xcoms.update({key: value}),
         )
@@ -122,15 +126,20 @@ class TestStart:
         [run] = runs()
         url = f"http://localhost:8080/dags/housing/runs/{a_try.run_id}/tasks/train"
         assert {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")} == {
+            "airflow.deployment": "tests",
+            "airflow.dag_run": f"tests/housing/{a_try.run_id}",
+            "airflow.task_instance": f"tests/housing/{a_try.run_id}/train/-1",
             "airflow.dag_id": "housing",
             "airflow.run_id": a_try.run_id,
             "airflow.task_id": "train",
             "airflow.map_index": "-1",
+            "airflow.try_id": "train--1-1",
             "airflow.try_number": "1",
             "airflow.max_tries": "2",
             "airflow.clear_number": "0",
             "airflow.logical_date": "2026-01-31T00:00:00+00:00",
             "airflow.url": url,
+            "airflow.superseded": "false",
             "kind": "ridge",
         }
         assert run.data.tags["mlflow.user"] == "ada"
@@ -244,27 +253,83 @@ class TestEnd:
 
 
 class TestNextTry:
-    def test_a_retry_continues_the_run(self, a_try, runs, experiment):
-        fail(a_try, ValueError("no sales"), experiment=experiment)
+    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(self, a_try, runs, experiment, hook):
+        import mlflow
+
+        with pytest.raises(ValueError), task_run(context=a_try.context, experiment=experiment):
+            mlflow.log_params({"seed": 1, "rows": 2930})
+            mlflow.log_metric("rmse", 99.0)
+            mlflow.log_text("first", "log.txt")
+            raise ValueError("no sales")
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment):
-            pass
+            mlflow.log_param("seed", 2)
+            mlflow.log_metric("rmse", 0.5)
+
+        failed, finished = runs()
+        assert status_of([failed, finished]) == ["FAILED", "FINISHED"]
+        assert failed.data.tags["airflow.reason"] == "ValueError: no sales"
+        assert failed.data.params == {"seed": "1", "rows": "2930"}
+        assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
+        assert finished.data.params == {"seed": "2"}
+        assert finished.data.metrics == {"rmse": 0.5}
+        assert [file.path for file in hook.client.list_artifacts(failed.info.run_id)] == ["log.txt"]
+        assert not hook.client.list_artifacts(finished.info.run_id)
+
+    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment):
+        import mlflow
+
+        with (
+            pytest.raises(ValueError),
+            task_run(context=a_try.context, experiment=experiment, retry="continue"),
+        ):
+            mlflow.log_param("seed", 1)
+            mlflow.log_metric("rmse", 99.0, step=1)
+            raise ValueError("no sales")
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment, retry="continue"):
+            assert status_of(runs()) == ["RUNNING"]
+            mlflow.log_metric("rmse", 0.5, step=2)
 
         [run] = runs()
         assert run.info.status == "FINISHED"
-        assert run.data.tags["airflow.try_number"] == "2"
-        assert "airflow.reason" not in run.data.tags
+        assert (run.data.params, run.data.metrics) == ({"seed": "1"}, {"rmse": 0.5})
+        assert (run.data.tags["airflow.try_number"], run.data.tags["airflow.reason"]) == ("2", "")
 
-    @pytest.mark.parametrize("status", ["RUNNING", "KILLED"])
-    def test_a_retry_continues_the_run_of_a_try_that_was_killed(self, a_try, runs, experiment, hook, status):
+    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
+    def test_a_retry_of_a_try_that_was_killed_starts_a_run_of_its_own(
+        self, a_try, runs, experiment, hook, left
+    ):
         with task_run(context=a_try.context, experiment=experiment) as run:
             pass
-        hook.client.update_run(run.info.run_id, status)
+        hook.client.update_run(run.info.run_id, left)
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment):
             pass
 
+        killed, finished = runs()
+        assert status_of([killed, finished]) == ["KILLED", "FINISHED"]
+        assert finished.data.tags["airflow.retry_of"] == killed.info.run_id
+
+    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
+    def test_a_retry_that_is_to_continue_goes_on_in_the_run_of_a_try_that_was_killed(
+        self, a_try, runs, experiment, hook, left
+    ):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            pass
+        hook.client.update_run(run.info.run_id, left)
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment, retry="continue"):
+            pass
+
         assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_wrong_word_is_refused(self, a_try):
+        with (
+            pytest.raises(ValueError, match="retry is 'never'; choose 'new' or 'continue'"),
+            task_run(context=a_try.context, retry="never"),
+        ):
+            pass
 
     def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(self, a_try, runs, experiment):
         with task_run(context=a_try.context, experiment=experiment):
@@ -288,23 +353,36 @@ class TestNextTry:
 
         assert status_of(runs()) == ["KILLED", "FINISHED"]
 
-    def test_a_retry_continues_a_failed_run_although_another_task_was_cleared(self, a_try, runs, experiment):
+    def test_a_retry_is_one_although_another_task_was_cleared(self, a_try, runs, experiment):
         fail(a_try, ValueError("no sales"), experiment=experiment)
         a_try.try_number, a_try.clear_number = 2, 1
         with task_run(context=a_try.context, experiment=experiment):
             pass
 
-        assert status_of(runs()) == ["FINISHED"]
+        failed, finished = runs()
+        assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
 
-    def test_a_deferred_task_takes_its_run_up_again(self, a_try, runs, experiment):
+    @pytest.mark.parametrize("retry", ["new", "continue"])
+    @pytest.mark.parametrize("cleared", [0, 1], ids=["", "another task was cleared"])
+    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, retry, cleared):
+        import mlflow
+
         [deferred, *_] = version_compat.DEFERRALS
         pause = deferred(trigger=None, method_name="execute_complete")
-        fail(a_try, pause, experiment=experiment)
+        with (
+            pytest.raises(deferred),
+            task_run(context=a_try.context, experiment=experiment, retry=retry),
+        ):
+            mlflow.log_param("seed", 1)
+            raise pause
         assert status_of(runs()) == ["RUNNING"]
-        with task_run(context=a_try.context, experiment=experiment):
-            pass
+        a_try.clear_number = cleared
+        with task_run(context=a_try.context, experiment=experiment, retry=retry):
+            mlflow.log_metric("rmse", 0.5)
 
-        assert status_of(runs()) == ["FINISHED"]
+        [run] = runs()
+        assert run.info.status == "FINISHED"
+        assert (run.data.params, run.data.metrics) == ({"seed": "1"}, {"rmse": 0.5})
 
     def test_a_new_dag_run_of_the_same_id_starts_a_new_run(self, a_try, runs, experiment):
         for _ in range(2):
@@ -382,11 +460,12 @@ class TestParent:
     ):
         experiment_id = hook.get_or_create_experiment(experiment)
         together = threading.Barrier(16)
+        tags = tags_of_dag_run("tests", "housing", experiment)
 
         def get_or_create(_: int) -> str:
             racing = MLflowClientHook()
             together.wait()
-            return parent_run.get_or_create(racing, experiment_id, "housing", experiment)
+            return parent_run.get_or_create(racing, experiment_id, tags, may_compete=True)
 
         with ThreadPoolExecutor(16) as pool:
             chosen = set(pool.map(get_or_create, range(16)))
@@ -397,7 +476,7 @@ class TestParent:
     def test_an_unconfirmed_one_of_a_task_that_was_killed_is_used_by_the_next(
         self, a_try, parents, experiment, hook
     ):
-        tags = {"airflow.dag_id": "housing", "airflow.run_id": a_try.run_id, parent_run.TAG: "unconfirmed"}
+        tags = {**tags_of_dag_run("tests", "housing", a_try.run_id), parent_run.TAG: "unconfirmed"}
         left = hook.client.create_run(hook.get_or_create_experiment(experiment), tags=tags)
         with task_run(context=a_try.context, experiment=experiment, nested=True):
             pass
@@ -406,15 +485,31 @@ class TestParent:
 
     def test_it_fails_with_a_task_and_recovers_with_its_retry(self, a_try, parents, experiment):
         fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
-        assert status_of(parents()) == ["FAILED"]
+        assert status_of(parents()) == ["RUNNING"]  # there will be a retry
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment, nested=True):
             pass
 
         assert status_of(parents()) == ["FINISHED"]
 
+    @pytest.mark.parametrize("error", [ValueError("no sales"), version_compat.AirflowFailException("no use")])
+    def test_it_fails_with_a_task_that_is_not_tried_again(self, a_try, parents, experiment, error):
+        a_try.max_tries = 2 if isinstance(error, version_compat.AirflowFailException) else 0
+        fail(a_try, error, experiment=experiment, nested=True)
+
+        assert status_of(parents()) == ["FAILED"]
+
+    def test_it_recovers_with_a_task_that_is_cleared(self, a_try, parents, experiment):
+        a_try.max_tries = 0
+        fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
+        a_try.try_number, a_try.max_tries, a_try.clear_number = 2, 1, 1
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            assert status_of(parents()) == ["RUNNING"]
+
+        assert status_of(parents()) == ["FINISHED"]
+
     def test_it_runs_until_its_last_child_has_ended(self, a_try, parents, experiment):
-        other = Try(a_try.run_id, task_id="other", xcoms={})
+        other = Try(a_try.run_id, task_id="other", max_tries=0)
         with task_run(context=a_try.context, experiment=experiment, nested=True):
             fail(other, ValueError("no sales"), experiment=experiment, nested=True)
             assert status_of(parents()) == ["RUNNING"]

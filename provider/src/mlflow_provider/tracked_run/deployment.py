@@ -1,0 +1,32 @@
+"""Tells this Airflow from others that log to the same MLflow server.
+
+Two deployments with the same DAG, e.g. one to develop and one for production, have DAG runs of the same ID for
+each scheduled date. A name that only this deployment has goes into the tags by which a run is found again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from airflow.sdk import Variable
+
+# In Airflow's database, which all parts of a deployment share. Unlike the configuration it cannot be the same in
+# two deployments by default, as the addresses of two laptops are.
+VARIABLE = "mlflow_deployment"
+
+# How long a task waits for others that are choosing a name at this moment, once in the life of a deployment.
+CHOICE_SECONDS = 1.0
+
+
+def name() -> str:
+    """Return this deployment's name; an empty one if no task has needed it yet."""
+    return Variable.get(VARIABLE, default="")
+
+
+def get_or_create_name() -> str:
+    """Return this deployment's name; the first task that asks chooses one at random."""
+    if not name():
+        Variable.set(VARIABLE, uuid.uuid4().hex[:8], "Tells the runs of this Airflow from others' in MLflow.")
+        time.sleep(CHOICE_SECONDS)  # the last one to write has chosen
+    return name()
