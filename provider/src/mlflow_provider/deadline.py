@@ -11,7 +11,7 @@ from mlflow_provider.exceptions import MLflowUnreachableError
 
 T = TypeVar("T")
 
-# Outside of a task's own process, where others wait for the same process: Airflow's DAG processor, its API server.
+# Outside of a task's own process others wait for it, too: in Airflow's DAG processor, in its API server.
 SECONDS = 5.0
 
 
@@ -27,12 +27,12 @@ def within(work: Callable[[], T], seconds: float = SECONDS) -> T:
     :raises Exception: what the function raises.
     """
     result: list[T] = []
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
             result.append(work())
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  # raised below
             errors.append(error)
 
     # A daemon, unlike those of an executor: Python does not wait for it when it ends.

@@ -101,7 +101,7 @@ def _what_mlflow_sets() -> Iterator[None]:
 
 @contextmanager
 def _logs_at_their_own_level() -> Iterator[None]:
-    """Hand what MLflow logs to the task's log. MLflow writes it to stderr, all of which Airflow takes for errors."""
+    """Hand what MLflow logs to the task's log, not to stderr, all of which Airflow takes for errors."""
     logger = logging.getLogger("mlflow")
     handlers, propagate = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [], True
@@ -222,18 +222,15 @@ def autologging(options: bool | Mapping[str, Any]) -> Iterator[None]:
 def active_run(run: Mapping[str, Any] | None) -> Iterator[ActiveRun]:
     """Make a run the active one for a block, and its experiment the one that further runs belong to.
 
-    What the block starts outside of the process, e.g. a training script, finds the run by the
-    variable ``MLFLOW_RUN_ID``. The run itself is not ended, but all that the block started inside it and left open.
+    What the block starts outside of the process, e.g. a training script, finds the run by the variable
+    ``MLFLOW_RUN_ID``. The run itself is not ended, but all that the block started inside it and left open.
 
     :param run: the run as MLflow's API gives it; None for a new one in MLflow's default experiment.
     """
     import mlflow
     from mlflow.tracking import fluent
 
-    if run is None:
-        active = mlflow.start_run()
-    else:
-        active = _activate(run)
+    active = _activate(run) if run else mlflow.start_run()
     variables = {"MLFLOW_RUN_ID": active.info.run_id, "MLFLOW_EXPERIMENT_ID": active.info.experiment_id}
     fluent._active_experiment_id = active.info.experiment_id
     with environment(variables), _start_run_means(active):
@@ -248,15 +245,16 @@ def active_run(run: Mapping[str, Any] | None) -> Iterator[ActiveRun]:
 def _activate(run: Mapping[str, Any]) -> ActiveRun:
     """Make a run the active one without asking the server for it."""
     import mlflow
-    from google.protobuf.json_format import ParseDict
     from mlflow.entities import Run
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
     from mlflow.protos.service_pb2 import Run as RunMessage
     from mlflow.tracking import fluent
+    from mlflow.utils.proto_json_utils import parse_dict
 
     if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
         return mlflow.start_run(run["info"]["run_id"])  # which starts their thread, too
-    message = ParseDict(run, RunMessage(), ignore_unknown_fields=True)
+    message = RunMessage()
+    parse_dict(run, message)
     active = mlflow.ActiveRun(Run.from_proto(message))
     fluent._active_run_stack.get().append(active)
     return active
@@ -267,7 +265,7 @@ def _start_run_means(active: ActiveRun) -> Iterator[None]:
     """Let ``mlflow.start_run()`` mean a run that is active already, and ``mlflow.end_run()`` not end it.
 
     Training code that was written without Airflow starts a run of its own, which MLflow refuses where one
-    is active. In threads and forked processes, which have no active run, what is logged belongs to the run as well.
+    is active. Threads and forked processes, which have no active run, log to this one as well.
     """
     import mlflow
     from mlflow.tracking import fluent

@@ -40,7 +40,7 @@ def open_mlflow() -> Response:
 @app.get("/dags/{dag_id}/runs/{run_id}")
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
     """Show the runs that the tasks of a DAG run have logged."""
-    return _page(runs.with_tags(runs.tags_of_dag_run(dag_id, run_id)))
+    return _page(runs.of_dag_run(dag_id, run_id))
 
 
 def _page(filter_string: str) -> HTMLResponse:

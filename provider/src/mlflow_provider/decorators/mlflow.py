@@ -25,7 +25,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
     :param tags: more tags for the run (templated).
     :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
     :param autolog: whether to switch ``mlflow.autolog`` on, or the arguments to do so with.
-    :param retry: whether the next try of a failed task starts a ``new`` run, or is to ``continue`` in the same.
+    :param retry: whether the next try of a failed task starts a ``new`` run, or has to ``continue`` this one.
     :param on_tracking_error: ``fail`` the task if MLflow cannot be reached, or ``warn`` and go on.
     """
 

@@ -1,7 +1,7 @@
 """Tells this Airflow from others that log to the same MLflow server.
 
-Two deployments with the same DAG, e.g. one to develop and one for production, have DAG runs of the same ID for
-each scheduled date. A name that only this deployment has goes into the tags by which a run is found again.
+Two deployments with the same DAG, e.g. one to develop and one for production, have DAG runs of the same ID
+for each scheduled date. So the tags by which a run is found again hold a name that only this deployment has.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import uuid
 
 from airflow.sdk import Variable
 
-# In Airflow's database, which all parts of a deployment share. Unlike the configuration it cannot be the same in
-# two deployments by default, as the addresses of two laptops are.
+# In Airflow's database, which all parts of a deployment share, and no two deployments. What is configured may
+# be the same in two, as the address of Airflow is on two laptops.
 VARIABLE = "mlflow_deployment"
 
 # How long a task waits for others that are choosing a name at this moment, once in the life of a deployment.

@@ -32,7 +32,8 @@ def get_or_create(
 
     MLflow accepts any number of runs with the same name and tags, so tasks that start at the same moment
     may each create one. They wait until every task that found none has created its own, then all confirm
-    the same one, and each deletes its own if that is another. A task that starts later finds the confirmed one.
+    the same one, and each deletes its own if it is another. A task that starts later finds the
+    confirmed one.
 
     :param experiment_id: the experiment. MLflow shows a parent and its children in the same one only.
     :param dag_run_tags: the tags of the DAG run's runs; its ID gives a new run its name.

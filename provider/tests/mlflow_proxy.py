@@ -1,0 +1,117 @@
+"""What may happen between a client and a real MLflow server, and what was asked of it; a pytest plugin."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from mlflow_servers import MLflowServer
+
+API = "/api/2.0/mlflow/"
+
+
+@dataclass
+class Proxy:
+    """Passes requests on to a server.
+
+    :param url: where it answers.
+    :param requests: what it was asked, e.g. ``POST runs/create``.
+    :param lost: paths; the server gets and answers such a request, but the answer is lost. Once each.
+    :param late: paths; as lost, and the server gets the request only some seconds later. Once each.
+    :param forbidden: paths; answered with 403.
+    :param hangs: whether nothing is answered any more.
+    :param sizes: of the answers, in bytes.
+    :param late_is_done: whether the server has got a late request.
+    """
+
+    url: str
+    requests: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    forbidden: list[str] = field(default_factory=list)
+    hangs: bool = False
+    sizes: list[int] = field(default_factory=list)
+    late_is_done: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def _proxy(server: MLflowServer) -> Iterator[Proxy]:
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            path = self.path.split("?")[0].removeprefix(API)
+            proxy.requests.append(f"{self.command} {path}")
+            if proxy.hangs:
+                ended.wait()
+            if path in proxy.forbidden:
+                self._answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "Not yours."}')
+                return
+            if path in proxy.late:
+                proxy.late.remove(path)
+                threading.Timer(3, self._ask_late, (body,)).start()
+                self.close_connection = True
+                return
+            answer = self._ask(body)
+            if path in proxy.lost:
+                proxy.lost.remove(path)
+                self.close_connection = True
+                return
+            self._answer(answer.status_code, answer.content)
+
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = pass_on  # noqa: N815
+
+        def _ask(self, body: bytes) -> requests.Response:
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+            return requests.request(self.command, server.url + self.path, data=body, headers=headers)
+
+        def _ask_late(self, body: bytes) -> None:
+            self._ask(body)
+            proxy.late_is_done.set()
+
+        def _answer(self, status: int, body: bytes) -> None:
+            proxy.sizes.append(len(body))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        listener.daemon_threads = True
+        proxy = Proxy(f"http://127.0.0.1:{listener.server_port}")
+        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+        yield proxy
+        ended.set()
+        listener.shutdown()
+
+
+@pytest.fixture
+def mlflow_proxy(mlflow_server: MLflowServer, airflow_connection: Callable[..., str]) -> Iterator[Proxy]:
+    """A proxy to which the connection ``mlflow_default`` leads."""
+    with _proxy(mlflow_server) as proxy:
+        airflow_connection("mlflow_default", host=proxy.url)
+        yield proxy
+
+
+def wait_until(what: str, look: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something is seen."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not seen within {seconds:g} s: {what}", pytrace=False)
+        time.sleep(0.1)

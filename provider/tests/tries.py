@@ -1,0 +1,59 @@
+"""What Airflow would hand to a task; the tests of the stack have a real scheduler do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlflow_provider import task_run
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass
+class Try:
+    """A try of a task instance; with its defaults, the first one of a task with two retries."""
+
+    run_id: str
+    task_id: str = "train"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 2
+    clear_number: int = 0
+    running: int = 1  # tasks of the DAG run, this one included
+    known: Any = None  # what Airflow's server says of the task instance, beside this
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def context(self) -> Any:
+        ti = SimpleNamespace(
+            dag_id="housing",
+            run_id=self.run_id,
+            task_id=self.task_id,
+            map_index=self.map_index,
+            try_number=self.try_number,
+            max_tries=self.max_tries,
+            id=f"{self.task_id}-{self.map_index}-{self.try_number}",
+            _ti_context_from_server=self.known,
+            get_ti_count=lambda **_: self.running,
+            log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
+            xcom_push=lambda key, value: self.xcoms.update({key: value}),
+        )
+        dag_run = SimpleNamespace(
+            clear_number=self.clear_number, logical_date=datetime(2026, 1, 31, tzinfo=timezone.utc)
+        )
+        return {"ti": ti, "dag_run": dag_run, "task": SimpleNamespace(owner="ada")}
+
+
+def fail(attempt: Try, error: BaseException, **arguments: Any) -> None:
+    with pytest.raises(type(error)), task_run(context=attempt.context, **arguments):
+        raise error
+
+
+def status_of(runs: list[Run]) -> list[str]:
+    return [run.info.status for run in runs]
