@@ -17,6 +17,8 @@ def _announce_nothing() -> None:
     """Part a forked process from its parent, which would take the child's signals for its own."""
     if _announced:
         signal.set_wakeup_fd(-1)
+    for writer in _announced:
+        writer.close()
 
 
 os.register_at_fork(after_in_child=_announce_nothing)
@@ -60,6 +62,5 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
         finally:
             _announced.remove(writer)
             signal.set_wakeup_fd(before)
-            writer.shutdown(socket.SHUT_RDWR)  # ends the watcher, also where a forked process has a copy
             writer.close()
-            watcher.join()
+            watcher.join()  # which has noticed, as no forked process has kept a copy

@@ -5,6 +5,7 @@ What Airflow would hand to a task stands in ``Try``.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -108,6 +109,99 @@ class TestStart:
 
         [run] = runs()
         assert run.data.params["alpha"] == "2.0"
+
+
+class TestTrainingCode:
+    """Code that was written without Airflow starts a run of its own."""
+
+    def test_its_run_is_the_tasks(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment) as of_task:
+            with mlflow.start_run(run_name="ridge", tags={"kind": "linear"}, description="No frills.") as run:
+                mlflow.log_param("alpha", 1)
+            assert run.info.run_id == of_task.info.run_id
+            assert status_of(runs()) == ["RUNNING"]
+            mlflow.log_metric("rmse", 0.5)
+
+        [run] = runs()
+        assert (run.info.run_name, run.info.status) == ("ridge", "FINISHED")
+        assert (run.data.params, run.data.metrics) == ({"alpha": "1"}, {"rmse": 0.5})
+        assert run.data.tags["kind"] == "linear"
+        assert run.data.tags["mlflow.note.content"] == "No frills."
+
+    def test_also_where_it_is_started_and_ended_twice(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            for fold in range(2):
+                mlflow.start_run()
+                mlflow.log_metric(f"rmse_{fold}", 0.5)
+                mlflow.end_run()
+
+        [run] = runs()
+        assert (run.info.status, len(run.data.metrics)) == ("FINISHED", 2)
+
+    def test_its_error_is_the_tasks(self, a_try, runs, experiment):
+        import mlflow
+
+        def train() -> None:
+            with task_run(context=a_try.context, experiment=experiment), mlflow.start_run():
+                raise ValueError("no sales")
+
+        with pytest.raises(ValueError, match="no sales"):
+            train()
+        assert status_of(runs()) == ["FAILED"]
+
+    def test_nested_runs_are_children(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment), mlflow.start_run():
+            for _ in range(2):
+                with mlflow.start_run(nested=True):
+                    mlflow.log_metric("rmse", 0.5)
+
+        run, *children = runs()
+        assert status_of(children) == ["FINISHED", "FINISHED"]
+        assert {child.data.tags["mlflow.parentRunId"] for child in children} == {run.info.run_id}
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_threads_log_to_it_as_well(self, a_try, runs, experiment, nested):
+        import mlflow
+
+        def train(fold: int) -> None:
+            with mlflow.start_run(nested=nested):
+                mlflow.log_metric(f"rmse_{fold}", 0.5)
+
+        with task_run(context=a_try.context, experiment=experiment), ThreadPoolExecutor(2) as pool:
+            list(pool.map(train, range(2)))
+
+        run, *children = runs()
+        assert len(run.data.metrics) == (0 if nested else 2)
+        assert {child.data.tags["mlflow.parentRunId"] for child in children} == (
+            {run.info.run_id} if nested else set()
+        )
+
+    def test_another_run_is_refused_as_ever(self, a_try, experiment):
+        import mlflow
+
+        with (
+            task_run(context=a_try.context, experiment=experiment),
+            pytest.raises(Exception, match="already active"),
+        ):
+            mlflow.start_run(run_id="0" * 32)
+
+    def test_what_it_imported_by_name_starts_other_runs_afterwards(self, a_try, runs, experiment, hook):
+        with task_run(context=a_try.context, experiment=experiment):
+            from mlflow import start_run
+        with hook.tracking():
+            import mlflow
+
+            mlflow.set_experiment(experiment)
+            with start_run():
+                pass
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
 
 
 class TestEnd:
@@ -468,6 +562,27 @@ class TestProcess:
             fail(a_try, ValueError("stop"), experiment=experiment, autolog=True)
             assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
             assert mlflow.active_run() is outer
+
+    def test_the_active_model_is_as_before(self, a_try, experiment, untouched_mlflow):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.set_active_model(name="ridge")
+            assert mlflow.get_active_model_id()
+
+        assert mlflow.get_active_model_id() is None
+        assert not [name for name in os.environ if "ACTIVE_MODEL" in name]
+
+    def test_what_mlflow_logs_is_no_error_in_the_tasks_log(self, a_try, experiment, caplog, capfd):
+        with task_run(context=a_try.context, experiment=experiment):
+            logging.getLogger("mlflow.sklearn").warning("Model logged without a signature.")
+
+        assert (
+            "mlflow.sklearn",
+            logging.WARNING,
+            "Model logged without a signature.",
+        ) in caplog.record_tuples
+        assert "without a signature" not in capfd.readouterr().err
 
     def test_what_is_logged_asynchronously_arrives(self, a_try, runs, experiment):
         import mlflow
