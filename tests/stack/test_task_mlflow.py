@@ -39,10 +39,11 @@ def test_a_task_that_raises_has_failed_with_the_reason(stack, endings):
     assert tags_of(run)["airflow.reason"] == "ValueError: no sales in 2011"
 
 
-def test_the_retry_of_a_task_that_was_killed_continues_its_run(stack, endings):
-    [run] = stack.mlflow_runs("killed_then_retried", endings["killed_then_retried"])
-    assert run["info"]["status"] == "FINISHED"
+def test_the_retry_of_a_task_that_was_killed_has_a_run_of_its_own(stack, endings):
+    killed, run = stack.mlflow_runs("killed_then_retried", endings["killed_then_retried"])
+    assert [killed["info"]["status"], run["info"]["status"]] == ["KILLED", "FINISHED"]
     assert tags_of(run)["airflow.try_number"] == "2"
+    assert tags_of(run)["airflow.retry_of"] == killed["info"]["run_id"]
 
 
 @pytest.mark.parametrize(("dag_id", "number"), [("killed", 1), ("killed_mapped", 3)])

@@ -232,7 +232,7 @@ def active_run(run: Mapping[str, Any] | None) -> Iterator[ActiveRun]:
 
     active = _activate(run) if run else mlflow.start_run()
     variables = {"MLFLOW_RUN_ID": active.info.run_id, "MLFLOW_EXPERIMENT_ID": active.info.experiment_id}
-    fluent._active_experiment_id = active.info.experiment_id
+    fluent._active_experiment_id = active.info.experiment_id  # type: ignore[assignment]
     with environment(variables), _start_run_means(active):
         try:
             yield active

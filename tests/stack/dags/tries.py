@@ -1,0 +1,134 @@
+"""Tasks that are tried again, wait in between, or hand their work to other programs."""
+
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.python import PythonVirtualenvOperator
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator, dag, task
+from airflow.sdk.definitions.context import Context
+
+from mlflow_provider import task_run
+from mlflow_provider.version_compat import DEFERRALS
+
+_, Reschedule, *_ = DEFERRALS
+SOON = timedelta(seconds=1)
+LOG = "import mlflow; mlflow.log_metric('rmse', 0.5)"
+
+
+def log(number: int) -> None:
+    """Log what cannot be logged twice in the same run, and what would mix."""
+    import mlflow
+
+    mlflow.log_param("seed", number)
+    mlflow.log_metric(f"rmse_{number}", 0.5)
+    mlflow.log_text("done", f"{number}.txt")
+
+
+@task.mlflow(retries=1, retry_delay=SOON)
+def is_retried(ti: Any = None) -> None:
+    log(ti.try_number)
+    if ti.try_number == 1:
+        raise ValueError("no sales in 2011")
+
+
+@task.mlflow(retries=1, retry_delay=SOON, retry="continue")
+def continues(ti: Any = None) -> None:
+    import mlflow
+
+    mlflow.log_param("seed", 1)
+    mlflow.log_metric("rmse", 1 / ti.try_number, step=ti.try_number)
+    mlflow.log_text("done", f"{ti.try_number}.txt")
+    if ti.try_number == 1:
+        raise ValueError("no sales in 2011")
+
+
+@task.mlflow
+def is_rescheduled(task_reschedule_count: Any = None) -> None:
+    import mlflow
+
+    mlflow.log_metric(f"rmse_{task_reschedule_count}", 0.5)
+    if not task_reschedule_count:
+        raise Reschedule(datetime.now(timezone.utc) + SOON)
+
+
+class Deferred(BaseOperator):
+    def execute(self, context: Context) -> None:
+        with task_run(context=context):
+            log(1)
+            self.defer(trigger=TimeDeltaTrigger(SOON), method_name="resume")
+
+    def resume(self, context: Context, event: Any) -> None:
+        import mlflow
+
+        with task_run(context=context):
+            mlflow.log_metric("rmse_2", 0.5)
+
+
+@task.mlflow
+def runs_a_script() -> None:
+    subprocess.run([sys.executable, "-c", LOG], check=True)
+
+
+class TrackedBash(BashOperator):
+    def execute(self, context: Context) -> Any:
+        with task_run(context=context):
+            return super().execute(context)
+
+
+class TrackedVirtualenv(PythonVirtualenvOperator):
+    def execute(self, context: Context) -> Any:
+        with task_run(context=context):
+            return super().execute(context)
+
+
+def train() -> None:
+    import mlflow
+
+    with mlflow.start_run():
+        mlflow.log_metric("rmse", 0.5)
+
+
+@task
+def uses_mlflow_without_us() -> None:
+    import mlflow
+
+    from mlflow_provider.hooks.base import MLflowBaseHook
+
+    with MLflowBaseHook().tracking():
+        mlflow.set_experiment("tries")
+        with mlflow.start_run(run_name="uses_mlflow_without_us"):
+            mlflow.log_metric("rmse", 0.5)
+
+
+@task.mlflow(autolog=True)
+def trains_a_model() -> None:
+    """Make MLflow say all that it says of a model without signature, whose packages it has to guess."""
+    import mlflow
+    from sklearn.linear_model import Ridge
+
+    with mlflow.start_run():
+        model = Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
+        mlflow.sklearn.log_model(model, name="model")
+        mlflow.sklearn.load_model(f"runs:/{mlflow.active_run().info.run_id}/model")
+
+
+@dag(schedule=None)
+def tries() -> None:
+    is_retried()
+    continues()
+    is_rescheduled()
+    Deferred(task_id="is_deferred")
+    runs_a_script()
+    TrackedBash(task_id="runs_a_command", bash_command=f'"{sys.executable}" -c "{LOG}"')
+    TrackedVirtualenv(
+        task_id="runs_in_a_virtualenv", python_callable=train, requirements=["mlflow-skinny==3.17.*"]
+    )
+    uses_mlflow_without_us()
+    trains_a_model()
+
+
+tries()
