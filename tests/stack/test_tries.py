@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -109,7 +110,7 @@ def test_it_is_one_run(runs_of, task_id, metrics):
 def test_a_run_that_the_mlflow_package_makes_leads_to_airflow_too(tries, runs_of):
     [run] = runs_of("uses_mlflow_without_us")
 
-    page = f"/dags/tries/runs/{tries}/tasks/uses_mlflow_without_us?try_number=1"
+    page = f"/dags/tries/runs/{quote(tries, safe='')}/tasks/uses_mlflow_without_us?try_number=1"
     assert run.tags["airflow.url"].endswith(page)
 
 

@@ -15,7 +15,7 @@ from tests.helpers.embedded_stack import Stack
 
 HERE = Path(__file__).parent
 DAG_ID = "logs_until_told"
-RUN_ID = "scheduled__2026-01-31T00:00:00+00:00"
+RUN_ID = "daily__2026-01-31"
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from mlflow_provider.version_compat import DEFERRALS
 
 _, Reschedule, *_ = DEFERRALS
 SOON = timedelta(seconds=1)
+# Where the scheduler is busy, Airflow fails a task that goes on before it has noticed that the task paused.
+PAUSE = timedelta(seconds=30)
 LOG = "import mlflow; mlflow.log_metric('rmse', 0.5)"
 
 
@@ -52,14 +54,14 @@ def is_rescheduled(task_reschedule_count: Any = None) -> None:
 
     mlflow.log_metric(f"rmse_{task_reschedule_count}", 0.5)
     if not task_reschedule_count:
-        raise Reschedule(datetime.now(timezone.utc) + SOON)
+        raise Reschedule(datetime.now(timezone.utc) + PAUSE)
 
 
 class Deferred(BaseOperator):
     def execute(self, context: Context) -> None:
         with task_run(context=context):
             log(1)
-            self.defer(trigger=TimeDeltaTrigger(SOON), method_name="resume")
+            self.defer(trigger=TimeDeltaTrigger(PAUSE), method_name="resume")
 
     def resume(self, context: Context, event: Any) -> None:
         import mlflow

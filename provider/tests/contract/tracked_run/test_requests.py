@@ -158,6 +158,18 @@ def test_with_warn_no_refusal_fails_the_task(a_try, mlflow_proxy, experiment, pa
 
 
 class TestEndOfDagRun:
+    def test_experiments_are_searched_page_by_page(
+        self, a_try, experiment, end_of_dag_run, runs, hook, mlflow_proxy, monkeypatch
+    ):
+        monkeypatch.setattr("mlflow_provider.hooks.client.PAGE_SIZE", 2)
+        with task_run(context=a_try.context, experiment=experiment):
+            for number in range(4):
+                hook.get_or_create_experiment(f"{experiment} {number}")
+            end_of_dag_run()
+            assert status_of(runs()) == ["KILLED"]
+
+        assert mlflow_proxy.requests.count("POST experiments/search") > 2
+
     @pytest.fixture
     def end_of_dag_run(self, a_try):
         """A function that calls the callback, which knows how often tasks had been cleared."""

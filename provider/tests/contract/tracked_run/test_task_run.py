@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow_proxy import wait_until
 from tries import Try, fail, status_of
 
 from mlflow_provider import close_open_runs, task_run, version_compat
@@ -583,6 +584,16 @@ class TestProcess:
             "Model logged without a signature.",
         ) in caplog.record_tuples
         assert "without a signature" not in capfd.readouterr().err
+
+    def test_system_metrics_are_logged_where_they_are_switched_on(self, a_try, runs, experiment, monkeypatch):
+        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+        with task_run(context=a_try.context, experiment=experiment):
+            wait_until("metrics are there", lambda: bool(runs()[0].data.metrics))
+        threads = [thread.name for thread in threading.enumerate()]
+
+        assert "SystemMetricsMonitor" not in threads
+        assert any(name.startswith("system/") for name in runs()[0].data.metrics)
 
     def test_what_is_logged_asynchronously_arrives(self, a_try, runs, experiment):
         import mlflow
