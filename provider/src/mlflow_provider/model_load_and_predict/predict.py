@@ -66,14 +66,16 @@ def as_input(data: Any, schema: Any) -> Any:
         return _with_type(numpy.asarray(data), schema.inputs[0].type, "The input")
     if isinstance(data, pandas.Series):
         data = data.to_frame()
-    names = schema.input_names() if schema.has_input_names() else range(len(schema.inputs))
-    if are_rows and numpy.ndim(data) == 2 and len(data[0]) == len(names):
-        data = pandas.DataFrame(data, columns=names)
-    is_table = isinstance(data, (dict, pandas.DataFrame))
-    return _with_types(data, dict(zip(names, schema.input_types()))) if is_table else data
+    types = {
+        number if column.name is None else column.name: column.type
+        for number, column in enumerate(schema.inputs)
+    }
+    if are_rows and numpy.ndim(data) == 2 and len(data[0]) == len(types):
+        data = pandas.DataFrame(data, columns=list(types))
+    return _with_types(data, types) if isinstance(data, (dict, pandas.DataFrame)) else data
 
 
-def _with_types(table: pd.DataFrame | dict[str, Any], types: dict[str, Any]) -> Any:
+def _with_types(table: pd.DataFrame | dict[str, Any], types: dict[Any, Any]) -> Any:
     import numpy
     import pandas
 

@@ -78,6 +78,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         "run_id",
         "venv_cache_path",
     )
+    unshown_fields = ("data",)
 
     def __init__(
         self,
@@ -122,11 +123,22 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
             unmet = model_environment.unmet_requirements(model)
             if unmet:
                 self.log.info("This worker lacks what the model requires: %s.", "; ".join(unmet))
+                place = "a virtualenv"
                 predictions = self._predict_in_virtualenv(model, data, Path(folder, "script"))
             else:
+                place = "this process"
                 with self.hook.tracking():
                     predictions = predict.predict(str(model), data, suppress_warnings=self.suppress_warnings)
-        return self._result(predictions)
+        result, written_to = self._result(predictions)
+        rows = json.loads(predictions)
+        self.log.info(
+            "Predicted %d row(s) with %s in %s, written to %s.",
+            len(rows) if isinstance(rows, list) else 1,
+            self.model_uri,
+            place,
+            written_to,
+        )
+        return result
 
     def _checked_data(self) -> Any:
         if self.data is None or isinstance(self.data, str):
@@ -169,20 +181,22 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
                 f"with {result.exit_code}, its last line is {result.output!r}. The rest is in the task's log."
             )
 
-    def _result(self, predictions: str) -> Any:
+    def _result(self, predictions: str) -> tuple[Any, str]:
+        """Write the predictions; return what the task returns, and in words where they are."""
         if self.artifact_file and self.run_id:
             what = f"Connection {self.mlflow_conn_id!r}, writing {self.artifact_file} to run {self.run_id}"
             with self.hook.tracking() as client, wrap_mlflow_errors(what):
                 client.log_text(self.run_id, predictions, self.artifact_file)
-            return f"runs:/{self.run_id}/{self.artifact_file}"
+            uri = f"runs:/{self.run_id}/{self.artifact_file}"
+            return uri, uri
         if not self.do_xcom_push:
-            return None
+            return None, "nothing, as do_xcom_push is off"
         if (size := len(predictions.encode())) > MAX_XCOM_BYTES:
             raise MLflowProviderError(
                 f"The predictions of {self.model_uri} take {size:,} bytes, an XCom of this operator "
                 f"{MAX_XCOM_BYTES:,}. With artifact_file and run_id they become an artifact of a run."
             )
-        return json.loads(predictions)
+        return json.loads(predictions), "XCom"
 
     def on_kill(self) -> None:
         """End the process that builds the virtualenv or predicts in it."""

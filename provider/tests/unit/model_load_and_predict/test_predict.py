@@ -152,7 +152,9 @@ class TestTypesOfTheSignature:
         assert frame["x"].dtype == "int64"
 
     def test_a_dict_of_tensors_is_cast_by_its_names(self):
-        schema = Schema([TensorSpec(np.dtype("int64"), (-1,), "a"), TensorSpec(np.dtype("int64"), (-1,), "b")])
+        schema = Schema(
+            [TensorSpec(np.dtype("int64"), (-1,), "a"), TensorSpec(np.dtype("int64"), (-1,), "b")]
+        )
 
         given = as_input({"a": np.array([1.0]), "b": np.array([2.0])}, schema)
 
