@@ -49,8 +49,9 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
     :param model_uri: the model, e.g. ``models:/Housing@champion`` or ``runs:/<run_id>/model`` (templated).
     :param data: input of the model: DataFrame, Series, numpy array, sparse matrix, list or dict, or an
         upstream task's output (templated). A list's elements are rows; they may be dicts. Lists and arrays
-        take column names and type from the model's signature. A template has to render to such an object,
-        which it does in a DAG with ``render_template_as_native_obj=True``.
+        take column names from the model's signature, and all numbers its types, if that changes none.
+        A template has to render to such an object, which it does in a DAG with
+        ``render_template_as_native_obj=True``. Airflow does not show the data as rendered templates.
     :param suppress_warnings: whether MLflow keeps its warnings about the model's requirements to itself; it
         has none in a virtualenv.
     :param dst_path: folder to download the model to (templated); a temporary one by default.
@@ -65,6 +66,8 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         JSON has neither NaN nor infinity; they become null.
     :raises MLflowProviderError: the model cannot be had, its virtualenv cannot be built, it fails there, or
         the predictions take more than an XCom should.
+    :raises ValueError: there are no data, or a number that the type in the signature cannot hold; in a
+        virtualenv the latter is a MLflowProviderError.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
     """
