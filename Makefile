@@ -42,7 +42,7 @@ docker-test:  ## run the Docker stack as `astro dev start` does, and test it
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -m pytest -v -s --timeout=1200 tests/docker
 
-matrix:  ## run the provider's tests with the oldest and newest Python, Airflow and MLflow it supports
+matrix:  ## run the provider's tests from the oldest Python, Airflow and MLflow it supports to the next
 	@$(PYTHON) -m local.install
 	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" .venv/bin/nox --noxfile provider/noxfile.py \
 	    --envdir "$(CURDIR)/.local/nox" --sessions "tests$(if $(CORNER),($(CORNER)))"

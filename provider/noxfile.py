@@ -25,6 +25,16 @@ CORNERS = {
     ),
     "middle": ("3.12", ("apache-airflow==3.2.*", "fastapi<0.140", "mlflow-skinny==3.9.*", "starlette<1")),
     "newest": ("3.13", ("apache-airflow==3.3.*", "mlflow-skinny==3.17.*")),
+    # uv takes pre-releases of those packages only that ask for one themselves.
+    "next": (
+        "3.14",
+        (
+            "apache-airflow>=3.4.0b2",
+            "apache-airflow-core>=3.4.0b2",
+            "apache-airflow-task-sdk>=1.4.0b2",
+            "mlflow-skinny==3.17.*",
+        ),
+    ),
 }
 
 

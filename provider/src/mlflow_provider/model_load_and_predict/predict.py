@@ -42,42 +42,69 @@ def predict(model: str, data: Any, *, suppress_warnings: bool = False) -> str:
     import mlflow.pyfunc
 
     loaded = mlflow.pyfunc.load_model(model, suppress_warnings=suppress_warnings)
-    return to_json(loaded.predict(_as_input(data, loaded.metadata.get_input_schema())))
+    return to_json(loaded.predict(as_input(data, loaded.metadata.get_input_schema())))
 
 
-def _as_input(data: Any, schema: Any) -> Any:
-    """Give lists and arrays the column names and number types that the model's signature says.
+def as_input(data: Any, schema: Any) -> Any:
+    """Give data the column names and number types that the model's signature says.
 
-    Others than DataFrames, which say both themselves, lists come from JSON, where 1.0 may be written as 1.
+    Lists come from JSON, where 1.0 may be written as 1, and an array has one type for all columns. MLflow
+    would refuse what is cast here: ``3.0`` for an integer, ``1`` for a boolean.
+
+    :param schema: the input of an ``mlflow.models.ModelSignature``; None without one.
+    :raises ValueError: a number would not be the same in the type that the signature says.
     """
     import numpy
     import pandas
 
-    if not isinstance(data, (list, numpy.ndarray)):
-        return data
-    names = schema.input_names() if schema and schema.has_input_names() else []
     if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
-        return _with_types(pandas.DataFrame(data), schema)
-    if names and numpy.ndim(data) == 2 and len(data[0]) == len(names):
-        return _with_types(pandas.DataFrame(data, columns=names), schema)
-    if schema and schema.is_tensor_spec():
-        return _with_type(numpy.asarray(data), schema.inputs[0].type)
-    return data if schema else numpy.asarray(data)
+        data = pandas.DataFrame(data)
+    are_rows = isinstance(data, (list, numpy.ndarray))
+    if not schema:
+        return numpy.asarray(data) if are_rows else data
+    if schema.is_tensor_spec() and are_rows:
+        return _with_type(numpy.asarray(data), schema.inputs[0].type, "The input")
+    if isinstance(data, pandas.Series):
+        data = data.to_frame()
+    types = {
+        number if column.name is None else column.name: column.type
+        for number, column in enumerate(schema.inputs)
+    }
+    if are_rows and numpy.ndim(data) == 2 and len(data[0]) == len(types):
+        data = pandas.DataFrame(data, columns=list(types))
+    return _with_types(data, types) if isinstance(data, (dict, pandas.DataFrame)) else data
 
 
-def _with_types(frame: pd.DataFrame, schema: Any) -> pd.DataFrame:
-    for column in schema.inputs if schema else ():
-        if column.name in frame and hasattr(column.type, "to_numpy"):  # a plain type, not an object or array
-            frame[column.name] = _with_type(frame[column.name].to_numpy(), column.type.to_numpy())
-    return frame
+def _with_types(table: pd.DataFrame | dict[str, Any], types: dict[Any, Any]) -> Any:
+    import numpy
+    import pandas
+
+    table = table.copy()
+    for name, said in types.items():
+        if name in table and isinstance(table[name], (list, numpy.ndarray, pandas.Series)):
+            # A tensor's type is numpy's own already; a column of lists or objects has none there.
+            dtype = said.to_numpy() if hasattr(said, "to_numpy") else said
+            table[name] = _with_type(table[name], dtype, f"Column {name!r}")
+    return table
 
 
-def _with_type(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _with_type(values: Any, dtype: Any, what: str) -> Any:
+    """Cast numbers and booleans; leave all else to MLflow."""
     import numpy
 
-    are_numbers = array.dtype.kind in "iuf" and dtype.kind in "iuf"
-    # What this leaves alone, such as fractions for integers, MLflow refuses.
-    return array.astype(dtype) if are_numbers and numpy.can_cast(array.dtype, dtype, "same_kind") else array
+    array = numpy.asarray(values.infer_objects() if hasattr(values, "infer_objects") else values)
+    if array.dtype.kind not in "biuf" or getattr(dtype, "kind", "O") not in "biuf":
+        return values
+    with numpy.errstate(all="ignore"):  # what does not fit is found below
+        cast = array.astype(dtype)
+    # Every float rounds, and NaN is one; but what is finite has to stay so.
+    same = numpy.isfinite(cast) == numpy.isfinite(array) if dtype.kind == "f" else cast == array
+    if not same.all():
+        raise ValueError(
+            f"{what}, row {numpy.argwhere(~same)[0][0]}: the model's signature says {dtype}, which cannot "
+            "hold this number. Convert the data first, or log the model with a signature of such data."
+        )
+    return cast
 
 
 def to_json(predictions: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,8 @@ class MLflowBaseOperator(BaseOperator):
     """
 
     ui_color = "#e0f2fe"
+    # Templated fields that Airflow neither shows nor stores: a user's data may be large, or private.
+    unshown_fields: Collection[str] = ()
 
     def __init__(self, *, mlflow_conn_id: str = MLflowClientHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -26,3 +29,11 @@ class MLflowBaseOperator(BaseOperator):
     def hook(self) -> MLflowClientHook:
         """The hook, made when it is first used."""
         return MLflowClientHook(mlflow_conn_id=self.mlflow_conn_id)
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        """Render the templates of this task; of a mapped one Airflow calls this method and no other.
+
+        What is in ``template_fields`` afterwards, Airflow stores, and shows as *Rendered Templates*.
+        """
+        super()._do_render_template_fields(*args, **kwargs)
+        self.template_fields = [name for name in self.template_fields if name not in self.unshown_fields]

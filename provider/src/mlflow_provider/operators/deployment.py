@@ -101,6 +101,7 @@ class PredictOperator(_DeploymentOperator):
         "inputs",
         "endpoint",
     )
+    unshown_fields = ("inputs",)
 
     def __init__(
         self, *, deployment_name: str, inputs: Any = None, endpoint: str | None = None, **kwargs: Any

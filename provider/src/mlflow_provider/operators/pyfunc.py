@@ -49,8 +49,9 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
     :param model_uri: the model, e.g. ``models:/Housing@champion`` or ``runs:/<run_id>/model`` (templated).
     :param data: input of the model: DataFrame, Series, numpy array, sparse matrix, list or dict, or an
         upstream task's output (templated). A list's elements are rows; they may be dicts. Lists and arrays
-        take column names and type from the model's signature. A template has to render to such an object,
-        which it does in a DAG with ``render_template_as_native_obj=True``.
+        take column names from the model's signature, and all numbers its types, if that changes none.
+        A template has to render to such an object, which it does in a DAG with
+        ``render_template_as_native_obj=True``. Airflow does not show the data as rendered templates.
     :param suppress_warnings: whether MLflow keeps its warnings about the model's requirements to itself; it
         has none in a virtualenv.
     :param dst_path: folder to download the model to (templated); a temporary one by default.
@@ -65,6 +66,8 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         JSON has neither NaN nor infinity; they become null.
     :raises MLflowProviderError: the model cannot be had, its virtualenv cannot be built, it fails there, or
         the predictions take more than an XCom should.
+    :raises ValueError: there are no data, or a number that the type in the signature cannot hold; in a
+        virtualenv the latter is a MLflowProviderError.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
     """
@@ -78,6 +81,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         "run_id",
         "venv_cache_path",
     )
+    unshown_fields = ("data",)
 
     def __init__(
         self,
@@ -122,11 +126,22 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
             unmet = model_environment.unmet_requirements(model)
             if unmet:
                 self.log.info("This worker lacks what the model requires: %s.", "; ".join(unmet))
+                place = "a virtualenv"
                 predictions = self._predict_in_virtualenv(model, data, Path(folder, "script"))
             else:
+                place = "this process"
                 with self.hook.tracking():
                     predictions = predict.predict(str(model), data, suppress_warnings=self.suppress_warnings)
-        return self._result(predictions)
+        result, written_to = self._result(predictions)
+        rows = json.loads(predictions)
+        self.log.info(
+            "Predicted %d row(s) with %s in %s, written to %s.",
+            len(rows) if isinstance(rows, list) else 1,
+            self.model_uri,
+            place,
+            written_to,
+        )
+        return result
 
     def _checked_data(self) -> Any:
         if self.data is None or isinstance(self.data, str):
@@ -169,20 +184,22 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
                 f"with {result.exit_code}, its last line is {result.output!r}. The rest is in the task's log."
             )
 
-    def _result(self, predictions: str) -> Any:
+    def _result(self, predictions: str) -> tuple[Any, str]:
+        """Write the predictions; return what the task returns, and in words where they are."""
         if self.artifact_file and self.run_id:
             what = f"Connection {self.mlflow_conn_id!r}, writing {self.artifact_file} to run {self.run_id}"
             with self.hook.tracking() as client, wrap_mlflow_errors(what):
                 client.log_text(self.run_id, predictions, self.artifact_file)
-            return f"runs:/{self.run_id}/{self.artifact_file}"
+            uri = f"runs:/{self.run_id}/{self.artifact_file}"
+            return uri, uri
         if not self.do_xcom_push:
-            return None
+            return None, "nothing, as do_xcom_push is off"
         if (size := len(predictions.encode())) > MAX_XCOM_BYTES:
             raise MLflowProviderError(
                 f"The predictions of {self.model_uri} take {size:,} bytes, an XCom of this operator "
                 f"{MAX_XCOM_BYTES:,}. With artifact_file and run_id they become an artifact of a run."
             )
-        return json.loads(predictions)
+        return json.loads(predictions), "XCom"
 
     def on_kill(self) -> None:
         """End the process that builds the virtualenv or predicts in it."""

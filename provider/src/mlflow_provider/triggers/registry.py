@@ -82,13 +82,15 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     If MLflow does not answer, or refuses, the request is retried after ``poll_interval``, then less and
     less often, down to every five minutes; the log says so once.
 
-    On Airflow 3.3, all watches of a registered model with the same connection and interval share one
+    Since Airflow 3.3, all watches of a registered model with the same connection and interval share one
     request.
 
     :param name: name of the registered model.
     :param alias: the alias to watch; without it, new versions are.
     :param mlflow_conn_id: connection to the MLflow server.
     :param poll_interval: seconds between two requests.
+    :param queue: the queue of the triggerers that run the watch; Airflow before 3.4 has none for assets, and
+        ignores it.
 
     .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
     """
@@ -99,8 +101,9 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
         alias: str | None = None,
         mlflow_conn_id: str = MLflowClientHook.default_conn_name,
         poll_interval: float = 60.0,
+        queue: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(queue=queue)
         self.name = name
         self.alias = alias
         self.mlflow_conn_id = mlflow_conn_id

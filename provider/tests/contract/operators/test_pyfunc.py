@@ -74,6 +74,20 @@ class Obedient(mlflow.pyfunc.PythonModel):
 mlflow.models.set_model(Obedient())
 """
 
+# Returns its input, as its signature lets that through.
+STRICT_MODEL = """
+import mlflow
+
+
+class Strict(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+mlflow.models.set_model(Strict())
+"""
+TYPED_HOUSES = pd.DataFrame({"area": [80.0, 120.0], "rooms": [3, 5], "is_new": [True, False]})
+
 
 @dataclass(frozen=True)
 class Models:
@@ -84,6 +98,8 @@ class Models:
     nameless: str
     obedient: str
     elsewhere: str
+    strict: str
+    strict_elsewhere: str
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +107,8 @@ def models(mlflow_auth_server: MLflowServer, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("models")
     code = folder / "obedient.py"
     code.write_text(OBEDIENT_MODEL)
+    strict_code = folder / "strict.py"
+    strict_code.write_text(STRICT_MODEL)
     elsewhere = [f"mlflow-skinny @ {make_mlflow_wheel(folder).as_uri()}"]
     server = mlflow_auth_server
     connection = MLflowConnection("", server.url, username=server.login, password=server.password)
@@ -114,8 +132,12 @@ def models(mlflow_auth_server: MLflowServer, tmp_path_factory: pytest.TempPathFa
             log: Callable[..., Any] = mlflow.pyfunc.log_model
             obedient = log(name="obedient", python_model=str(code), pip_requirements=["pandas"])
             away = log(name="elsewhere", python_model=str(code), pip_requirements=elsewhere)
+            typed: Any = {"python_model": str(strict_code), "input_example": TYPED_HOUSES}
+            strict = log(name="strict", pip_requirements=["pandas"], **typed)
+            strict_away = log(name="strict_elsewhere", pip_requirements=elsewhere, **typed)
         mlflow.MlflowClient().set_registered_model_alias("Housing, predicted", "champion", "1")
-    return Models(run.info.run_id, *(logged.model_uri for logged in (housing, nameless, obedient, away)))
+    logged_models = (housing, nameless, obedient, away, strict, strict_away)
+    return Models(run.info.run_id, *(logged.model_uri for logged in logged_models))
 
 
 @pytest.fixture
@@ -131,6 +153,18 @@ def predict(execute) -> Callable[..., Any]:
         return execute(ModelLoadAndPredictOperator, model_uri=model_uri, data=data, **arguments)
 
     return predict
+
+
+# What 1.1.0 predicted, as it took no notice of the signature.
+AS_BEFORE: dict[str, Any] = {
+    "array": TYPED_HOUSES.to_numpy(dtype="float64"),
+    "array of objects": TYPED_HOUSES.to_numpy(dtype="object"),
+    "rows": [[80, 3.0, 1], [120, 5.0, 0]],
+    "dicts": [{"area": 80, "rooms": 3.0, "is_new": 1}, {"area": 120, "rooms": 5.0, "is_new": 0}],
+    "frame": TYPED_HOUSES.astype("float64"),
+    "dict of arrays": {name: column.to_numpy("float64") for name, column in TYPED_HOUSES.items()},
+    "dict of lists": {"area": [80, 120], "rooms": [3.0, 5.0], "is_new": [1, 0]},
+}
 
 
 class TestInProcess:
@@ -157,6 +191,14 @@ class TestInProcess:
     )
     def test_takes_arrays_of_models_whose_columns_have_no_names(self, predict, models, data):
         assert predict(models.nameless, data) == pytest.approx(PRICES)
+
+    @pytest.mark.parametrize("data", AS_BEFORE.values(), ids=AS_BEFORE)
+    def test_casts_whole_numbers_to_the_types_of_the_signature(self, predict, models, data):
+        assert predict(models.strict, data) == TYPED_HOUSES.to_dict("records")
+
+    def test_refuses_what_would_lose_information_and_names_the_column(self, predict, models):
+        with pytest.raises(ValueError, match="Column 'rooms', row 1: "):
+            predict(models.strict, [[80.0, 3.0, 1], [120.0, 5.5, 0]])
 
     def test_hands_what_has_no_signature_over_as_it_is(self, predict, models):
         assert predict(models.obedient, {"do": "give_back", "what": HOUSES["rooms"]}) == [3, 5]
@@ -206,6 +248,18 @@ class TestPredictions:
             import mlflow
 
             assert mlflow.artifacts.load_dict(uri) == pytest.approx(PRICES)
+
+    def test_the_log_says_what_predicted_how_many_rows_and_where_they_are(
+        self, predict, models, capfd, caplog
+    ):
+        uri = f"runs:/{models.run_id}/logged.json"
+        to_run = {"artifact_file": "logged.json", "run_id": models.run_id}
+        for arguments, place in (({}, "XCom"), (to_run, uri), ({"do_xcom_push": False}, "nothing, as")):
+            predict(models.housing, HOUSES, **arguments)
+
+            logged = "".join(capfd.readouterr()) + caplog.text
+            said = f"Predicted 2 row(s) with {models.housing} in this process, written to {place}"
+            assert logged.count(said) == 1
 
     @pytest.mark.parametrize("given", [{"artifact_file": "predictions.json"}, {"run_id": "1"}])
     def test_need_file_and_run_to_become_one(self, predict, models, given):
@@ -274,7 +328,15 @@ class TestInVirtualenv:
 
         assert predict_elsewhere(data) == predict(models.obedient, data)
 
-    def test_is_found_by_the_second_task(self, predict_elsewhere, caplog):
+    def test_casts_and_refuses_there_as_well(self, predict, models, cache, uv_on_path):
+        def predict_there(data):
+            return predict(models.strict_elsewhere, data, venv_cache_path=str(cache))
+
+        assert predict_there(AS_BEFORE["rows"]) == TYPED_HOUSES.to_dict("records")
+        with pytest.raises(MLflowProviderError, match="Column 'rooms', row 1: "):
+            predict_there([[80.0, 3.0, 1], [120.0, 5.5, 0]])
+
+    def test_is_found_by_the_second_task(self, predict_elsewhere, capfd, caplog):
         caplog.set_level("INFO", logger="mlflow_provider")
         predict_elsewhere({"do": "give_back", "what": 1})
         caplog.clear()
@@ -282,6 +344,7 @@ class TestInVirtualenv:
         predict_elsewhere({"do": "give_back", "what": 2})
 
         assert "The model runs in the virtualenv" in caplog.text
+        assert "in a virtualenv, written to XCom." in "".join(capfd.readouterr()) + caplog.text
         assert "Building" not in caplog.text
 
     def test_an_error_there_is_one_error_here_and_its_traceback_in_the_log(self, predict_elsewhere, capfd):
@@ -370,10 +433,7 @@ xcoms = {
     for task in dag_run.get_task_instances()
 }
 with create_session() as session:
-    rendered = {
-        f"{found.task_id} {found.map_index}": found.rendered_fields
-        for found in session.query(RenderedTaskInstanceFields)
-    }
+    rendered = [found.rendered_fields for found in session.query(RenderedTaskInstanceFields)]
 print(json.dumps([xcoms, rendered]))
 """
 
@@ -381,7 +441,7 @@ print(json.dumps([xcoms, rendered]))
 @pytest.mark.skipif(
     airflow.__version__.startswith("3.1."), reason="3.1 tests only DAGs that it has processed"
 )
-def test_airflow_renders_maps_and_shows_data_of_every_kind(models, mlflow_default, tmp_path):
+def test_airflow_renders_and_maps_data_of_every_kind_and_stores_none(models, mlflow_default, tmp_path):
     (tmp_path / "predict.py").write_text(DAG_FILE.format(uri=models.housing))
     environment = {
         **os.environ,
@@ -398,8 +458,8 @@ def test_airflow_renders_maps_and_shows_data_of_every_kind(models, mlflow_defaul
         assert xcoms.get(f"{name} -1", xcoms.get(f"{name} 1")) == pytest.approx(PRICES), name
     for name in ("mapped", "mapped_frames"):
         assert [*xcoms[f"{name} 0"], *xcoms[f"{name} 1"]] == pytest.approx(PRICES), name
-    assert "120.0" in rendered["frame -1"]["data"]
-    assert rendered["list -1"]["data"] == [[80.0, 3], [120.0, 5.0]]
+    assert models.housing in json.dumps(rendered)
+    assert "120.0" not in json.dumps(rendered)
     assert "predict" in done.stdout
     for password in (ADMIN_PASSWORD, json.dumps(ADMIN_PASSWORD).strip('"')):
         assert password not in done.stdout + done.stderr

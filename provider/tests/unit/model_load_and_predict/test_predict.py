@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.types import ColSpec, Schema, TensorSpec
 from scipy.sparse import csc_matrix, csr_matrix
 
-from mlflow_provider.model_load_and_predict.predict import decode, encode, to_json
+from mlflow_provider.model_load_and_predict.predict import as_input, decode, encode, to_json
 
 HOUSES = pd.DataFrame(
     {
@@ -98,6 +99,73 @@ class TestInput:
     def test_what_would_not_arrive_as_it_is_is_refused(self, value, said):
         with pytest.raises(TypeError, match=said):
             encode(value)
+
+
+class TestTypesOfTheSignature:
+    @pytest.mark.parametrize(
+        ("given", "said", "cast"),
+        [
+            ([3.0, 5.0], "long", [3, 5]),
+            ([0, 1], "boolean", [False, True]),
+            ([True, False], "integer", [1, 0]),
+            ([80, 120], "double", [80.0, 120.0]),
+            ([0.1], "float", [np.float32(0.1)]),
+            (["Elm"], "long", ["Elm"]),
+        ],
+    )
+    def test_numbers_become_what_the_signature_says(self, given, said, cast):
+        types = Schema([ColSpec(said, "x")])
+
+        frame = as_input([[value] for value in given], types)
+
+        assert frame["x"].tolist() == cast
+        assert isinstance(frame["x"].tolist()[0], type(cast[0]) if said != "float" else float)
+
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [
+            (3.5, "long"),
+            (np.nan, "long"),
+            (2**40, "integer"),
+            (1e300, "long"),
+            (2, "boolean"),
+            (np.nan, "boolean"),
+            (1e300, "float"),
+        ],
+    )
+    def test_a_number_that_the_type_cannot_hold_is_refused(self, value, said):
+        frame = pd.DataFrame({"x": [1, value]})
+
+        with pytest.raises(ValueError, match="Column 'x', row 1"):
+            as_input(frame, Schema([ColSpec(said, "x")]))
+
+    def test_tensors_are_cast_and_refused_too(self):
+        schema = Schema([TensorSpec(np.dtype("uint8"), (-1, 2))])
+
+        assert as_input([[1.0, 2.0]], schema).dtype == "uint8"
+        with pytest.raises(ValueError, match="The input, row 1"):
+            as_input([[1, 2], [3, -4]], schema)
+
+    def test_a_series_is_a_column(self):
+        frame = as_input(pd.Series([1.0], name="x"), Schema([ColSpec("long", "x")]))
+
+        assert frame["x"].dtype == "int64"
+
+    def test_a_dict_of_tensors_is_cast_by_its_names(self):
+        schema = Schema(
+            [TensorSpec(np.dtype("int64"), (-1,), "a"), TensorSpec(np.dtype("int64"), (-1,), "b")]
+        )
+
+        given = as_input({"a": np.array([1.0]), "b": np.array([2.0])}, schema)
+
+        assert [array.dtype for array in given.values()] == ["int64", "int64"]
+
+    def test_what_was_given_stays_as_it_was(self):
+        frame = pd.DataFrame({"x": [1.0]})
+
+        as_input(frame, Schema([ColSpec("long", "x")]))
+
+        assert frame["x"].dtype == "float64"
 
 
 class TestPredictions:

@@ -12,6 +12,8 @@ from airflow.sdk import DAG
 
 from mlflow_provider import operators
 from mlflow_provider.operators.base import MLflowBaseOperator
+from mlflow_provider.operators.deployment import PredictOperator
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
 
 
 def operator_classes() -> list[type[MLflowBaseOperator]]:
@@ -67,6 +69,18 @@ def test_templates_are_rendered_in_every_template_field(operator_class, dag):
 
     rendered = {name: getattr(operator, name) for name in operator_class.template_fields}
     assert rendered == dict.fromkeys(operator_class.template_fields, "housing-test")
+
+
+@pytest.mark.parametrize(
+    ("operator_class", "data"), [(ModelLoadAndPredictOperator, "data"), (PredictOperator, "inputs")]
+)
+def test_data_are_rendered_and_not_among_the_fields_that_airflow_shows(operator_class, data, dag):
+    operator = operator_class(task_id="task", **arguments(operator_class, "{{ team }}"))
+
+    operator.render_template_fields({"team": "housing"})
+
+    assert getattr(operator, data) == "housing"
+    assert set(operator.template_fields) == set(operator_class.template_fields) - {data}
 
 
 @each_operator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 
 import pytest
@@ -90,6 +91,14 @@ def test_an_asset_takes_the_watch():
     watcher = AssetWatcher(name="mlflow", trigger=MLflowRegistryEventTrigger("Housing"))
 
     assert isinstance(Asset("housing", watchers=[watcher]).watchers[0].trigger, BaseEventTrigger)
+
+
+def test_a_watch_has_a_queue_where_airflow_knows_queues_of_watches():
+    watch = MLflowRegistryEventTrigger("Housing", queue="mlflow")
+
+    takes_queue = "queue" in inspect.signature(BaseEventTrigger.__init__).parameters
+    assert getattr(watch, "queue", None) == ("mlflow" if takes_queue else None)
+    assert "queue" not in watch.serialize()[1], "Airflow keeps it beside the arguments"
 
 
 def test_watches_share_a_stream_when_model_connection_and_interval_are_the_same():
