@@ -53,7 +53,7 @@ def push_run_links(ti: Any, connection: MLflowConnection, experiment_id: str, ru
 
 def push_experiment_link(ti: Any, connection: MLflowConnection, experiment_id: str) -> None:
     """Give a task instance its button to an experiment."""
-    ti.xcom_push(MLflowExperimentLink.xcom_key, connection.page(f"experiments/{experiment_id}"))
+    ti.xcom_push(MLflowExperimentLink.xcom_key, connection.page(f"experiments/{experiment_id}/runs"))
 
 
 def push_model_version_link(ti: Any, connection: MLflowConnection, name: str, version: str) -> None:

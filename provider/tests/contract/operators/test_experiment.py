@@ -32,4 +32,5 @@ def test_says_what_mlflow_refuses(execute):
 def test_has_a_button_to_the_experiment(execute, hook, name, xcoms):
     experiment_id = execute(GetOrCreateExperimentOperator, name=name)
 
-    assert xcoms == {"mlflow_experiment_link": f"{hook.base_url}/#/experiments/{experiment_id}"}
+    page = hook.connection.page(f"experiments/{experiment_id}/runs")
+    assert xcoms == {"mlflow_experiment_link": page}

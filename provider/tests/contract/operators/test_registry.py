@@ -41,7 +41,7 @@ def version_xcoms(hook: MLflowClientHook, name: str, version: str) -> dict[str, 
         "name": name,
         "version": version,
         "model_uri": f"models:/{name}/{version}",
-        "mlflow_model_version_link": f"{hook.base_url}/#/models/{name}/versions/{version}",
+        "mlflow_model_version_link": hook.connection.page(f"models/{name}/versions/{version}"),
     }
 
 
