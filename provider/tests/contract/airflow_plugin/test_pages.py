@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
 
 import pytest
 from fastapi.testclient import TestClient
@@ -103,13 +106,42 @@ def test_a_connection_that_cannot_be_used_is_shown_with_what_to_do(browser, airf
     assert "field Port: 5001, but Host says 5000" in answer.text.replace("&#39;", "'")
 
 
-@each_page
-def test_a_server_that_never_answers_is_shown_as_such(browser, airflow_connection, monkeypatch, name, path):
-    monkeypatch.setattr(pages, "SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
-        airflow_connection(host=f"http://127.0.0.1:{silent.getsockname()[1]}")
+@pytest.fixture
+def trickling_server():
+    """The port of a server that sends a byte now and then, so that no single read takes long."""
 
-        answer = browser.get(path.format(name=name))
+    class Trickle(StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            with suppress(ConnectionError):
+                while not done.wait(0.05):
+                    self.wfile.write(b" ")
+
+    done = Event()
+    with ThreadingTCPServer(("127.0.0.1", 0), Trickle) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server.server_address[1]
+        done.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def silent_server():
+    """The port of a server that accepts, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("server", ["silent_server", "trickling_server"])
+@each_page
+def test_a_server_that_does_not_get_done_is_shown_as_such(
+    browser, airflow_connection, monkeypatch, request, name, path, server
+):
+    monkeypatch.setattr(pages, "SECONDS", 0.5)
+    airflow_connection(host="127.0.0.1", port=request.getfixturevalue(server))
+
+    answer = browser.get(path.format(name=name))
 
     assert answer.status_code == 502
     assert "did not answer" in answer.text
+    assert "try again later" in answer.text
