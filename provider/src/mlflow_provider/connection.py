@@ -115,7 +115,7 @@ class MLflowConnection:
     def page(self, path: str) -> str:
         """Return the address of a page of MLflow in a browser.
 
-        :param path: the page, e.g. ``experiments/1/runs``; empty for the first one.
+        :param path: the page, e.g. ``experiments/1``; empty for the first one.
         """
         if self.is_databricks:
             return f"{self.ui_url}/ml/{path}"

@@ -39,7 +39,7 @@ def test_they_are_those_a_browser_uses(connection, base, query, ti, xcoms):
 
     assert xcoms == {
         "mlflow_run_link": f"{base}/experiments/1/runs/abc{query}",
-        "mlflow_experiment_link": f"{base}/experiments/1/runs{query}",
+        "mlflow_experiment_link": f"{base}/experiments/1{query}",
         "mlflow_model_version_link": f"{base}/models/Housing/versions/3{query}",
     }
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.app import get_auth_manager
@@ -17,11 +17,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
 from mlflow_provider.airflow_plugin.plugin import AIRFLOW_PATH
-from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.deadline import SECONDS, within
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import runs
+
+if TYPE_CHECKING:
+    from mlflow_provider.connection import MLflowConnection
 
 MAX_RUNS = 500
 MAX_METRICS = 4  # per run; MLflow shows the others
@@ -55,7 +57,7 @@ def open_mlflow() -> RedirectResponse:
 
 
 @app.exception_handler(MLflowProviderError)
-def _error_page(request: Request, error: Exception) -> HTMLResponse:
+def _error_page(_request: Request, error: Exception) -> HTMLResponse:
     return HTMLResponse(PAGE.render(error=error), status_code=502)
 
 
@@ -82,13 +84,13 @@ def _row(
     """Return what the page shows of a run; of one that is not as it should be, that it cannot be shown."""
     try:
         info, tags = run["info"], runs.tags_of(run)
-        experiment = f"experiments/{info['experiment_id']}/runs"
+        experiment = f"experiments/{info['experiment_id']}"
         return {
             "children": [],
             "run_id": info["run_id"],
             "parent_id": tags.get(runs.PARENT_RUN_ID),
             "name": info.get("run_name") or info["run_id"],
-            "page": connection.page(f"{experiment}/{info['run_id']}"),
+            "page": connection.page(f"{experiment}/runs/{info['run_id']}"),
             "status": info["status"],
             "start": datetime.fromtimestamp(int(info["start_time"]) / 1000, timezone.utc),
             "experiment": experiments.get(info["experiment_id"], info["experiment_id"]),

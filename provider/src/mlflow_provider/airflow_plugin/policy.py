@@ -31,8 +31,8 @@ def dag_policy(dag: Any) -> None:
 
 
 def _add_callbacks(dag: Any) -> None:
-    conn_ids = {_conn_id(task) for task in dag.tasks if _is_tracked(task)} - {None}
-    for conn_id in sorted(conn_ids):
+    conn_ids = {_conn_id(task) for task in dag.tasks if _is_tracked(task)}
+    for conn_id in sorted(filter(None, conn_ids)):
         from mlflow_provider.tracked_run.open_runs import close_open_runs
 
         close = partial(close_open_runs, mlflow_conn_id=conn_id)

@@ -33,6 +33,9 @@ def _airflow_database() -> None:
 @pytest.fixture
 def login(_airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
     """A function that makes DAGs, and returns the cookies of a user who may read only these."""
+    monkeypatch.setenv(
+        "AIRFLOW__API_AUTH__JWT_ISSUER", "airflow"
+    )  # Airflow 3.1 has none, which PyJWT refuses
     monkeypatch.setattr(app, "get_auth_manager_cls", lambda: AuthManagerByDag)
     auth_manager = app.init_auth_manager()
 

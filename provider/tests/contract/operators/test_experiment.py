@@ -32,5 +32,12 @@ def test_says_what_mlflow_refuses(execute):
 def test_has_a_button_to_the_experiment(execute, hook, name, xcoms):
     experiment_id = execute(GetOrCreateExperimentOperator, name=name)
 
-    page = hook.connection.page(f"experiments/{experiment_id}/runs")
+    page = hook.connection.page(f"experiments/{experiment_id}")
     assert xcoms == {"mlflow_experiment_link": page}
+
+
+def test_logs_where_the_experiment_is(execute, hook, name, logged):
+    experiment_id = execute(GetOrCreateExperimentOperator, name=name)
+
+    page = f"{hook.base_url}/#/experiments/{experiment_id}?workflowType=machine_learning"
+    assert f"Experiment '{name}' has the ID {experiment_id}: {page}" in logged

@@ -139,9 +139,9 @@ class TestStart:
 
     def test_its_buttons_lead_to_mlflow(self, a_try, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment) as run:
-            page = f"experiments/{run.info.experiment_id}/runs"
+            page = f"experiments/{run.info.experiment_id}"
 
-        assert a_try.xcoms["mlflow_run_link"] == hook.connection.page(f"{page}/{run.info.run_id}")
+        assert a_try.xcoms["mlflow_run_link"] == hook.connection.page(f"{page}/runs/{run.info.run_id}")
         assert a_try.xcoms["mlflow_experiment_link"] == hook.connection.page(page)
 
     def test_by_default_it_is_named_after_the_task_in_an_experiment_named_after_the_dag(self, a_try, hook):

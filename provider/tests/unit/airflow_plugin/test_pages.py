@@ -28,7 +28,9 @@ def page(*found: dict) -> str:
 
 
 def test_it_shows_its_first_metrics():
-    assert "<td>m0 2.45e+04, m1 nan, m2 inf, m3 1</td>" in page(run(metrics=(24500.1, "NaN", "Infinity", 1, 2)))
+    assert "<td>m0 2.45e+04, m1 nan, m2 inf, m3 1</td>" in page(
+        run(metrics=(24500.1, "NaN", "Infinity", 1, 2))
+    )
 
 
 def test_what_comes_from_mlflow_is_no_html():
