@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from tests.helpers.embedded_stack import Stack
 
 
+# Without it, a fresh browser shows MLflow's pages for GenAI.
+MODEL_TRAINING = "workflowType=machine_learning"
+BACKGROUNDS = {"dark": "oklch(0.232 0.032 266)", "light": "rgb(255, 255, 255)"}
+
+
 def read_page(stack: Stack, path: str) -> str:
     token = requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
     cookies = {"_token": token}  # as a browser would send it
@@ -25,8 +30,8 @@ def test_a_task_instance_has_the_address_of_its_run(stack, endings):
     links = stack.ask("GET", f"dags/raises/dagRuns/{run_id}/taskInstances/raises/links")["extra_links"]
     experiment = f"{stack.mlflow_ui_url}/#/experiments/{run['info']['experiment_id']}"
     assert links == {
-        "MLflow run": f"{experiment}/runs/{run['info']['run_id']}",
-        "MLflow experiment": experiment,
+        "MLflow run": f"{experiment}/runs/{run['info']['run_id']}?{MODEL_TRAINING}",
+        "MLflow experiment": f"{experiment}?{MODEL_TRAINING}",
     }
 
 
@@ -37,9 +42,9 @@ def test_airflow_has_a_page_with_the_newest_runs_and_one_with_those_of_a_dag_run
 
     info = run["info"]
     page = read_page(stack, path.format(dag_id="raises", run_id=run_id))
-    assert f'href="{stack.mlflow_ui_url}"' in page
+    assert f'href="{stack.mlflow_ui_url}/#/?{MODEL_TRAINING}"' in page
     link = f"{stack.mlflow_ui_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
-    assert f'href="{link}"' in page
+    assert f'href="{link}?{MODEL_TRAINING}"' in page
     assert "ValueError: no sales in 2011" in page
 
 
@@ -68,7 +73,7 @@ def test_a_dag_run_has_a_tab_with_its_runs(page: Page, run_page: str):
     table = page.frame_locator("iframe[title=MLflow]").get_by_role("table")
     expect(table).to_contain_text("FINISHED")
     with page.context.expect_page() as opened:
-        table.get_by_role("link", name="is_async").click()
+        table.get_by_role("link", name="is_async").first.click()  # the others are in Airflow
 
     assert_shows_the_run(opened.value)
 
@@ -84,3 +89,17 @@ def test_the_navigation_leads_to_the_newest_runs_and_to_mlflow(page: Page, stack
 
     expect(opened.value).to_have_title("MLflow")
     expect(opened.value).to_have_url(re.compile(rf"^{stack.mlflow_ui_url}/"))
+    expect(opened.value.get_by_text("Model registry").first).to_be_visible()  # GenAI has none
+
+
+def test_the_page_leads_back_to_the_task_instance_and_is_as_dark_as_airflow(page: Page, run_page: str):
+    page.goto(run_page)
+    page.get_by_role("link", name="MLflow", exact=True).last.click()
+    frame = page.frame_locator("iframe[title=MLflow]")
+    for theme, background in BACKGROUNDS.items():
+        page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+        expect(frame.locator("body")).to_have_css("background-color", background)
+
+    frame.get_by_role("link", name="is_async").last.click()
+
+    expect(page).to_have_url(re.compile("/tasks/is_async$"))

@@ -97,7 +97,7 @@ class MLflowConnection:
             url=url.geturl(),
             is_databricks=is_databricks,
             **_credentials(conn, is_databricks=is_databricks),
-            ui_url=str(options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())).rstrip("/"),
+            ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())),
             verify=_verify(options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
@@ -115,9 +115,12 @@ class MLflowConnection:
     def page(self, path: str) -> str:
         """Return the address of a page of MLflow in a browser.
 
-        :param path: the page, e.g. ``experiments/1``.
+        :param path: the page, e.g. ``experiments/1``; empty for the first one.
         """
-        return f"{self.ui_url}/{'ml' if self.is_databricks else '#'}/{path}"
+        if self.is_databricks:
+            return f"{self.ui_url}/ml/{path}"
+        # Without it, MLflow 3.17 shows its pages for GenAI, where runs and models are not to be found.
+        return f"{self.ui_url}/#/{path}?workflowType=machine_learning"
 
     @property
     def environment(self) -> dict[str, str | None]:
@@ -229,6 +232,13 @@ def _extra_object(conn: Connection) -> dict[str, Any]:
         problem = 'not a JSON object; enter names and values, as in {"name": "value"}.'
         raise MLflowConfigurationError(conn.conn_id, "Extra", problem)
     return extra
+
+
+def _ui_url(conn_id: str, value: Any) -> str:
+    if urlsplit(str(value)).scheme not in ("http", "https"):  # links to it must run no script
+        problem = f"{value!r}; enter an address that starts with http:// or https://."
+        raise MLflowConfigurationError(conn_id, "UI address", problem)
+    return str(value).rstrip("/")
 
 
 def _configured_ui_url(conn_id: str, url: str) -> str:

@@ -66,6 +66,14 @@ def get_provider_info() -> dict:
                         "example": '{"http://mlflow:5000": "http://localhost:5001"}',
                         "default": "",
                     },
+                    "close_open_runs": {
+                        "description": "Whether DAGs with @task.mlflow end, when a DAG run ends, MLflow runs "
+                        "that are still open.\n",
+                        "version_added": "2.0.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    },
                 },
             },
         },

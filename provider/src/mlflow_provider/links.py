@@ -58,5 +58,10 @@ def push_experiment_link(ti: Any, connection: MLflowConnection, experiment_id: s
 
 def push_model_version_link(ti: Any, connection: MLflowConnection, name: str, version: str) -> None:
     """Give a task instance its button to a model version."""
-    page = connection.page(f"models/{quote(name, safe='')}/versions/{version}")
-    ti.xcom_push(MLflowModelVersionLink.xcom_key, page)
+    ti.xcom_push(MLflowModelVersionLink.xcom_key, connection.page(model_page(name, version)))
+
+
+def model_page(name: str, version: str | int | None = None) -> str:
+    """Return the page of a registered model, or of a version of it, for :meth:`MLflowConnection.page`."""
+    page = f"models/{quote(name, safe='')}"
+    return page if version is None else f"{page}/versions/{version}"

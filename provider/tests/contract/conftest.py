@@ -15,6 +15,7 @@ import pytest
 from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.mlflow_state import tracking
+from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
@@ -54,6 +55,15 @@ def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
         return json.loads(json.dumps(result))
 
     return execute
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What operators log at INFO, line by line, whichever way Airflow's version does."""
+    lines: list[str] = []
+    log = SimpleNamespace(info=lambda line, *args: lines.append(line % args), warning=lambda *args: None)
+    monkeypatch.setattr(MLflowBaseOperator, "log", log)
+    return lines
 
 
 @dataclass(frozen=True)

@@ -325,6 +325,7 @@ class TestErrors:
             ({"host": DATABRICKS["host"]}, "Login", "takes the word 'token'"),
             ({"extra": "retries=4"}, "Extra", "JSON object"),
             ({"extra": "[4]"}, "Extra", "JSON object"),
+            ({"extra": {"ui_url": "javascript:alert(1)"}}, "UI address", "starts with http://"),
             ({"extra": {"retrys": 4}}, "Extra", "does not know retrys; it knows ui_url"),
             ({"extra": {"timeout": "soon"}}, "Extra, timeout", "enter a number from 1 up"),
             ({"extra": {"timeout": 0}}, "Extra, timeout", "enter a number from 1 up"),

@@ -26,22 +26,25 @@ def ti(xcoms):
 
 
 @pytest.mark.parametrize(
-    ("connection", "base"),
-    [(OSS, "http://localhost:5000/#"), (DATABRICKS, "https://dbc.cloud.databricks.com/ml")],
+    ("connection", "base", "query"),
+    [
+        (OSS, "http://localhost:5000/#", "?workflowType=machine_learning"),
+        (DATABRICKS, "https://dbc.cloud.databricks.com/ml", ""),
+    ],
     ids=["mlflow", "databricks"],
 )
-def test_they_are_those_a_browser_uses(connection, base, ti, xcoms):
+def test_they_are_those_a_browser_uses(connection, base, query, ti, xcoms):
     links.push_run_links(ti, connection, "1", "abc")
     links.push_model_version_link(ti, connection, "Housing", "3")
 
     assert xcoms == {
-        "mlflow_run_link": f"{base}/experiments/1/runs/abc",
-        "mlflow_experiment_link": f"{base}/experiments/1",
-        "mlflow_model_version_link": f"{base}/models/Housing/versions/3",
+        "mlflow_run_link": f"{base}/experiments/1/runs/abc{query}",
+        "mlflow_experiment_link": f"{base}/experiments/1{query}",
+        "mlflow_model_version_link": f"{base}/models/Housing/versions/3{query}",
     }
 
 
 def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xcoms):
     links.push_model_version_link(ti, OSS, "prices/Ames 2011", "1")
 
-    assert xcoms["mlflow_model_version_link"].endswith("/models/prices%2FAmes%202011/versions/1")
+    assert "/#/models/prices%2FAmes%202011/versions/1?" in xcoms["mlflow_model_version_link"]

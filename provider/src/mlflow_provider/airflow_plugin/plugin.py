@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIX = "/mlflow"
 # Airflow may be served below a path of its own.
-_BASE = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + PREFIX
+AIRFLOW_PATH = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+PREFIX = "/mlflow"
+_BASE = AIRFLOW_PATH + PREFIX
 
 
 async def _pages(scope: Any, receive: Any, send: Any) -> None:

@@ -5,20 +5,34 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.policies import hookimpl
+
+log = logging.getLogger(__name__)
 
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
     """Let a DAG with ``@task.mlflow`` end the MLflow runs that are still open when its DAG run ends.
 
-    The callbacks that the DAG has stay. A connection ID that is a template is left out.
+    The callbacks that the DAG has stay. A connection ID that only the task knows, as a template, the result
+    of another task or an argument to expand, is left out. Airflow's setting ``[mlflow] close_open_runs``
+    switches this off.
     """
-    conn_ids = {_conn_id(task) for task in dag.tasks if task.task_type == "MLflowDecoratedOperator"}
-    for conn_id in sorted(conn_id for conn_id in conn_ids if "{{" not in conn_id):
+    try:
+        if conf.getboolean("mlflow", "close_open_runs", fallback=True):
+            _add_callbacks(dag)
+    except Exception:  # an error here would keep Airflow from importing the DAG
+        log.warning("Open MLflow runs of DAG %s will not be closed.", dag.dag_id, exc_info=True)
+
+
+def _add_callbacks(dag: Any) -> None:
+    conn_ids = {_conn_id(task) for task in dag.tasks if _is_tracked(task)}
+    for conn_id in sorted(filter(None, conn_ids)):
         from mlflow_provider.tracked_run.open_runs import close_open_runs
 
         close = partial(close_open_runs, mlflow_conn_id=conn_id)
@@ -29,7 +43,20 @@ def dag_policy(dag: Any) -> None:
             setattr(dag, f"has_on_{end}_callback", True)
 
 
-def _conn_id(task: Any) -> str:
-    return (
-        task.partial_kwargs.get("mlflow_conn_id", "mlflow_default") if task.is_mapped else task.mlflow_conn_id
-    )
+def _is_tracked(task: Any) -> bool:
+    operator_class = task.operator_class if task.is_mapped else type(task)
+    # By name: DAG files without it should not have to import the operator.
+    return any(base.__name__ == "MLflowDecoratedOperator" for base in operator_class.__mro__)
+
+
+def _conn_id(task: Any) -> str | None:
+    """Return the ID of a task's connection, or None where only the task will know it."""
+    if not task.is_mapped:
+        conn_id = task.mlflow_conn_id
+    elif isinstance(task.expand_input.value, dict) and "mlflow_conn_id" not in task.expand_input.value:
+        given = {**task.dag.default_args, **task.partial_kwargs}
+        conn_id = given.get("mlflow_conn_id", "mlflow_default")
+    else:
+        conn_id = None  # one of several, or of expand_kwargs(), whose arguments may come from another task
+    is_known = isinstance(conn_id, str) and "{{" not in conn_id and "{%" not in conn_id
+    return conn_id if is_known else None

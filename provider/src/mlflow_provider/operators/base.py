@@ -30,6 +30,13 @@ class MLflowBaseOperator(BaseOperator):
         """The hook, made when it is first used."""
         return MLflowClientHook(mlflow_conn_id=self.mlflow_conn_id)
 
+    def log_done(self, done: str, page: str) -> None:
+        """Log what the operator did, and the address at which a browser shows it.
+
+        :param page: e.g. ``experiments/1``.
+        """
+        self.log.info("%s: %s", done, self.hook.connection.page(page))
+
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
         """Render the templates of this task; of a mapped one Airflow calls this method and no other.
 

@@ -41,4 +41,5 @@ class GetOrCreateExperimentOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> str:
         experiment_id = self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)
         push_experiment_link(context["ti"], self.hook.connection, experiment_id)
+        self.log_done(f"Experiment {self.name!r} has the ID {experiment_id}", f"experiments/{experiment_id}")
         return experiment_id

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError
 from mlflow_provider.hooks.client import as_tag_list
-from mlflow_provider.links import MLflowModelVersionLink, push_model_version_link
+from mlflow_provider.links import MLflowModelVersionLink, model_page, push_model_version_link
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:
@@ -55,14 +55,18 @@ class _ModelVersionOperator(MLflowBaseOperator):
 
     operator_extra_links = (MLflowModelVersionLink(),)
 
-    def push_model_version(self, context: Context, answer: dict[str, Any]) -> dict[str, Any]:
-        """Push a model version's name, version, URI and page as XComs, and return the answer it came in."""
+    def push_model_version(self, context: Context, answer: dict[str, Any], done: str) -> dict[str, Any]:
+        """Push a model version's name, version, URI and page as XComs, and return the answer it came in.
+
+        :param done: what is logged, without its end "version 3 of 'Housing'".
+        """
         ti = context["ti"]
         name, version = answer["model_version"]["name"], answer["model_version"]["version"]
         ti.xcom_push(key="name", value=name)
         ti.xcom_push(key="version", value=version)
         ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
         push_model_version_link(ti, self.hook.connection, name, version)
+        self.log_done(f"{done} version {version} of {name!r}", model_page(name, version))
         return answer
 
 
@@ -92,6 +96,7 @@ class _SearchOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         found = self.hook.search(self.resource, self.filter_string, self.order_by, self.max_results)
+        self.log_done(f"Found {len(found)} {self.resource.replace('-', ' ')}", "models")
         return {self.resource.replace("-", "_"): found}
 
 
@@ -130,9 +135,11 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self.hook.create_registered_model(
+        answer = self.hook.create_registered_model(
             self.name, self.tags, self.description, if_exists=self.if_exists
         )
+        self.log_done(f"Registered model {self.name!r} is there", model_page(self.name))
+        return answer
 
 
 class GetRegisteredModelOperator(_IgnoreMissingOperator):
@@ -152,7 +159,9 @@ class GetRegisteredModelOperator(_IgnoreMissingOperator):
         self.name = name
 
     def request(self, context: Context) -> dict[str, Any]:
-        return self.hook.call("GET", "registered-models/get", {"name": self.name})
+        answer = self.hook.call("GET", "registered-models/get", {"name": self.name})
+        self.log_done(f"Got registered model {self.name!r}", model_page(self.name))
+        return answer
 
 
 class SearchRegisteredModelsOperator(_SearchOperator):
@@ -188,7 +197,9 @@ class UpdateRegisteredModelOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "description": self.description}
-        return self.hook.call("PATCH", "registered-models/update", params)
+        answer = self.hook.call("PATCH", "registered-models/update", params)
+        self.log_done(f"Updated registered model {self.name!r}", model_page(self.name))
+        return answer
 
 
 class SetRegisteredModelTagOperator(MLflowBaseOperator):
@@ -212,6 +223,7 @@ class SetRegisteredModelTagOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> None:
         params = {"name": self.name, "key": self.key, "value": str(self.value)}
         self.hook.call("POST", "registered-models/set-tag", params)
+        self.log_done(f"Set tag {self.key!r} of {self.name!r}", model_page(self.name))
 
 
 class DeleteRegisteredModelOperator(_IgnoreMissingOperator):
@@ -231,6 +243,7 @@ class DeleteRegisteredModelOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> None:
         self.hook.call("DELETE", "registered-models/delete", {"name": self.name})
+        self.log.info("Deleted registered model %r", self.name)
 
 
 # Model versions
@@ -293,8 +306,8 @@ class CreateModelVersionOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        if existing := _existing_version(self, self.source):
-            return self.push_model_version(context, existing)
+        if existing := _existing_version(self, self.name, self.source):
+            return self.push_model_version(context, existing, f"Nothing to create: {self.source} is")
         params = {
             "name": self.name,
             "source": self.source,
@@ -304,7 +317,8 @@ class CreateModelVersionOperator(_ModelVersionOperator):
             "description": self.description,
             "model_id": self.model_id,
         }
-        return self.push_model_version(context, self.hook.call("POST", "model-versions/create", params))
+        answer = self.hook.call("POST", "model-versions/create", params)
+        return self.push_model_version(context, answer, "Created")
 
 
 class RegisterModelOperator(_ModelVersionOperator):
@@ -341,33 +355,33 @@ class RegisterModelOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        if existing := _existing_version(self, self.model_uri):
-            return self.push_model_version(context, existing)
+        if existing := _existing_version(self, self.name, self.model_uri):
+            return self.push_model_version(context, existing, f"Nothing to register: {self.model_uri} is")
         with self.hook.tracking():
             import mlflow
 
             version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version
         params = {"name": self.name, "version": str(version)}
-        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
+        answer = self.hook.call("GET", "model-versions/get", params)
+        return self.push_model_version(context, answer, f"Registered {self.model_uri} as")
 
 
 def _existing_version(
-    operator: CreateModelVersionOperator | RegisterModelOperator, model_uri: str
+    operator: CreateModelVersionOperator | RegisterModelOperator | CopyModelVersionOperator,
+    name: str,
+    model_uri: str,
 ) -> dict[str, Any] | None:
     """Look for a version made from a model before, and do as ``if_exists`` says."""
     if operator.if_exists == "new":
         return None
-    existing = operator.hook.find_model_version(operator.name, model_uri)
-    if existing is None:
-        return None
-    message = f"Version {existing['model_version']['version']} of {operator.name!r} was made from {model_uri}"
-    if operator.if_exists != "skip":
+    existing = operator.hook.find_model_version(name, model_uri)
+    if existing is not None and operator.if_exists != "skip":
         raise MLflowAlreadyExistsError(
-            f"{message}; if_exists is {operator.if_exists!r}.",
+            f"Version {existing['model_version']['version']} of {name!r} was made from {model_uri}; "
+            f"if_exists is {operator.if_exists!r}.",
             status_code=400,
             error_code="RESOURCE_ALREADY_EXISTS",
         )
-    operator.log.info("%s; nothing to create.", message)
     return existing
 
 
@@ -379,6 +393,8 @@ class CopyModelVersionOperator(_ModelVersionOperator):
     :param name: registered model to copy from (templated).
     :param version: its version (templated).
     :param to_name: registered model to copy into (templated).
+    :param if_exists: when that has a copy of this version already: ``skip``, return it, so that a retry
+        copies nothing twice; ``new``, another copy; ``fail``.
     :return: ``{"model_version": {...}}`` of the copy.
 
     .. seealso:: https://mlflow.org/docs/latest/ml/model-registry/workflow/#promoting-an-mlflow-model-across-environments
@@ -386,16 +402,29 @@ class CopyModelVersionOperator(_ModelVersionOperator):
 
     template_fields: Sequence[str] = ("mlflow_conn_id", "name", "version", "to_name")
 
-    def __init__(self, *, name: str, version: str | int, to_name: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str | int,
+        to_name: str,
+        if_exists: Literal["new", "skip", "fail"] = "skip",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.name = name
         self.version = version
         self.to_name = to_name
+        self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        copy = self.hook.client.copy_model_version(f"models:/{self.name}/{self.version}", self.to_name)
+        model_uri = f"models:/{self.name}/{self.version}"
+        if existing := _existing_version(self, self.to_name, model_uri):
+            return self.push_model_version(context, existing, f"Nothing to copy: {model_uri} is")
+        copy = self.hook.client.copy_model_version(model_uri, self.to_name)
         params = {"name": self.to_name, "version": str(copy.version)}
-        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
+        answer = self.hook.call("GET", "model-versions/get", params)
+        return self.push_model_version(context, answer, f"Copied {model_uri} to")
 
 
 class GetModelVersionOperator(_IgnoreMissingOperator, _ModelVersionOperator):
@@ -418,7 +447,7 @@ class GetModelVersionOperator(_IgnoreMissingOperator, _ModelVersionOperator):
 
     def request(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version)}
-        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
+        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params), "Got")
 
 
 class SearchModelVersionsOperator(_SearchOperator):
@@ -456,7 +485,8 @@ class UpdateModelVersionOperator(_ModelVersionOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version), "description": self.description}
-        return self.push_model_version(context, self.hook.call("PATCH", "model-versions/update", params))
+        answer = self.hook.call("PATCH", "model-versions/update", params)
+        return self.push_model_version(context, answer, "Updated")
 
 
 class SetModelVersionTagOperator(MLflowBaseOperator):
@@ -482,6 +512,8 @@ class SetModelVersionTagOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> None:
         params = {"name": self.name, "version": str(self.version), "key": self.key, "value": str(self.value)}
         self.hook.call("POST", "model-versions/set-tag", params)
+        done = f"Set tag {self.key!r} of version {self.version} of {self.name!r}"
+        self.log_done(done, model_page(self.name, self.version))
 
 
 class DeleteModelVersionOperator(_IgnoreMissingOperator):
@@ -503,6 +535,7 @@ class DeleteModelVersionOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> None:
         self.hook.call("DELETE", "model-versions/delete", {"name": self.name, "version": str(self.version)})
+        self.log_done(f"Deleted version {self.version} of {self.name!r}", model_page(self.name))
 
 
 # Aliases: what points at "the" version to use
@@ -529,6 +562,8 @@ class SetRegisteredModelAliasOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> None:
         params = {"name": self.name, "alias": self.alias, "version": str(self.version)}
         self.hook.call("POST", "registered-models/alias", params)
+        done = f"Set alias {self.alias!r} of {self.name!r} to version {self.version}"
+        self.log_done(done, model_page(self.name, self.version))
 
 
 class GetModelVersionByAliasOperator(_IgnoreMissingOperator, _ModelVersionOperator):
@@ -550,7 +585,8 @@ class GetModelVersionByAliasOperator(_IgnoreMissingOperator, _ModelVersionOperat
         self.alias = alias
 
     def request(self, context: Context) -> dict[str, Any]:
-        return self.push_model_version(context, self.hook.get_model_version_by_alias(self.name, self.alias))
+        answer = self.hook.get_model_version_by_alias(self.name, self.alias)
+        return self.push_model_version(context, answer, f"Alias {self.alias!r} points at")
 
 
 class DeleteRegisteredModelAliasOperator(_IgnoreMissingOperator):
@@ -574,6 +610,7 @@ class DeleteRegisteredModelAliasOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> None:
         self.hook.call("DELETE", "registered-models/alias", {"name": self.name, "alias": self.alias})
+        self.log_done(f"Deleted alias {self.alias!r} of {self.name!r}", model_page(self.name))
 
 
 # Stages: MLflow still answers, but has deprecated them in favour of aliases
@@ -599,7 +636,10 @@ class GetLatestModelVersionsOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "stages": self.stages}
-        return self.hook.call("POST", "registered-models/get-latest-versions", params)
+        answer = self.hook.call("POST", "registered-models/get-latest-versions", params)
+        found = len(answer.get("model_versions", []))
+        self.log_done(f"Got {found} latest versions of {self.name!r}", model_page(self.name))
+        return answer
 
 
 class TransitionModelVersionStageOperator(_ModelVersionOperator):
@@ -638,6 +678,5 @@ class TransitionModelVersionStageOperator(_ModelVersionOperator):
             "stage": self.stage,
             "archive_existing_versions": self.archive_existing_versions,
         }
-        return self.push_model_version(
-            context, self.hook.call("POST", "model-versions/transition-stage", params)
-        )
+        answer = self.hook.call("POST", "model-versions/transition-stage", params)
+        return self.push_model_version(context, answer, f"Stage {self.stage!r} now has")

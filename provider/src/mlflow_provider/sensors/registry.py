@@ -103,4 +103,4 @@ class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
 
     def _found(self, context: Context, version: str) -> dict[str, Any]:
         params = {"name": self.name, "version": version}
-        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
+        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params), "Found")

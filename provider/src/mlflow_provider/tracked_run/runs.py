@@ -138,25 +138,23 @@ def of_dag_run(dag_id: str, run_id: str) -> str:
     return with_tags({DAG_RUN: key(deployment.name(), dag_id, run_id)})
 
 
+def of_deployment() -> str:
+    """Return the filter that finds the runs of this Airflow deployment."""
+    return with_tags({DEPLOYMENT: deployment.name()})
+
+
 def with_tags(tags: Mapping[str, Any]) -> str:
     """Return the filter that finds the runs with these tags."""
     return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
 
 
-def search(
-    hook: MLflowClientHook,
-    filter_string: str,
-    *,
-    newest_first: bool = False,
-    max_results: int = MAX_RESULTS,
-) -> list[dict[str, Any]]:
+def search(hook: MLflowClientHook, filter_string: str) -> list[dict[str, Any]]:
     """Return the runs that match a filter, in whatever experiment (the first 10,000 of the server).
 
     :param filter_string: e.g. ``attributes.status = 'RUNNING'``.
     """
     ids = [found["experiment_id"] for found in hook.search_experiments(max_results=MAX_EXPERIMENTS)]
-    order = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"]
-    return hook.search_runs(ids, filter_string, order, max_results)
+    return hook.search_runs(ids, filter_string, max_results=MAX_RESULTS)
 
 
 def _now() -> int:

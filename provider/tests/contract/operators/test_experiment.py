@@ -32,4 +32,12 @@ def test_says_what_mlflow_refuses(execute):
 def test_has_a_button_to_the_experiment(execute, hook, name, xcoms):
     experiment_id = execute(GetOrCreateExperimentOperator, name=name)
 
-    assert xcoms == {"mlflow_experiment_link": f"{hook.base_url}/#/experiments/{experiment_id}"}
+    page = hook.connection.page(f"experiments/{experiment_id}")
+    assert xcoms == {"mlflow_experiment_link": page}
+
+
+def test_logs_where_the_experiment_is(execute, hook, name, logged):
+    experiment_id = execute(GetOrCreateExperimentOperator, name=name)
+
+    page = f"{hook.base_url}/#/experiments/{experiment_id}?workflowType=machine_learning"
+    assert f"Experiment '{name}' has the ID {experiment_id}: {page}" in logged

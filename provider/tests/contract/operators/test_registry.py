@@ -41,7 +41,7 @@ def version_xcoms(hook: MLflowClientHook, name: str, version: str) -> dict[str, 
         "name": name,
         "version": version,
         "model_uri": f"models:/{name}/{version}",
-        "mlflow_model_version_link": f"{hook.base_url}/#/models/{name}/versions/{version}",
+        "mlflow_model_version_link": hook.connection.page(f"models/{name}/versions/{version}"),
     }
 
 
@@ -279,6 +279,27 @@ class TestModelVersions:
         assert xcoms["model_uri"] == f"models:/{production}/1"
         assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged_model.predictions)
 
+    def test_a_version_is_copied_once_however_often_that_is_retried(self, execute, two_versions, xcoms):
+        arguments = {"name": two_versions, "to_name": f"{two_versions}-production"}
+
+        copies = [
+            execute(CopyModelVersionOperator, **arguments, version=version)["model_version"]["version"]
+            for version in (1, 1, 2, 1)
+        ]
+
+        assert copies == ["1", "1", "2", "1"]
+        assert xcoms["version"] == "1"
+
+    def test_a_version_is_copied_again_or_fails_when_told_to(self, execute, two_versions):
+        arguments = {"name": two_versions, "version": 1, "to_name": f"{two_versions}-production"}
+        execute(CopyModelVersionOperator, **arguments)
+
+        again = execute(CopyModelVersionOperator, **arguments, if_exists="new")
+
+        assert again["model_version"]["version"] == "2"
+        with pytest.raises(MLflowAlreadyExistsError, match=f"Version 2 of '{two_versions}-production'"):
+            execute(CopyModelVersionOperator, **arguments, if_exists="fail")
+
 
 class TestAliases:
     def test_an_alias_moves_from_version_to_version_until_it_is_deleted(self, execute, two_versions, xcoms):
@@ -377,3 +398,89 @@ def test_a_version_that_is_missing_is_an_error_or_ignored(execute, model, operat
     assert execute(operator_class, name=model, version=7, ignore_if_missing=True) is None
     with pytest.raises(MLflowNotFoundError, match="version=7"):
         execute(operator_class, name=model, version=7)
+
+
+# What each operator logs of a model with two versions.
+LINES = [
+    (CreateRegisteredModelOperator, {"if_exists": "skip"}, "Registered model '{name}' is there: {page}"),
+    (GetRegisteredModelOperator, {}, "Got registered model '{name}': {page}"),
+    (UpdateRegisteredModelOperator, {"description": "new"}, "Updated registered model '{name}': {page}"),
+    (SetRegisteredModelTagOperator, {"key": "k", "value": "v"}, "Set tag 'k' of '{name}': {page}"),
+    (DeleteRegisteredModelOperator, {}, "Deleted registered model '{name}'"),
+    (CreateModelVersionOperator, {"source": SOURCE}, "Created version 3 of '{name}': {page}/versions/3"),
+    (
+        CreateModelVersionOperator,
+        {"source": f"{SOURCE}/1", "if_exists": "skip"},
+        "Nothing to create: s3://bucket/housing/1 is version 1 of '{name}': {page}/versions/1",
+    ),
+    (
+        CopyModelVersionOperator,
+        {"version": 1, "to_name": "{name}-2"},
+        "Copied models:/{name}/1 to version 1 of '{name}-2'",
+    ),
+    (GetModelVersionOperator, {"version": 1}, "Got version 1 of '{name}': {page}/versions/1"),
+    (
+        UpdateModelVersionOperator,
+        {"version": 1, "description": "new"},
+        "Updated version 1 of '{name}': {page}/versions/1",
+    ),
+    (
+        SetModelVersionTagOperator,
+        {"version": 1, "key": "k", "value": "v"},
+        "Set tag 'k' of version 1 of '{name}': {page}/versions/1",
+    ),
+    (DeleteModelVersionOperator, {"version": 1}, "Deleted version 1 of '{name}': {page}"),
+    (
+        SetRegisteredModelAliasOperator,
+        {"alias": "champion", "version": 1},
+        "Set alias 'champion' of '{name}' to version 1: {page}/versions/1",
+    ),
+    (
+        DeleteRegisteredModelAliasOperator,
+        {"alias": "champion"},
+        "Deleted alias 'champion' of '{name}': {page}",
+    ),
+    (GetLatestModelVersionsOperator, {}, "Got 1 latest versions of '{name}': {page}"),
+    (
+        TransitionModelVersionStageOperator,
+        {"version": 1, "stage": "Staging"},
+        "Stage 'Staging' now has version 1 of '{name}': {page}/versions/1",
+    ),
+]
+
+
+class TestLog:
+    """One line, at INFO, with the address of the page that a browser shows."""
+
+    @pytest.mark.parametrize(("operator_class", "arguments", "line"), LINES, ids=[line[2] for line in LINES])
+    def test_says_what_the_operator_did(
+        self, execute, hook, two_versions, logged, operator_class, arguments, line
+    ):
+        names = {"name": two_versions, "page": f"{hook.base_url}/#/models/{two_versions}"}
+        if "to_name" in arguments:
+            arguments = arguments | {"to_name": arguments["to_name"].format(**names)}
+
+        execute(operator_class, name=two_versions, **arguments)
+
+        assert len(logged) == 1
+        assert logged[0].startswith(line.format(**names))
+
+    def test_says_where_an_alias_points(self, execute, two_versions, logged):
+        execute(SetRegisteredModelAliasOperator, name=two_versions, alias="champion", version=2)
+        execute(GetModelVersionByAliasOperator, name=two_versions, alias="champion")
+
+        assert logged[-1].startswith(f"Alias 'champion' points at version 2 of '{two_versions}': http")
+
+    def test_says_what_was_registered(self, execute, name, logged_model, logged):
+        for _ in range(2):
+            execute(RegisterModelOperator, model_uri=logged_model.uri, name=name)
+
+        assert logged[-2].startswith(f"Registered {logged_model.uri} as version 1 of '{name}': http")
+        assert logged[-1].startswith(f"Nothing to register: {logged_model.uri} is version 1 of '{name}'")
+
+    def test_says_how_many_were_found(self, execute, two_versions, logged):
+        execute(SearchModelVersionsOperator, filter_string=f"name = '{two_versions}'")
+        execute(SearchRegisteredModelsOperator, filter_string=f"name = '{two_versions}'")
+
+        assert logged[-2].startswith("Found 2 model versions: http")
+        assert logged[-1].startswith("Found 1 registered models: http")

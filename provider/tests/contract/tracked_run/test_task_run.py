@@ -69,12 +69,12 @@ class TestStart:
         assert run.data.tags["mlflow.source.name"] == "housing.train"
         assert url in run.data.tags["mlflow.note.content"]
 
-    def test_its_buttons_lead_to_mlflow(self, a_try, experiment, mlflow_server):
+    def test_its_buttons_lead_to_mlflow(self, a_try, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment) as run:
-            page = f"{mlflow_server.url}/#/experiments/{run.info.experiment_id}"
+            page = f"experiments/{run.info.experiment_id}"
 
-        assert a_try.xcoms["mlflow_run_link"] == f"{page}/runs/{run.info.run_id}"
-        assert a_try.xcoms["mlflow_experiment_link"] == page
+        assert a_try.xcoms["mlflow_run_link"] == hook.connection.page(f"{page}/runs/{run.info.run_id}")
+        assert a_try.xcoms["mlflow_experiment_link"] == hook.connection.page(page)
 
     def test_by_default_it_is_named_after_the_task_in_an_experiment_named_after_the_dag(self, a_try, hook):
         with task_run(context=a_try.context):

@@ -2,71 +2,75 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
-from fastapi.testclient import TestClient
 
 from mlflow_provider.airflow_plugin import pages
 from mlflow_provider.connection import MLflowConnection
 
-HOOK = SimpleNamespace(
-    connection=MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
-)
+MLFLOW = MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
 
 
-def run(name: str = "train", reason: str = "", metrics: int = 0) -> dict:
+def run(run_id: str = "abc", *, name: str = "train", metrics: tuple = (), **tags: str) -> dict:
+    tags = {"airflow.dag_id": "housing", **{f"airflow.{key}": value for key, value in tags.items()}}
+    info = {"experiment_id": "1", "run_id": run_id, "run_name": name, "status": "FAILED", "start_time": 0}
     return {
-        "info": {"experiment_id": "1", "run_id": "abc", "run_name": name, "status": "FINISHED"},
+        "info": info,
         "data": {
-            "tags": [{"key": "airflow.reason", "value": reason}],
-            "metrics": [{"key": f"rmse_{number}", "value": 24500.123} for number in range(metrics)],
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            "metrics": [{"key": f"m{number}", "value": value} for number, value in enumerate(metrics)],
         },
     }
 
 
-def test_a_run_leads_to_mlflow():
-    assert 'href="http://localhost:5000/#/experiments/1/runs/abc"' in pages._row(HOOK, run())
+def page(*found: dict) -> str:
+    rows = [pages._row(MLFLOW, {"1": "Housing"}, one) for one in found]
+    return pages.PAGE.render(mlflow="", rows=pages._below_their_parents(rows))
 
 
 def test_it_shows_its_first_metrics():
-    assert "rmse_0 2.45e+04, rmse_1 2.45e+04" in pages._row(HOOK, run(metrics=2))
-    assert "rmse_4" not in pages._row(HOOK, run(metrics=9))
+    assert "<td>m0 2.45e+04, m1 nan, m2 inf, m3 1</td>" in page(
+        run(metrics=(24500.1, "NaN", "Infinity", 1, 2))
+    )
 
 
 def test_what_comes_from_mlflow_is_no_html():
-    row = pages._row(HOOK, run(name="<script>", reason="<b>no sales</b>"))
+    shown = page(run(name="<script>", reason="<b>no sales</b>"))
 
-    assert "<script>" not in row
-    assert "&lt;b&gt;no sales" in row
-
-
-@pytest.fixture
-def browser(monkeypatch):
-    """A browser of somebody who is logged in."""
-    [login] = pages.app.router.dependencies
-    monkeypatch.setitem(pages.app.dependency_overrides, login.dependency, lambda: None)
-    return TestClient(pages.app, follow_redirects=False)
+    assert "<script></a>" not in shown
+    assert "&lt;b&gt;no sales" in shown
 
 
-def test_open_leads_to_the_address_that_a_browser_uses(browser, airflow_connection):
-    airflow_connection(host="http://mlflow:5000", extra={"ui_url": "http://localhost:5001"})
+def test_no_tag_becomes_a_link_to_a_script():
+    tags = dict.fromkeys(["url", "dag_id", "run_id", "task_id", "map_index"], "javascript:alert(1)")
 
-    answer = browser.get("/open")
-
-    assert (answer.status_code, answer.headers["location"]) == (307, "http://localhost:5001")
+    assert 'href="javascript:' not in page(run(**tags))
 
 
-@pytest.mark.parametrize("path", ["/", "/open", "/dags/housing/runs/manual"])
-def test_a_connection_that_cannot_be_used_is_shown_with_what_to_do(browser, airflow_connection, path):
-    airflow_connection(host="http://mlflow:5000", port=5001)
+def test_a_run_without_a_name_is_shown_by_its_id():
+    nameless = run()
+    del nameless["info"]["run_name"]
 
-    answer = browser.get(path)
-
-    assert answer.status_code == 502
-    assert "field Port: 5001, but Host says 5000" in answer.text
+    assert ">abc</a>" in page(nameless)
 
 
-@pytest.mark.parametrize("path", ["/", "/open", "/dags/housing/runs/manual"])
-def test_nobody_sees_a_page_without_a_login(path):
-    assert TestClient(pages.app).get(path, follow_redirects=False).status_code == 401
+@pytest.mark.parametrize(
+    "malformed",
+    [{}, {"info": {}}, run() | {"data": None}, run(metrics=("many",)), run() | {"info": {"run_id": "abc"}}],
+)
+def test_a_run_that_cannot_be_shown_is_shown_as_such_beside_the_others(malformed):
+    shown = page(run(name="ridge"), malformed)
+
+    assert "This run cannot be shown" in shown
+    assert ">ridge</a>" in shown
+
+
+def test_children_follow_their_parent_however_the_runs_are_ordered():
+    parent = run("parent")
+    child, other = run("child"), run("other")
+    child["data"]["tags"].append({"key": "mlflow.parentRunId", "value": "parent"})
+    rows = [pages._row(MLFLOW, {}, one) for one in (child, other, parent)]
+
+    top = pages._below_their_parents(rows)
+
+    assert [row["run_id"] for row in top] == ["other", "parent"]
+    assert [row["run_id"] for row in top[1]["children"]] == ["child"]

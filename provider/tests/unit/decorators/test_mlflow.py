@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from airflow.sdk import DAG, task
 
-from mlflow_provider.airflow_plugin import policy
 from mlflow_provider.decorators.mlflow import MLflowDecoratedOperator
 
 
@@ -57,42 +55,3 @@ def test_mapped_tasks_keep_their_arguments():
         train.override(nested=True).expand(alpha=[0.1, 1.0])
 
     assert dag.get_task("train").partial_kwargs["nested"] is True
-
-
-def notify(context):
-    pass
-
-
-class TestPolicy:
-    """Beside what the DAG's author has asked for, the end of a DAG run closes what was left open."""
-
-    @pytest.mark.parametrize("given", [None, notify, [notify]])
-    @pytest.mark.parametrize("end", ["success", "failure"])
-    def test_a_dag_with_the_decorator_gets_the_callback(self, given, end):
-        with DAG("housing", schedule=None, **{f"on_{end}_callback": given}) as dag:
-            train.override(mlflow_conn_id="mlflow_remote").expand(alpha=[0.1, 1.0])
-            train.override(mlflow_conn_id="mlflow_remote")()
-
-        policy.dag_policy(dag)
-
-        *before, close = getattr(dag, f"on_{end}_callback")
-        assert before == ([] if given is None else [notify])
-        assert close.keywords == {"mlflow_conn_id": "mlflow_remote"}
-        assert getattr(dag, f"has_on_{end}_callback") is True
-
-    def test_another_dag_is_left_alone(self):
-        with DAG("housing", schedule=None) as dag:
-            task(train.function)()
-
-        policy.dag_policy(dag)
-
-        assert dag.on_failure_callback is None
-        assert dag.has_on_failure_callback is False
-
-    def test_a_connection_that_is_a_template_is_passed_over(self):
-        with DAG("housing", schedule=None) as dag:
-            train.override(mlflow_conn_id="{{ params.server }}")()
-
-        policy.dag_policy(dag)
-
-        assert dag.on_failure_callback is None
