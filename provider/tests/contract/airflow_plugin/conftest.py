@@ -32,7 +32,10 @@ def _airflow_database() -> None:
 
 @pytest.fixture
 def login(_airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
-    """A function that makes DAGs, and returns the cookies of a user who may read only these."""
+    """A function that makes DAGs, and returns the headers of a user who may read only these.
+
+    A browser sends a cookie instead, which Airflow 3.1.0 does not take.
+    """
     monkeypatch.setenv(
         "AIRFLOW__API_AUTH__JWT_ISSUER", "airflow"
     )  # Airflow 3.1 has none, which PyJWT refuses
@@ -44,6 +47,6 @@ def login(_airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Callable[
             for dag_id in dag_ids:
                 session.merge(DagModel(dag_id=dag_id, bundle_name="tests", fileloc=""))
         user = SimpleAuthManagerUser(username=",".join(dag_ids), role="VIEWER")
-        return {"_token": auth_manager.generate_jwt(user)}
+        return {"Authorization": f"Bearer {auth_manager.generate_jwt(user)}"}
 
     return login

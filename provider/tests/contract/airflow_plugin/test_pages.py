@@ -37,7 +37,7 @@ def log_run(hook):
 @pytest.fixture
 def browser(login, name, mlflow_default):
     """A browser of somebody who may read the DAG ``name`` and no other."""
-    return TestClient(pages.app, cookies=login(name), follow_redirects=False)
+    return TestClient(pages.app, headers=login(name), follow_redirects=False)
 
 
 @each_page
