@@ -39,7 +39,8 @@ def run(console: Console, ports: Ports) -> None:
         dag_run = api.dag_run(dag_id, run_id)
         info = _run(ports, api.xcom(dag_id, run_id, "mlflow_run_id"))["info"]
         expect(dag_id, "status of the run", "FINISHED", info["status"])
-        link = f"http://localhost:{ports.mlflow}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
+        page = f"experiments/{info['experiment_id']}/runs/{info['run_id']}?workflowType=machine_learning"
+        link = f"http://localhost:{ports.mlflow}/#/{page}"
         table.add_row(dag_id, dag_run["state"], f"{dag_run['duration']:.0f}", link)
     check_tutorial(ports, api.xcom(TUTORIAL, run_ids[TUTORIAL], "mlflow_run_id"))
     # However narrow the terminal: a link that is cut is none.

@@ -38,7 +38,7 @@ def read_csv(client: MlflowClient, run_id: str, path: str, folder: Path) -> pd.D
 
 
 def assert_shows_the_demo(stack: Stack, output: str) -> None:
-    link = rf"{stack.mlflow_ui_url}/#/experiments/\d+/runs/[0-9a-f]{{32}}"
+    link = rf"{stack.mlflow_ui_url}/#/experiments/\d+/runs/[0-9a-f]{{32}}\?workflowType=machine_learning"
     for dag_id in demo.DAG_IDS:
         assert re.search(rf"^ {dag_id} +success +\d+ +{link} *$", output, re.MULTILINE), output
     assert f"Airflow  {stack.airflow_url}\n" in output
