@@ -434,7 +434,8 @@ xcoms = {
 }
 with create_session() as session:
     rendered = [found.rendered_fields for found in session.query(RenderedTaskInstanceFields)]
-print(json.dumps([xcoms, rendered]))
+with open(os.path.join(folder, "result.json"), "w") as file:
+    json.dump([xcoms, rendered], file)
 """
 
 
@@ -453,7 +454,7 @@ def test_airflow_renders_and_maps_data_of_every_kind_and_stores_none(models, mlf
     )
 
     assert done.returncode == 0, done.stderr[-5000:]
-    xcoms, rendered = json.loads(done.stdout.splitlines()[-1])
+    xcoms, rendered = json.loads((tmp_path / "result.json").read_text())
     for name in ("frame", "array", "dict", "xcom", "list", "template", "mapped_models"):
         assert xcoms.get(f"{name} -1", xcoms.get(f"{name} 1")) == pytest.approx(PRICES), name
     for name in ("mapped", "mapped_frames"):
