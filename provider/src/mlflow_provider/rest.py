@@ -108,7 +108,7 @@ def send(
     except NO_ANSWER as error:
         raise MLflowUnreachableError(
             f"MLflow at {connection.url} (connection {connection.conn_id!r}): {_reason(error)}."
-        ) from error
+        ) from None  # requests' five nested errors would be the last thing in the task's log
 
 
 def call(

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_servers import Answer, free_port
+from task_log import exceptions_in_log
 
 HANG_UP = Answer(0)
 
@@ -92,6 +93,7 @@ class TestRetries:
             f"MLflow at http://127.0.0.1:{port} (connection 'mlflow_default'): nothing listens on that port; "
             "start the server, or correct Host and Port."
         )
+        assert exceptions_in_log(raised.value) == [str(raised.value)]
 
     @pytest.mark.parametrize(
         "answer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -159,15 +160,12 @@ class MLflowClientHook(MLflowBaseHook):
         :param tags: tags of a new experiment.
         :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name.
         """
-        try:
+        with suppress(MLflowNotFoundError):
             return self._get_experiment_id(name)
-        except MLflowNotFoundError:
-            pass
         params = {"name": name, "artifact_location": artifact_location, "tags": as_tag_list(tags)}
-        try:
+        with suppress(MLflowAlreadyExistsError):  # another task was faster
             return self.call("POST", "experiments/create", params)["experiment_id"]
-        except MLflowAlreadyExistsError:  # another task was faster
-            return self._get_experiment_id(name)
+        return self._get_experiment_id(name)
 
     def _get_experiment_id(self, name: str) -> str:
         experiment = self.call("GET", "experiments/get-by-name", {"experiment_name": name})["experiment"]
@@ -203,8 +201,8 @@ class MLflowClientHook(MLflowBaseHook):
         except MLflowAlreadyExistsError:
             if if_exists != "skip":
                 raise
-            self.log.info("Registered model %r exists; nothing to create.", name)
-            return self.call("GET", "registered-models/get", {"name": name})
+        self.log.info("Registered model %r exists; nothing to create.", name)
+        return self.call("GET", "registered-models/get", {"name": name})
 
     def get_model_version_by_alias(self, name: str, alias: str) -> dict[str, Any]:
         """Return ``{"model_version": {...}}`` of the version an alias points at.

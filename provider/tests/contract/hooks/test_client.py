@@ -15,6 +15,7 @@ from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError,
 from mlflow_provider.hooks import client
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_servers import Answer, free_port
+from task_log import exceptions_in_log
 
 
 class TestRun:
@@ -221,6 +222,18 @@ class TestGetOrCreateExperiment:
 
         assert len(experiment_ids) == tasks
         assert len(set(experiment_ids)) == 1
+
+    def test_that_another_task_created_and_deleted_meanwhile_is_the_only_error_in_the_log(
+        self, false_server, airflow_connection
+    ):
+        missing = Answer(404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
+        exists = Answer(400, '{"error_code": "RESOURCE_ALREADY_EXISTS"}')
+        airflow_connection(host=false_server(missing, exists, missing).url)
+
+        with pytest.raises(MLflowNotFoundError) as raised:
+            MLflowClientHook().get_or_create_experiment("Housing")
+
+        assert exceptions_in_log(raised.value) == [str(raised.value)]
 
     def test_says_what_to_do_about_a_deleted_one(self, hook, name):
         experiment_id = hook.get_or_create_experiment(name)
