@@ -108,6 +108,11 @@ class MLflowConnection:
         )
 
     @property
+    def has_login(self) -> bool:
+        """Whether requests carry a login."""
+        return bool(self.username or self.password or self.token)
+
+    @property
     def tracking_uri(self) -> str:
         """What ``mlflow.set_tracking_uri`` takes."""
         return "databricks" if self.is_databricks else self.url

@@ -41,7 +41,7 @@ class MLflowConfigurationError(MLflowProviderError):
 
 
 class MLflowUnreachableError(MLflowProviderError):
-    """No answer from the MLflow server, after all retries."""
+    """The request cannot be sent to the MLflow server, or got no answer after all retries."""
 
 
 class MLflowAPIError(MLflowProviderError):

@@ -78,6 +78,7 @@ def get_provider_info() -> dict:
                     "hidden-fields": ["schema"],
                     "placeholders": {
                         "host": "http://localhost:5000, or a Databricks workspace's address",
+                        "port": "5000; fill it in: Airflow 3.3 refuses an empty one",
                         "login": "user name, or the word token; empty for a server without login",
                         "password": "password, or an access token",
                     },

@@ -39,6 +39,7 @@ class TestAddress:
             ({"host": "mlflow"}, "http://mlflow"),
             ({"host": "mlflow", "port": 5000}, "http://mlflow:5000"),
             ({"host": "mlflow:5000"}, "http://mlflow:5000"),
+            ({"host": "mlflow:5000", "port": 0}, "http://mlflow:5000"),  # the form's empty Port
             ({"host": "http://mlflow", "port": 5000}, "http://mlflow:5000"),
             ({"host": "http://mlflow:5000"}, "http://mlflow:5000"),
             ({"host": "http://mlflow:5000", "port": 5000, "schema": "http"}, "http://mlflow:5000"),

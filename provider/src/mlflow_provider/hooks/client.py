@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
     MLflowAPIError,
+    MLflowConfigurationError,
     MLflowNotFoundError,
     MLflowProviderError,
 )
@@ -100,8 +101,10 @@ class MLflowClientHook(MLflowBaseHook):
         :param endpoint: path below the server's address, e.g. ``api/2.0/mlflow/runs/get``.
         :param headers: HTTP headers for this request.
         :param request_params: query of a GET, JSON body of anything else.
-        :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``.
-        :raises MLflowUnreachableError: no answer after all retries.
+        :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``; a redirect is
+            followed, or returned, if ``allow_redirects`` says so.
+        :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
+        :raises MLflowAPIError: the server redirects.
         """
         from mlflow_provider import rest
 
@@ -138,14 +141,17 @@ class MLflowClientHook(MLflowBaseHook):
         from mlflow_provider import rest
 
         try:
+            connection = replace(self.connection, conn_id="")  # the form makes one up
             session = self._new_session(retries=0)  # a person is waiting for the answer
-            timeout = rest.CONNECT_TIMEOUT_SECONDS
-            rest.call(
-                session, self.connection, "POST", "experiments/search", {"max_results": 1}, timeout=timeout
-            )
+            params, timeout = {"max_results": 1}, rest.CONNECT_TIMEOUT_SECONDS
+            rest.call(session, connection, "POST", "experiments/search", params, timeout=timeout)
+        except MLflowConfigurationError as error:
+            is_artifact_store = error.conn_id != self.mlflow_conn_id
+            return False, str(error) if is_artifact_store else f"Field {error.field}: {error.problem}"
         except MLflowProviderError as error:
             return False, str(error)
-        return True, f"MLflow answers at {self.base_url} and lets this login in."
+        login = " and lets this login in" if connection.has_login else ""
+        return True, f"MLflow answers at {connection.url}{login}."
 
     def get_or_create_experiment(
         self, name: str, artifact_location: str | None = None, tags: Tags | None = None

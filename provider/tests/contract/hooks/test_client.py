@@ -119,10 +119,7 @@ class TestGetConn:
 
 class TestTestConnection:
     def test_is_true_where_the_api_answers(self, hook, mlflow_server):
-        assert hook.test_connection() == (
-            True,
-            f"MLflow answers at {mlflow_server.url} and lets this login in.",
-        )
+        assert hook.test_connection() == (True, f"MLflow answers at {mlflow_server.url}.")
 
     def test_is_false_where_the_server_refuses_the_host_name(self, mlflow_server, airflow_connection):
         airflow_connection(host=mlflow_server.unknown_url)
@@ -150,8 +147,24 @@ class TestTestConnection:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "connection 'mlflow_default'" in message
         assert advice in message
+
+    @pytest.mark.parametrize("host", ["", "127.0.0.1:1", "mlflow.invalid"])
+    def test_names_no_connection_as_the_form_makes_an_id_up(self, airflow_connection, host):
+        airflow_connection("random_id", host=host)
+
+        _, message = MLflowClientHook(mlflow_conn_id="random_id").test_connection()
+
+        assert message
+        assert "random_id" not in message
+
+    def test_names_the_connection_of_the_artifact_store(self, airflow_connection):
+        airflow_connection(host="mlflow", extra={"artifact_conn_id": "minio_default"})
+        airflow_connection("minio_default", conn_type="aws", login="minio")
+
+        _, message = MLflowClientHook().test_connection()
+
+        assert message.startswith("Connection 'minio_default', field Password: empty;")
 
     def test_is_false_where_no_answer_comes_in_time(self, airflow_connection, monkeypatch):
         monkeypatch.setattr(rest, "CONNECT_TIMEOUT_SECONDS", 0.2)
@@ -170,6 +183,9 @@ class TestTestConnection:
             Answer(200, "<h1>It works!</h1>"),
             Answer(200, "[]"),
             Answer(404, '{"detail": "Not Found"}'),
+            Answer(405, "Method Not Allowed"),
+            Answer(400, "<html>400 Bad Request</html>"),
+            Answer(301, "Moved"),
         ],
         ids=lambda answer: f"{answer.status} {answer.body}",
     )
@@ -179,7 +195,8 @@ class TestTestConnection:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "this is not MLflow's API; correct Host and Port" in message
+        assert "this is not an MLflow server" in message
+        assert "correct Host and Port" in message
 
     def test_is_false_at_once_where_the_server_fails(self, false_server, airflow_connection):
         server = false_server(Answer(503, "upstream is down"), Answer())
