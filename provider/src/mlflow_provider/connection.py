@@ -273,28 +273,31 @@ def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:
 def aws_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:
     """Turn an AWS or MinIO connection into what MLflow's S3 client reads.
 
-    Fields as in Airflow's Amazon provider: login and password are the key pair, Extra holds
-    ``aws_session_token``, ``region_name`` and ``endpoint_url``; the last may also stand in Host.
+    Fields as in Airflow's Amazon provider: login and password are the key pair, which may stand in Extra as
+    ``aws_access_key_id`` and ``aws_secret_access_key`` instead. Extra holds ``aws_session_token``,
+    ``region_name`` and ``endpoint_url``; the last may also stand in Host.
 
     Source: https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/aws.html
     """
     conn = _look_up(conn_id, get_connection, hint="login and password are the S3 key pair")
-    if bool(conn.login) != bool(conn.password):
-        missing = "Password" if conn.login else "Login"
+    extra = _extra_object(conn)
+    key_id = conn.login or extra.get("aws_access_key_id")
+    secret_key = conn.password or extra.get("aws_secret_access_key")
+    if bool(key_id) != bool(secret_key):
+        missing = "Password" if key_id else "Login"
         raise MLflowConfigurationError(
             conn_id, missing, "empty; enter the access key ID as login and the secret access key as password."
         )
-    extra = _extra_object(conn)
     endpoint = extra.get("endpoint_url") or (_url(conn).geturl() if conn.host else None)
     variables = {
         "AWS_DEFAULT_REGION": extra.get("region_name"),
         "MLFLOW_S3_ENDPOINT_URL": endpoint,
     }
     keys: dict[str, str | None] = {}
-    if conn.login:
+    if key_id:
         keys = {
-            "AWS_ACCESS_KEY_ID": conn.login,
-            "AWS_SECRET_ACCESS_KEY": conn.password,
+            "AWS_ACCESS_KEY_ID": key_id,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
             "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
             "AWS_PROFILE": None,  # would win over the keys
         }

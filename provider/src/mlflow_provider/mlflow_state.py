@@ -13,6 +13,7 @@ import functools
 import inspect
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -74,7 +75,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
         warnings.filterwarnings("ignore", message=r"The `airflow\.")
         import mlflow
 
-        with _uris_and_experiment(connection.tracking_uri):
+        with _uris_and_experiment(connection.tracking_uri), aws_clients_of_the_environment():
             yield mlflow.MlflowClient()
 
 
@@ -92,6 +93,27 @@ def _uris_and_experiment(tracking_uri: str) -> Iterator[None]:
             yield
     finally:
         registry._registry_uri, fluent._active_experiment_id = registry_uri, experiment_id
+
+
+@contextmanager
+def aws_clients_of_the_environment() -> Iterator[None]:
+    """Let AWS's clients take the keys that the environment has in a block, and after it those of before.
+
+    MLflow keeps S3 clients by endpoint, whatever the keys; boto3 keeps the first keys it found.
+    """
+    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+    _renew_aws_clients(None)
+    try:
+        yield
+    finally:
+        _renew_aws_clients(session)
+
+
+def _renew_aws_clients(session: Any) -> None:
+    if s3 := sys.modules.get("mlflow.store.artifact.s3_artifact_repo"):
+        s3._cached_get_s3_client.cache_clear()
+    if boto3 := sys.modules.get("boto3"):
+        boto3.DEFAULT_SESSION = session  # type: ignore[attr-defined]
 
 
 def connected_client(connection: MLflowConnection) -> MlflowClient:

@@ -277,6 +277,20 @@ class TestArtifactStore:
             "AWS_PROFILE": None,
         }
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"extra": {"aws_access_key_id": "minio", "aws_secret_access_key": PASSWORD}},
+            {"login": "minio", "extra": {"aws_secret_access_key": PASSWORD}},
+        ],
+    )
+    def test_takes_keys_from_extra_where_login_or_password_is_empty(self, fields):
+        connection = read(
+            {"conn_type": "aws", **fields}, host="mlflow", extra={"artifact_conn_id": "minio_default"}
+        )
+
+        assert connection.artifact_environment.items() >= self.KEYS.items()
+
     def test_without_keys_leaves_the_workers_own_in_place(self):
         store = {"conn_type": "aws", "extra": {"region_name": "eu-central-1"}}
 
