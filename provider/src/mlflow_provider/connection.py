@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONNECTION_TYPES = ("mlflow", "http", "generic")
 
 # What Extra may hold; the connection form in get_provider_info.py has a field for each.
-OPTIONS = ("ui_url", "artifact_conn_id", "verify", "timeout", "retries")
+OPTIONS = ("ui_url", "artifact_conn_id", "registry_uri", "workspace", "verify", "timeout", "retries")
 
 # AWS, GCP and Azure: https://docs.databricks.com/aws/en/workspace/workspace-details
 DATABRICKS_DOMAINS = (
@@ -54,6 +54,9 @@ class MLflowConnection:
     :param password: password for basic authentication.
     :param token: bearer token; excludes user name and password.
     :param ui_url: address a browser uses, where it differs from ``url``.
+    :param registry_uri: where the model registry is, where that is not MLflow's default: the address of
+        another MLflow server with the same login, or ``databricks`` or ``databricks-uc``.
+    :param workspace: MLflow's workspace (MLflow 3.10 and later); the server's default one by default.
     :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
     :param timeout: seconds to wait for an answer.
     :param retries: how often to try again when the server is down, overloaded or failing.
@@ -68,6 +71,8 @@ class MLflowConnection:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     ui_url: str = ""
+    registry_uri: str | None = None
+    workspace: str | None = None
     verify: bool | str = True
     timeout: float = DEFAULT_TIMEOUT_SECONDS
     retries: int = DEFAULT_RETRIES
@@ -98,6 +103,8 @@ class MLflowConnection:
             is_databricks=is_databricks,
             **_credentials(conn, is_databricks=is_databricks),
             ui_url=str(options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())).rstrip("/"),
+            registry_uri=_registry_uri(conn_id, options.get("registry_uri"), is_databricks=is_databricks),
+            workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
             verify=_verify(options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
@@ -117,6 +124,21 @@ class MLflowConnection:
         """What ``mlflow.set_tracking_uri`` takes."""
         return "databricks" if self.is_databricks else self.url
 
+    def registry_url(self) -> str:
+        """Return the address at which the model registry answers REST calls, without a trailing slash.
+
+        :raises MLflowConfigurationError: it is in Unity Catalog, as it is by default on Databricks.
+        """
+        if not self.is_databricks:
+            return self.registry_uri or self.url
+        if self.registry_uri == "databricks":
+            return self.url
+        problem = (
+            "the registry is in Unity Catalog, which MLflow's REST API does not reach; use the mlflow package "
+            "instead, e.g. hook.client, or enter databricks for the registry of the workspace."
+        )
+        raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem)
+
     def page(self, path: str) -> str:
         """Return the address of a page of MLflow in a browser.
 
@@ -132,7 +154,8 @@ class MLflowConnection:
         """
         return {
             "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "MLFLOW_REGISTRY_URI": None,
+            "MLFLOW_REGISTRY_URI": self.registry_uri,
+            "MLFLOW_WORKSPACE": self.workspace,
             "MLFLOW_TRACKING_USERNAME": self.username,
             "MLFLOW_TRACKING_PASSWORD": self.password,
             "MLFLOW_TRACKING_TOKEN": None if self.is_databricks else self.token,
@@ -256,6 +279,33 @@ def _verify(value: Any) -> bool | str:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return value
+
+
+def _registry_uri(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
+    if not value:
+        return None
+    uri = str(value).strip().rstrip("/")
+    parts = urlsplit(uri)
+    if is_databricks:
+        problem = "enter databricks for the registry of the workspace, or nothing for Unity Catalog."
+        is_valid = uri in ("databricks", "databricks-uc")
+    else:
+        problem = "enter the address of an MLflow server without a login, e.g. http://registry:5000."
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
+    if not is_valid:
+        raise MLflowConfigurationError(conn_id, "Extra, registry_uri", problem)
+    return uri
+
+
+def _workspace(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
+    if value and is_databricks:
+        problem = "Databricks has no workspaces of MLflow; enter nothing."
+        raise MLflowConfigurationError(conn_id, "Extra, workspace", problem)
+    # As MLflow has it, and nothing that could not be sent as a header.
+    if value and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", str(value)):
+        problem = f"{value!r}; enter small letters, digits and hyphens."
+        raise MLflowConfigurationError(conn_id, "Extra, workspace", problem)
+    return value or None
 
 
 def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:

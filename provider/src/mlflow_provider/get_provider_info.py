@@ -96,6 +96,17 @@ def get_provider_info() -> dict:
                         "store themselves. Empty where the MLflow server passes artifacts on.",
                         "schema": {"type": ["string", "null"]},
                     },
+                    "registry_uri": {
+                        "label": "Registry",
+                        "description": "Where models are registered, if not at Host: the address of another "
+                        "MLflow server with the same login. On Databricks: databricks or databricks-uc.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "workspace": {
+                        "label": "Workspace",
+                        "description": "Workspace of MLflow 3.10 or later, if not the server's default one.",
+                        "schema": {"type": ["string", "null"]},
+                    },
                     "verify": {
                         "label": "Verify TLS",
                         "description": "true, false, or the path of a CA bundle on the worker.",

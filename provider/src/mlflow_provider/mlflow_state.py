@@ -20,6 +20,8 @@ from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlflow_provider.exceptions import MLflowConfigurationError
+
 if TYPE_CHECKING:
     from mlflow import ActiveRun, MlflowClient
 
@@ -75,7 +77,11 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
         warnings.filterwarnings("ignore", message=r"The `airflow\.")
         import mlflow
 
-        with _uris_and_experiment(connection.tracking_uri), aws_clients_of_the_environment():
+        with (
+            _uris_and_experiment(connection.tracking_uri),
+            _workspace_of_the_environment(connection),
+            aws_clients_of_the_environment(),
+        ):
             yield mlflow.MlflowClient()
 
 
@@ -93,6 +99,24 @@ def _uris_and_experiment(tracking_uri: str) -> Iterator[None]:
             yield
     finally:
         registry._registry_uri, fluent._active_experiment_id = registry_uri, experiment_id
+
+
+@contextmanager
+def _workspace_of_the_environment(connection: MLflowConnection) -> Iterator[None]:
+    # What mlflow.set_workspace chose wins over the environment.
+    try:
+        from mlflow.utils.workspace_context import _WORKSPACE
+    except ImportError:
+        if connection.workspace:
+            problem = "needs mlflow 3.10 or later where tasks run; update that, or enter nothing."
+            raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem) from None
+        yield
+        return
+    chosen = _WORKSPACE.set(None)
+    try:
+        yield
+    finally:
+        _WORKSPACE.reset(chosen)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Imported when the first request is made: ``requests`` would cost every DAG parse
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
 
 API_PREFIX = "api/2.0/mlflow"
+REGISTRY = (f"{API_PREFIX}/registered-models/", f"{API_PREFIX}/model-versions/")
 CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
@@ -60,6 +62,8 @@ def new_session(
     """
     session = requests.Session()
     session.headers.update(connection.headers)
+    if connection.workspace:
+        session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
     session.verify = connection.verify
     if connection.token:
         session.auth = _bearer(connection.token)
@@ -100,13 +104,15 @@ def send(
         is followed, or returned.
     :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
     :raises MLflowAPIError: the server redirects.
+    :raises MLflowConfigurationError: the registry is asked for, which is in Unity Catalog.
     """
+    endpoint = endpoint.lstrip("/")
+    connection = _at_registry(connection, endpoint)
     connect_timeout = min(connection.timeout, CONNECT_TIMEOUT_SECONDS)
     request_kwargs.setdefault("timeout", (connect_timeout, connection.timeout))
     # Per request too: REQUESTS_CA_BUNDLE on the worker would win over the session's.
     request_kwargs.setdefault("verify", connection.verify)
     request_kwargs["params" if method == "GET" else "json"] = params
-    endpoint = endpoint.lstrip("/")
     kwargs = {"allow_redirects": False, **request_kwargs}
     try:
         response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)
@@ -131,7 +137,9 @@ def call(
 ) -> dict[str, Any]:
     """Call MLflow's API and return what it answers; see :meth:`MLflowClientHook.call`."""
     given = {key: value for key, value in (params or {}).items() if value is not None}
-    response = send(session, connection, method, f"{API_PREFIX}/{path}", given, **request_kwargs)
+    endpoint = f"{API_PREFIX}/{path}"
+    connection = _at_registry(connection, endpoint)
+    response = send(session, connection, method, endpoint, given, **request_kwargs)
     try:
         answer = response.json()
     except requests.JSONDecodeError:
@@ -139,6 +147,12 @@ def call(
     if response.ok and isinstance(answer, dict):
         return answer
     raise _error(f"{method} {path}", connection, response, answer if isinstance(answer, dict) else {})
+
+
+def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnection:
+    """Return a connection to the registry for its endpoints, as for the ``mlflow`` package."""
+    is_registry = endpoint.startswith(REGISTRY)
+    return replace(connection, url=connection.registry_url()) if is_registry else connection
 
 
 def _error(

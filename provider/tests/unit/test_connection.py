@@ -172,6 +172,17 @@ class TestDatabricks:
         assert environment["DATABRICKS_TOKEN"] == PASSWORD
         assert environment["MLFLOW_TRACKING_TOKEN"] is None
 
+    @pytest.mark.parametrize("registry_uri", [None, "databricks", "databricks-uc"])
+    def test_has_its_registry_in_unity_catalog_or_in_the_workspace(self, registry_uri):
+        connection = read(**DATABRICKS, extra={"registry_uri": registry_uri})
+
+        assert connection.environment["MLFLOW_REGISTRY_URI"] == registry_uri
+        if registry_uri == "databricks":
+            assert connection.registry_url() == connection.url
+        else:
+            with pytest.raises(MLflowConfigurationError, match="use the mlflow package"):
+                connection.registry_url()
+
 
 class TestEnvironment:
     def test_is_all_that_mlflow_reads_about_a_server(self):
@@ -180,12 +191,19 @@ class TestEnvironment:
             port=5000,
             login="ada",
             password=PASSWORD,
-            extra={"verify": "/etc/ssl/ca.pem", "timeout": 30, "retries": 2},
+            extra={
+                "registry_uri": "http://registry:5000/",
+                "workspace": "team-a",
+                "verify": "/etc/ssl/ca.pem",
+                "timeout": 30,
+                "retries": 2,
+            },
         )
 
         assert connection.environment == {
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-            "MLFLOW_REGISTRY_URI": None,
+            "MLFLOW_REGISTRY_URI": "http://registry:5000",
+            "MLFLOW_WORKSPACE": "team-a",
             "MLFLOW_TRACKING_USERNAME": "ada",
             "MLFLOW_TRACKING_PASSWORD": PASSWORD,
             "MLFLOW_TRACKING_TOKEN": None,
@@ -341,6 +359,15 @@ class TestErrors:
             ({"extra": "retries=4"}, "Extra", "JSON object"),
             ({"extra": "[4]"}, "Extra", "JSON object"),
             ({"extra": {"retrys": 4}}, "Extra", "does not know retrys; it knows ui_url"),
+            ({"extra": {"registry_uri": "databricks"}}, "Extra, registry_uri", "address of an MLflow server"),
+            (
+                {"extra": {"registry_uri": f"http://ada:{PASSWORD}@x"}},
+                "Extra, registry_uri",
+                "without a login",
+            ),
+            ({"extra": {"workspace": "Team A"}}, "Extra, workspace", "small letters, digits and hyphens"),
+            (DATABRICKS | {"extra": {"workspace": "a"}}, "Extra, workspace", "enter nothing"),
+            (DATABRICKS | {"extra": {"registry_uri": "http://x"}}, "Extra, registry_uri", "enter databricks"),
             ({"extra": {"timeout": "soon"}}, "Extra, timeout", "enter a number from 1 up"),
             ({"extra": {"timeout": 0}}, "Extra, timeout", "enter a number from 1 up"),
             ({"extra": {"timeout": "inf"}}, "Extra, timeout", "enter a number from 1 up"),
