@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 # `http` is what provider 1.1.0 told people to choose. Airflow stores it as `generic` where no
-# provider registers `http`, so that has to be accepted too.
-CONNECTION_TYPES = ("mlflow", "http", "generic")
+# provider registers `http`, so that has to be accepted too. `https` is what a URI `https://...` makes of it.
+CONNECTION_TYPES = ("mlflow", "http", "https", "generic")
 
 # What Extra may hold; the connection form in get_provider_info.py has a field for each.
 OPTIONS = ("ui_url", "artifact_conn_id", "registry_uri", "workspace", "verify", "timeout", "retries")
@@ -117,7 +117,7 @@ class MLflowConnection:
     @property
     def has_login(self) -> bool:
         """Whether requests carry a login."""
-        return bool(self.username or self.password or self.token)
+        return bool(self.username or self.token)
 
     @property
     def tracking_uri(self) -> str:
@@ -134,8 +134,8 @@ class MLflowConnection:
         if self.registry_uri == "databricks":
             return self.url
         problem = (
-            "the registry is in Unity Catalog, which MLflow's REST API does not reach; use the mlflow package "
-            "instead, e.g. hook.client, or enter databricks for the registry of the workspace."
+            "the registry is in Unity Catalog, which MLflow's REST API does not reach; use the mlflow "
+            "package, e.g. hook.client, or enter databricks for the registry of the workspace."
         )
         raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem)
 
@@ -192,7 +192,8 @@ def _url(conn: Connection) -> SplitResult:
 
     if "://" not in host:
         bare = host.split("/")[0].split(":")[0].lower()
-        scheme = conn.schema or ("https" if bare.endswith(DATABRICKS_DOMAINS) else "http")
+        is_https = conn.conn_type == "https" or bare.endswith(DATABRICKS_DOMAINS)
+        scheme = conn.schema or ("https" if is_https else "http")
         host = f"{scheme}://{host}"
     try:
         parts = urlsplit(_BARE_IPV6.sub(r"[\g<0>]", host))
@@ -224,16 +225,18 @@ def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | No
         raise invalid("Login", "Databricks takes the word 'token' here.")
     if login == "token" and not password:
         raise invalid("Password", "empty; with login 'token' enter the access token.")
-    if login and not password:
+    # The other types are read as 1.1.0 did: a user name alone is sent, a password alone is not.
+    is_strict = conn.conn_type in (None, "mlflow")
+    if login and not password and is_strict:
         raise invalid("Password", f"empty; enter the password of {login!r}.")
-    if password and not login:
+    if password and not login and is_strict:
         raise invalid("Login", "empty, but there is a password; enter the user name, or 'token' for a token.")
     if login == "token" and password:
         # HTTP allows nothing else; a line break at the end is what a secret read from a file brings along.
         if not re.fullmatch(r"[!-~]+", password):
             raise invalid("Password", "a token has no spaces, line breaks or accents; enter the token alone.")
         return {"token": password}
-    return {"username": login, "password": password}
+    return {"username": login, "password": password if login else None}
 
 
 def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:

@@ -41,6 +41,10 @@ NO_ANSWER = (OSError, HTTPError)
 Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
+class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
+    """What callers of 1.1.0's ``run`` catch; defined here, as ``exceptions`` cannot import ``requests``."""
+
+
 class _Retry(Retry):
     def get_retry_after(self, response: Any) -> float | None:
         seconds = super().get_retry_after(response)
@@ -67,8 +71,8 @@ def new_session(
     session.verify = connection.verify
     if connection.token:
         session.auth = _bearer(connection.token)
-    elif connection.username and connection.password:
-        session.auth = (auth_type or _basic)(connection.username, connection.password)
+    elif connection.username:
+        session.auth = (auth_type or _basic)(connection.username, connection.password or "")
     else:
         session.auth = _anonymous
     retry = _Retry(
@@ -118,7 +122,7 @@ def send(
         response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)
     except NO_ANSWER as error:
         # Without requests' five nested errors, which would be the last thing in the task's log.
-        raise MLflowUnreachableError(f"MLflow at {_server(connection)}: {_reason(error)}.") from None
+        raise NoAnswerError(f"MLflow at {_server(connection)}: {_reason(error)}.") from None
     if response.is_redirect and "allow_redirects" not in request_kwargs:
         raise MLflowAPIError(
             f"MLflow at {_server(connection)}: {_redirection(response, endpoint)}.",

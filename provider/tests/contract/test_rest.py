@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import pickle
 import socket
 import time
 from datetime import datetime, timedelta, timezone
@@ -11,6 +12,7 @@ from threading import Thread
 
 import certifi
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -96,6 +98,8 @@ class TestRetries:
             "start the server, or correct Host and Port."
         )
         assert exceptions_in_log(raised.value) == [str(raised.value)]
+        assert isinstance(raised.value, requests.ConnectionError)  # what callers of 1.1.0's run() catch
+        assert repr(pickle.loads(pickle.dumps(raised.value))) == repr(raised.value)
 
     @pytest.mark.parametrize(
         ("answer", "advice"),
@@ -203,6 +207,8 @@ class TestLogin:
         [
             ({"login": "token", "password": "t0ken"}, "Bearer t0ken"),
             ({"login": "ada", "password": "s3cret"}, f"Basic {base64.b64encode(b'ada:s3cret').decode()}"),
+            ({"conn_type": "http", "login": "ada"}, f"Basic {base64.b64encode(b'ada:').decode()}"),
+            ({"conn_type": "http", "password": "s3cret"}, None),
             ({}, None),
         ],
     )

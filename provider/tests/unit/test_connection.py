@@ -70,6 +70,8 @@ class TestAddress:
             ("mlflow://mlflow:5000", "http://mlflow:5000"),
             ("http://mlflow:5000", "http://mlflow:5000"),
             ("http://mlflow.example.com/https", "https://mlflow.example.com"),
+            ("https://mlflow.example.com:8443", "https://mlflow.example.com:8443"),
+            ("https://http%3A%2F%2Fmlflow:5000", "http://mlflow:5000"),
             ("mlflow://https://mlflow.example.com", "https://mlflow.example.com"),
             ("mlflow://https%3A%2F%2Fmlflow.example.com:8443", "https://mlflow.example.com:8443"),
             ("mlflow://[::1]:5000", "http://[::1]:5000"),
@@ -130,6 +132,16 @@ class TestLogin:
         connection = read(host="mlflow", login="token", password=PASSWORD)
 
         assert (connection.username, connection.password, connection.token) == (None, None, PASSWORD)
+
+    @pytest.mark.parametrize("conn_type", ["http", "https", "generic"])
+    @pytest.mark.parametrize(
+        ("fields", "username", "password"),
+        [({"login": "ada"}, "ada", None), ({"password": PASSWORD}, None, None)],
+    )
+    def test_of_a_connection_for_1_1_0_may_be_half_of_one(self, conn_type, fields, username, password):
+        connection = read(conn_type=conn_type, host="mlflow", **fields)
+
+        assert (connection.username, connection.password, connection.token) == (username, password, None)
 
     def test_may_hold_what_a_uri_must_escape(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", "mlflow://ada:p%40ss%2Fw%3Ard%25@mlflow:5000")

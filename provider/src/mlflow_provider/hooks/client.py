@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -102,12 +103,19 @@ class MLflowClientHook(MLflowBaseHook):
         :param headers: HTTP headers for this request.
         :param request_params: query of a GET, JSON body of anything else.
         :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``; a redirect is
-            followed, or returned, if ``allow_redirects`` says so.
+            followed, or returned, if ``allow_redirects`` says so. 1.1.0 ignored them all; those that
+            ``requests`` does not know are ignored with a warning.
         :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
         :raises MLflowAPIError: the server redirects.
         """
+        import requests
+
         from mlflow_provider import rest
 
+        known = inspect.signature(requests.Session.request).parameters.keys() - {"self", "method", "url"}
+        if unknown := request_kwargs.keys() - known:
+            self.log.warning("run() does not know %s; ignored.", ", ".join(sorted(unknown)))
+            request_kwargs = {key: value for key, value in request_kwargs.items() if key in known}
         return rest.send(
             self._session,
             self.connection,

@@ -52,6 +52,17 @@ class TestRun:
         assert response.status_code == 302
         assert server.requests[0]["X-Team"] == "housing"
 
+    def test_ignores_keywords_that_requests_does_not_know_as_1_1_0_did(
+        self, false_server, airflow_connection, caplog, capfd
+    ):
+        airflow_connection(host=false_server(Answer()).url)
+
+        response = MLflowClientHook().run("x", extra_options={"check_response": False}, url="y", timeout=5)
+
+        assert response.ok
+        logged = caplog.text + "".join(capfd.readouterr())  # in Airflow 3.1 by logging, later by structlog
+        assert "run() does not know extra_options, url; ignored." in logged
+
     def test_sends_the_extra_of_an_http_connection_as_headers(self, false_server, airflow_connection):
         server = false_server(Answer())
         airflow_connection(conn_type="http", host=server.url, extra={"X-Team": "housing"})
