@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
     from mlflow_provider.rest import Authentication
 
-Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-
+# As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
 PAGE_SIZE = 1000
+
+Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class MLflowClientHook(MLflowBaseHook):
@@ -172,8 +173,16 @@ class MLflowClientHook(MLflowBaseHook):
         :param artifact_location: where a new experiment keeps artifacts; without it the server
             decides and passes them on, so that workers need no credentials of the store.
         :param tags: tags of a new experiment.
-        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name.
+        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name, which
+            on Databricks has to be an absolute path.
         """
+        if self.connection.is_databricks and not name.startswith("/"):
+            raise MLflowAPIError(
+                f"Experiment {name!r}: on Databricks its name is an absolute path, "
+                f"e.g. /Shared/{name} or /Users/<you>/{name}; enter one.",
+                status_code=400,
+                error_code="INVALID_PARAMETER_VALUE",
+            )
         with suppress(MLflowNotFoundError):
             return self._get_experiment_id(name)
         params = {"name": name, "artifact_location": artifact_location, "tags": as_tag_list(tags)}

@@ -341,6 +341,7 @@ class RegisterModelOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self.hook.connection.registry_url()  # one that REST does not reach is refused before it is written to
         if existing := _existing_version(self, self.model_uri):
             return self.push_model_version(context, existing)
         with self.hook.tracking():
@@ -393,6 +394,7 @@ class CopyModelVersionOperator(_ModelVersionOperator):
         self.to_name = to_name
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self.hook.connection.registry_url()  # as above
         copy = self.hook.client.copy_model_version(f"models:/{self.name}/{self.version}", self.to_name)
         params = {"name": self.to_name, "version": str(copy.version)}
         return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params))
