@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,12 +18,33 @@ from mlflow_provider.version_compat import AirflowNotFoundException, conf
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+log = logging.getLogger(__name__)
+
 # `http` is what provider 1.1.0 told people to choose. Airflow stores it as `generic` where no
 # provider registers `http`, so that has to be accepted too. `https` is what a URI `https://...` makes of it.
 CONNECTION_TYPES = ("mlflow", "http", "https", "generic")
 
 # What Extra may hold; the connection form in get_provider_info.py has a field for each.
 OPTIONS = ("ui_url", "artifact_conn_id", "registry_uri", "workspace", "verify", "timeout", "retries")
+
+# What Airflow's own `http` hook takes from Extra as options; all else it sends as headers, as 1.1.0 did.
+# https://airflow.apache.org/docs/apache-airflow-providers-http/stable/connections/http.html
+HTTP_OPTIONS = (
+    "allow_redirects",
+    "auth_kwargs",
+    "auth_type",
+    "cert",
+    "check_response",
+    "headers",
+    "max_redirects",
+    "proxies",
+    "proxy",
+    "stream",
+    "trust_env",
+    "verify_ssl",
+)
+# Without hyphens, as a header that carries a secret has them: CF-Access-Client-Secret.
+_SECRET = re.compile(r"[^-]*(password|passwd|passphrase|secret|private_?key|access_?key)[^-]*", re.IGNORECASE)
 
 # AWS, GCP and Azure: https://docs.databricks.com/aws/en/workspace/workspace-details
 DATABRICKS_DOMAINS = (
@@ -248,7 +270,20 @@ def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:
     if unknown and conn.conn_type in (None, "mlflow"):
         problem = f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(OPTIONS)}."
         raise MLflowConfigurationError(conn.conn_id, "Extra", problem)
-    return options, unknown  # 1.1.0, and Airflow's own `http` connections, send Extra as headers
+    return options, _headers(conn.conn_id, unknown)
+
+
+def _headers(conn_id: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return what 1.1.0, and Airflow's own ``http`` hook, send as headers, without options and secrets."""
+    ignored = {name for name in extra if name in HTTP_OPTIONS or _SECRET.fullmatch(name)}
+    if ignored:
+        log.warning("Connection %r, field Extra: ignored %s.", conn_id, ", ".join(sorted(ignored)))
+    headers = {name: value for name, value in extra.items() if name not in ignored}
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!-9;-~]+", name) or not re.fullmatch(r"(?! )[ -~\xa0-\xff]*", value):
+            problem = "cannot be sent as an HTTP header; correct its name or its value, or remove it."
+            raise MLflowConfigurationError(conn_id, f"Extra, {name}", problem)
+    return headers
 
 
 def _extra_object(conn: Connection) -> dict[str, Any]:

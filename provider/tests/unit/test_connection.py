@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from mlflow_provider.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, MLflowConnection
+from mlflow_provider.connection import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_SECONDS,
+    HTTP_OPTIONS,
+    MLflowConnection,
+)
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.version_compat import AirflowNotFoundException
@@ -271,6 +276,28 @@ class TestExtra:
 
         assert connection.headers == {"X-Team": "7"}
         assert connection.retries == 1
+
+    def test_of_an_http_connection_has_options_and_secrets_that_are_no_headers(self, caplog):
+        options = dict.fromkeys(HTTP_OPTIONS, PASSWORD)
+        secrets = dict.fromkeys(
+            ["password", "client_secret", "aws_secret_access_key", "privateKey"], PASSWORD
+        )
+        headers = {"Authorization": "Bearer t0ken", "CF-Access-Client-Secret": "s3cret", "apikey": "k3y"}
+
+        connection = read(conn_type="http", host="mlflow", extra=options | secrets | headers)
+
+        assert connection.headers == headers
+        assert "Extra: ignored allow_redirects, auth_kwargs" in caplog.text
+        assert PASSWORD not in caplog.text
+
+    @pytest.mark.parametrize(
+        "header", [{"X-Team": "a\nb"}, {"X-Team": " b"}, {"X-Team": "й"}, {"X Team": "b"}]
+    )
+    def test_of_an_http_connection_that_cannot_be_a_header_is_named(self, header):
+        with pytest.raises(MLflowConfigurationError, match="cannot be sent as an HTTP header") as raised:
+            read(conn_type="http", host="mlflow", extra=header)
+
+        assert raised.value.field == f"Extra, {next(iter(header))}"
 
 
 class TestArtifactStore:
