@@ -56,6 +56,8 @@ DATABRICKS_DOMAINS = (
     ".databricks.azure.cn",
 )
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
 # `::1`: Airflow hands an IPv6 address on without the brackets that it needs in a URL.
 _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
 
@@ -235,9 +237,11 @@ def _url(conn: Connection) -> SplitResult:
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = conn.port or host_port
+    # Airflow 3.3's form wants a port, also the default one.
+    address = name if port in (None, 0, DEFAULT_PORTS[parts.scheme]) else f"{name}:{port}"
     # An address pasted from the browser brings a query and a fragment along, on Databricks a path too.
     path = "" if name.endswith(DATABRICKS_DOMAINS) else parts.path.rstrip("/")
-    return SplitResult(parts.scheme, f"{name}:{port}" if port else name, path, "", "")
+    return SplitResult(parts.scheme, address, path, "", "")
 
 
 def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | None]:
@@ -320,30 +324,27 @@ def _verify(value: Any) -> bool | str:
 
 
 def _registry_uri(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
-    if not value:
-        return None
-    uri = str(value).strip().rstrip("/")
-    parts = urlsplit(uri)
+    uri = str(value or "").strip().rstrip("/")
     if is_databricks:
+        valid = "databricks|databricks-uc"
         problem = "enter databricks for the registry of the workspace, or nothing for Unity Catalog."
-        is_valid = uri in ("databricks", "databricks-uc")
     else:
+        valid = r"https?://[^/@\s]+(/[^@\s]*)?"
         problem = "enter the address of an MLflow server without a login, e.g. http://registry:5000."
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
-    if not is_valid:
+    if uri and not re.fullmatch(valid, uri):
         raise MLflowConfigurationError(conn_id, "Extra, registry_uri", problem)
-    return uri
+    return uri or None
 
 
 def _workspace(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
-    if value and is_databricks:
-        problem = "Databricks has no workspaces of MLflow; enter nothing."
-        raise MLflowConfigurationError(conn_id, "Extra, workspace", problem)
+    workspace = str(value or "").strip()
+    invalid = partial(MLflowConfigurationError, conn_id, "Extra, workspace")
+    if workspace and is_databricks:
+        raise invalid("Databricks has no workspaces of MLflow; enter nothing.")
     # As MLflow has it, and nothing that could not be sent as a header.
-    if value and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", str(value)):
-        problem = f"{value!r}; enter small letters, digits and hyphens."
-        raise MLflowConfigurationError(conn_id, "Extra, workspace", problem)
-    return value or None
+    if workspace and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", workspace):
+        raise invalid(f"{workspace!r}; enter small letters, digits and hyphens.")
+    return workspace or None
 
 
 def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:

@@ -112,11 +112,12 @@ def _workspace_of_the_environment(connection: MLflowConnection) -> Iterator[None
             raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem) from None
         yield
         return
-    chosen = _WORKSPACE.set(None)
+    chosen = _WORKSPACE.get()
+    _WORKSPACE.set(None)
     try:
         yield
     finally:
-        _WORKSPACE.reset(chosen)
+        _WORKSPACE.set(chosen)
 
 
 @contextmanager

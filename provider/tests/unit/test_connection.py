@@ -45,6 +45,8 @@ class TestAddress:
             ({"host": "mlflow", "port": 5000}, "http://mlflow:5000"),
             ({"host": "mlflow:5000"}, "http://mlflow:5000"),
             ({"host": "mlflow:5000", "port": 0}, "http://mlflow:5000"),  # the form's empty Port
+            ({"host": "https://mlflow.example.com", "port": 443}, "https://mlflow.example.com"),
+            ({"host": "mlflow", "port": 443}, "http://mlflow:443"),
             ({"host": "http://mlflow", "port": 5000}, "http://mlflow:5000"),
             ({"host": "http://mlflow:5000"}, "http://mlflow:5000"),
             ({"host": "http://mlflow:5000", "port": 5000, "schema": "http"}, "http://mlflow:5000"),
