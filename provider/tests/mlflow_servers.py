@@ -98,20 +98,21 @@ def _mlflow() -> list[str]:
 
 
 @contextmanager
-def run_mlflow_server(folder: Path, password: str | None = None) -> Iterator[MLflowServer]:
+def run_mlflow_server(folder: Path, password: str | None = None, *options: str) -> Iterator[MLflowServer]:
     """Run a server, as lean as MLflow allows, for a block.
 
     :param folder: an empty folder for its database, artifacts and log.
     :param password: switches login on, and is the password of the user ``admin``.
+    :param options: more options of ``mlflow server``.
     """
-    server = _start(folder, password)
+    server = _start(folder, password, *options)
     try:
         yield server
     finally:
         _stop(server)
 
 
-def _start(folder: Path, password: str | None) -> MLflowServer:
+def _start(folder: Path, password: str | None, *options: str) -> MLflowServer:
     address = f"127.0.0.1:{free_port()}"
     host, port = address.split(":")
     command = [
@@ -124,6 +125,7 @@ def _start(folder: Path, password: str | None) -> MLflowServer:
         f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
         f"--artifacts-destination={folder / 'artifacts'}",
         *(["--app-name=basic-auth"] if password else []),
+        *options,
     ]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if password:

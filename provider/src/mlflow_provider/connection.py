@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,12 +18,33 @@ from mlflow_provider.version_compat import AirflowNotFoundException, conf
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+log = logging.getLogger(__name__)
+
 # `http` is what provider 1.1.0 told people to choose. Airflow stores it as `generic` where no
-# provider registers `http`, so that has to be accepted too.
-CONNECTION_TYPES = ("mlflow", "http", "generic")
+# provider registers `http`, so that has to be accepted too. `https` is what a URI `https://...` makes of it.
+CONNECTION_TYPES = ("mlflow", "http", "https", "generic")
 
 # What Extra may hold; the connection form in get_provider_info.py has a field for each.
-OPTIONS = ("ui_url", "artifact_conn_id", "verify", "timeout", "retries")
+OPTIONS = ("ui_url", "artifact_conn_id", "registry_uri", "workspace", "verify", "timeout", "retries")
+
+# What Airflow's own `http` hook takes from Extra as options; all else it sends as headers, as 1.1.0 did.
+# https://airflow.apache.org/docs/apache-airflow-providers-http/stable/connections/http.html
+HTTP_OPTIONS = (
+    "allow_redirects",
+    "auth_kwargs",
+    "auth_type",
+    "cert",
+    "check_response",
+    "headers",
+    "max_redirects",
+    "proxies",
+    "proxy",
+    "stream",
+    "trust_env",
+    "verify_ssl",
+)
+# Without hyphens, as a header that carries a secret has them: CF-Access-Client-Secret.
+_SECRET = re.compile(r"[^-]*(password|passwd|passphrase|secret|private_?key|access_?key)[^-]*", re.IGNORECASE)
 
 # AWS, GCP and Azure: https://docs.databricks.com/aws/en/workspace/workspace-details
 DATABRICKS_DOMAINS = (
@@ -33,6 +55,8 @@ DATABRICKS_DOMAINS = (
     ".databricks.azure.us",
     ".databricks.azure.cn",
 )
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # `::1`: Airflow hands an IPv6 address on without the brackets that it needs in a URL.
 _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
@@ -54,6 +78,9 @@ class MLflowConnection:
     :param password: password for basic authentication.
     :param token: bearer token; excludes user name and password.
     :param ui_url: address a browser uses, where it differs from ``url``.
+    :param registry_uri: where the model registry is, where that is not MLflow's default: the address of
+        another MLflow server with the same login, or ``databricks`` or ``databricks-uc``.
+    :param workspace: MLflow's workspace (MLflow 3.10 and later); the server's default one by default.
     :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
     :param timeout: seconds to wait for an answer.
     :param retries: how often to try again when the server is down, overloaded or failing.
@@ -68,6 +95,8 @@ class MLflowConnection:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     ui_url: str = ""
+    registry_uri: str | None = None
+    workspace: str | None = None
     verify: bool | str = True
     timeout: float = DEFAULT_TIMEOUT_SECONDS
     retries: int = DEFAULT_RETRIES
@@ -98,6 +127,8 @@ class MLflowConnection:
             is_databricks=is_databricks,
             **_credentials(conn, is_databricks=is_databricks),
             ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())),
+            registry_uri=_registry_uri(conn_id, options.get("registry_uri"), is_databricks=is_databricks),
+            workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
             verify=_verify(options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
@@ -108,9 +139,29 @@ class MLflowConnection:
         )
 
     @property
+    def has_login(self) -> bool:
+        """Whether requests carry a login."""
+        return bool(self.username or self.token)
+
+    @property
     def tracking_uri(self) -> str:
         """What ``mlflow.set_tracking_uri`` takes."""
         return "databricks" if self.is_databricks else self.url
+
+    def registry_url(self) -> str:
+        """Return the address at which the model registry answers REST calls, without a trailing slash.
+
+        :raises MLflowConfigurationError: it is in Unity Catalog, as it is by default on Databricks.
+        """
+        if not self.is_databricks:
+            return self.registry_uri or self.url
+        if self.registry_uri == "databricks":
+            return self.url
+        problem = (
+            "the registry is in Unity Catalog, which MLflow's REST API does not reach; use the mlflow "
+            "package, e.g. hook.client, or enter databricks for the registry of the workspace."
+        )
+        raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem)
 
     def page(self, path: str) -> str:
         """Return the address of a page of MLflow in a browser.
@@ -130,7 +181,8 @@ class MLflowConnection:
         """
         return {
             "MLFLOW_TRACKING_URI": self.tracking_uri,
-            "MLFLOW_REGISTRY_URI": None,
+            "MLFLOW_REGISTRY_URI": self.registry_uri,
+            "MLFLOW_WORKSPACE": self.workspace,
             "MLFLOW_TRACKING_USERNAME": self.username,
             "MLFLOW_TRACKING_PASSWORD": self.password,
             "MLFLOW_TRACKING_TOKEN": None if self.is_databricks else self.token,
@@ -167,7 +219,8 @@ def _url(conn: Connection) -> SplitResult:
 
     if "://" not in host:
         bare = host.split("/")[0].split(":")[0].lower()
-        scheme = conn.schema or ("https" if bare.endswith(DATABRICKS_DOMAINS) else "http")
+        is_https = conn.conn_type == "https" or bare.endswith(DATABRICKS_DOMAINS)
+        scheme = conn.schema or ("https" if is_https else "http")
         host = f"{scheme}://{host}"
     try:
         parts = urlsplit(_BARE_IPV6.sub(r"[\g<0>]", host))
@@ -187,9 +240,11 @@ def _url(conn: Connection) -> SplitResult:
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = conn.port or host_port
+    # Airflow 3.3's form wants a port, also the default one.
+    address = name if port in (None, 0, DEFAULT_PORTS[parts.scheme]) else f"{name}:{port}"
     # An address pasted from the browser brings a query and a fragment along, on Databricks a path too.
     path = "" if name.endswith(DATABRICKS_DOMAINS) else parts.path.rstrip("/")
-    return SplitResult(parts.scheme, f"{name}:{port}" if port else name, path, "", "")
+    return SplitResult(parts.scheme, address, path, "", "")
 
 
 def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | None]:
@@ -199,16 +254,18 @@ def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | No
         raise invalid("Login", "Databricks takes the word 'token' here.")
     if login == "token" and not password:
         raise invalid("Password", "empty; with login 'token' enter the access token.")
-    if login and not password:
+    # The other types are read as 1.1.0 did: a user name alone is sent, a password alone is not.
+    is_strict = conn.conn_type in (None, "mlflow")
+    if login and not password and is_strict:
         raise invalid("Password", f"empty; enter the password of {login!r}.")
-    if password and not login:
+    if password and not login and is_strict:
         raise invalid("Login", "empty, but there is a password; enter the user name, or 'token' for a token.")
     if login == "token" and password:
         # HTTP allows nothing else; a line break at the end is what a secret read from a file brings along.
         if not re.fullmatch(r"[!-~]+", password):
             raise invalid("Password", "a token has no spaces, line breaks or accents; enter the token alone.")
         return {"token": password}
-    return {"username": login, "password": password}
+    return {"username": login, "password": password if login else None}
 
 
 def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:
@@ -220,7 +277,20 @@ def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:
     if unknown and conn.conn_type in (None, "mlflow"):
         problem = f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(OPTIONS)}."
         raise MLflowConfigurationError(conn.conn_id, "Extra", problem)
-    return options, unknown  # 1.1.0, and Airflow's own `http` connections, send Extra as headers
+    return options, _headers(conn.conn_id, unknown)
+
+
+def _headers(conn_id: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return what 1.1.0, and Airflow's own ``http`` hook, send as headers, without options and secrets."""
+    ignored = {name for name in extra if name in HTTP_OPTIONS or _SECRET.fullmatch(name)}
+    if ignored:
+        log.warning("Connection %r, field Extra: ignored %s.", conn_id, ", ".join(sorted(ignored)))
+    headers = {name: value for name, value in extra.items() if name not in ignored}
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!-9;-~]+", name) or not re.fullmatch(r"(?! )[ -~\xa0-\xff]*", value):
+            problem = "cannot be sent as an HTTP header; correct its name or its value, or remove it."
+            raise MLflowConfigurationError(conn_id, f"Extra, {name}", problem)
+    return headers
 
 
 def _extra_object(conn: Connection) -> dict[str, Any]:
@@ -263,6 +333,30 @@ def _verify(value: Any) -> bool | str:
     return value
 
 
+def _registry_uri(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
+    uri = str(value or "").strip().rstrip("/")
+    if is_databricks:
+        valid = "databricks|databricks-uc"
+        problem = "enter databricks for the registry of the workspace, or nothing for Unity Catalog."
+    else:
+        valid = r"https?://[^/@\s]+(/[^@\s]*)?"
+        problem = "enter the address of an MLflow server without a login, e.g. http://registry:5000."
+    if uri and not re.fullmatch(valid, uri):
+        raise MLflowConfigurationError(conn_id, "Extra, registry_uri", problem)
+    return uri or None
+
+
+def _workspace(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
+    workspace = str(value or "").strip()
+    invalid = partial(MLflowConfigurationError, conn_id, "Extra, workspace")
+    if workspace and is_databricks:
+        raise invalid("Databricks has no workspaces of MLflow; enter nothing.")
+    # As MLflow has it, and nothing that could not be sent as a header.
+    if workspace and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", workspace):
+        raise invalid(f"{workspace!r}; enter small letters, digits and hyphens.")
+    return workspace or None
+
+
 def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:
     try:
         number = float(value)
@@ -278,28 +372,31 @@ def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:
 def aws_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:
     """Turn an AWS or MinIO connection into what MLflow's S3 client reads.
 
-    Fields as in Airflow's Amazon provider: login and password are the key pair, Extra holds
-    ``aws_session_token``, ``region_name`` and ``endpoint_url``; the last may also stand in Host.
+    Fields as in Airflow's Amazon provider: login and password are the key pair, which may stand in Extra as
+    ``aws_access_key_id`` and ``aws_secret_access_key`` instead. Extra holds ``aws_session_token``,
+    ``region_name`` and ``endpoint_url``; the last may also stand in Host.
 
     Source: https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/aws.html
     """
     conn = _look_up(conn_id, get_connection, hint="login and password are the S3 key pair")
-    if bool(conn.login) != bool(conn.password):
-        missing = "Password" if conn.login else "Login"
+    extra = _extra_object(conn)
+    key_id = conn.login or extra.get("aws_access_key_id")
+    secret_key = conn.password or extra.get("aws_secret_access_key")
+    if bool(key_id) != bool(secret_key):
+        missing = "Password" if key_id else "Login"
         raise MLflowConfigurationError(
             conn_id, missing, "empty; enter the access key ID as login and the secret access key as password."
         )
-    extra = _extra_object(conn)
     endpoint = extra.get("endpoint_url") or (_url(conn).geturl() if conn.host else None)
     variables = {
         "AWS_DEFAULT_REGION": extra.get("region_name"),
         "MLFLOW_S3_ENDPOINT_URL": endpoint,
     }
     keys: dict[str, str | None] = {}
-    if conn.login:
+    if key_id:
         keys = {
-            "AWS_ACCESS_KEY_ID": conn.login,
-            "AWS_SECRET_ACCESS_KEY": conn.password,
+            "AWS_ACCESS_KEY_ID": key_id,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
             "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
             "AWS_PROFILE": None,  # would win over the keys
         }

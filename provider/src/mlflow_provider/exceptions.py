@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from mlflow_provider.version_compat import AirflowException
+
+log = logging.getLogger(__name__)
 
 
 class MLflowProviderError(AirflowException):
@@ -38,7 +41,7 @@ class MLflowConfigurationError(MLflowProviderError):
 
 
 class MLflowUnreachableError(MLflowProviderError):
-    """No answer from the MLflow server, after all retries."""
+    """The request cannot be sent to the MLflow server, or got no answer after all retries."""
 
 
 class MLflowAPIError(MLflowProviderError):
@@ -74,12 +77,17 @@ class MLflowNotFoundError(MLflowAPIError):
 def wrap_mlflow_errors(what: str) -> Iterator[None]:
     """Turn an error of the ``mlflow`` package in a block into one of this provider.
 
+    Its causes are logged at level DEBUG: chained, they would stand in a task's log below the sentence that
+    helps.
+
     :param what: what the block does, with which connection, model or run.
-    :raises MLflowProviderError: MLflow raised an error.
+    :raises MLflowProviderError: MLflow raised an error, or ``requests``, which MLflow uses.
     """
     from mlflow import MlflowException
+    from requests import RequestException
 
     try:
         yield
-    except MlflowException as error:
-        raise MLflowProviderError(f"{what}: {error}") from error
+    except (MlflowException, RequestException) as error:
+        log.debug("%s", what, exc_info=True)
+        raise MLflowProviderError(f"{what}: {error}") from None

@@ -86,6 +86,7 @@ def get_provider_info() -> dict:
                     "hidden-fields": ["schema"],
                     "placeholders": {
                         "host": "http://localhost:5000, or a Databricks workspace's address",
+                        "port": "5000; fill it in: Airflow 3.3 refuses an empty one",
                         "login": "user name, or the word token; empty for a server without login",
                         "password": "password, or an access token",
                     },
@@ -101,6 +102,17 @@ def get_provider_info() -> dict:
                         "label": "Artifact connection",
                         "description": "ID of an AWS or MinIO connection, where workers reach the artifact "
                         "store themselves. Empty where the MLflow server passes artifacts on.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "registry_uri": {
+                        "label": "Registry",
+                        "description": "Where models are registered, if not at Host: the address of another "
+                        "MLflow server with the same login. On Databricks: databricks or databricks-uc.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "workspace": {
+                        "label": "Workspace",
+                        "description": "Workspace of MLflow 3.10 or later, if not the server's default one.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "verify": {

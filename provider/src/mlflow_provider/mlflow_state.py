@@ -14,11 +14,14 @@ import functools
 import inspect
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_provider.exceptions import MLflowConfigurationError
 
 if TYPE_CHECKING:
     from mlflow import ActiveRun, MlflowClient
@@ -81,7 +84,12 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
         warnings.filterwarnings("ignore", message=r"The `airflow\.")
         import mlflow
 
-        with _uris_and_experiment(connection.tracking_uri), _logs_at_their_own_level():
+        with (
+            _uris_and_experiment(connection.tracking_uri),
+            _workspace_of_the_environment(connection),
+            aws_clients_of_the_environment(),
+            _logs_at_their_own_level(),
+        ):
             yield mlflow.MlflowClient()
 
 
@@ -125,6 +133,46 @@ def _uris_and_experiment(tracking_uri: str) -> Iterator[None]:
             yield
     finally:
         registry._registry_uri, fluent._active_experiment_id = registry_uri, experiment_id
+
+
+@contextmanager
+def _workspace_of_the_environment(connection: MLflowConnection) -> Iterator[None]:
+    # What mlflow.set_workspace chose wins over the environment.
+    try:
+        from mlflow.utils.workspace_context import _WORKSPACE
+    except ImportError:
+        if connection.workspace:
+            problem = "needs mlflow 3.10 or later where tasks run; update that, or enter nothing."
+            raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem) from None
+        yield
+        return
+    chosen = _WORKSPACE.get()
+    _WORKSPACE.set(None)
+    try:
+        yield
+    finally:
+        _WORKSPACE.set(chosen)
+
+
+@contextmanager
+def aws_clients_of_the_environment() -> Iterator[None]:
+    """Let AWS's clients take the keys that the environment has in a block, and after it those of before.
+
+    MLflow keeps S3 clients by endpoint, whatever the keys; boto3 keeps the first keys it found.
+    """
+    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+    _renew_aws_clients(None)
+    try:
+        yield
+    finally:
+        _renew_aws_clients(session)
+
+
+def _renew_aws_clients(session: Any) -> None:
+    if s3 := sys.modules.get("mlflow.store.artifact.s3_artifact_repo"):
+        s3._cached_get_s3_client.cache_clear()
+    if boto3 := sys.modules.get("boto3"):
+        boto3.DEFAULT_SESSION = session  # type: ignore[attr-defined]
 
 
 def connected_client(connection: MLflowConnection) -> MlflowClient:

@@ -6,12 +6,14 @@ Imported when the first request is made: ``requests`` would cost every DAG parse
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from mlflow_provider.exceptions import (
@@ -25,20 +27,22 @@ if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
 
 API_PREFIX = "api/2.0/mlflow"
+REGISTRY = (f"{API_PREFIX}/registered-models/", f"{API_PREFIX}/model-versions/")
 CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
+NOT_THERE = (404, 405)
 # A server that asks for more with Retry-After is asked again earlier: a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
-NO_ANSWER = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.TooManyRedirects,
-    requests.exceptions.ChunkedEncodingError,  # the server died while it answered
-    requests.exceptions.InvalidURL,
-)
+# All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
+# that has two dots in a row.
+NO_ANSWER = (OSError, HTTPError)
 
 Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+
+class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
+    """What callers of 1.1.0's ``run`` catch; defined here, as ``exceptions`` cannot import ``requests``."""
 
 
 class _Retry(Retry):
@@ -62,11 +66,13 @@ def new_session(
     """
     session = requests.Session()
     session.headers.update(connection.headers)
+    if connection.workspace:
+        session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
     session.verify = connection.verify
     if connection.token:
         session.auth = _bearer(connection.token)
-    elif connection.username and connection.password:
-        session.auth = (auth_type or _basic)(connection.username, connection.password)
+    elif connection.username:
+        session.auth = (auth_type or _basic)(connection.username, connection.password or "")
     else:
         session.auth = _anonymous
     retry = _Retry(
@@ -93,22 +99,36 @@ def send(
 ) -> requests.Response:
     """Send a request and return the answer, whatever its status.
 
+    A redirect is not followed: ``requests`` would drop the login on its way to another server, and turn
+    a POST into a GET.
+
     :param endpoint: path below the server's address.
     :param params: query of a GET, JSON body of anything else.
-    :param request_kwargs: passed on to ``requests.Session.request``.
-    :raises MLflowUnreachableError: no answer after all retries.
+    :param request_kwargs: passed on to ``requests.Session.request``; with ``allow_redirects`` a redirect
+        is followed, or returned.
+    :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
+    :raises MLflowAPIError: the server redirects.
+    :raises MLflowConfigurationError: the registry is asked for, which is in Unity Catalog.
     """
+    endpoint = endpoint.lstrip("/")
+    connection = _at_registry(connection, endpoint)
     connect_timeout = min(connection.timeout, CONNECT_TIMEOUT_SECONDS)
     request_kwargs.setdefault("timeout", (connect_timeout, connection.timeout))
     # Per request too: REQUESTS_CA_BUNDLE on the worker would win over the session's.
     request_kwargs.setdefault("verify", connection.verify)
     request_kwargs["params" if method == "GET" else "json"] = params
+    kwargs = {"allow_redirects": False, **request_kwargs}
     try:
-        return session.request(method, f"{connection.url}/{endpoint.lstrip('/')}", **request_kwargs)
+        response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)
     except NO_ANSWER as error:
-        raise MLflowUnreachableError(
-            f"MLflow at {connection.url} (connection {connection.conn_id!r}): {_reason(error)}."
-        ) from error
+        # Without requests' five nested errors, which would be the last thing in the task's log.
+        raise NoAnswerError(f"MLflow at {_server(connection)}: {_reason(error)}.") from None
+    if response.is_redirect and "allow_redirects" not in request_kwargs:
+        raise MLflowAPIError(
+            f"MLflow at {_server(connection)}: {_redirection(response, endpoint)}.",
+            status_code=response.status_code,
+        )
+    return response
 
 
 def call(
@@ -121,7 +141,9 @@ def call(
 ) -> dict[str, Any]:
     """Call MLflow's API and return what it answers; see :meth:`MLflowClientHook.call`."""
     given = {key: value for key, value in (params or {}).items() if value is not None}
-    response = send(session, connection, method, f"{API_PREFIX}/{path}", given, **request_kwargs)
+    endpoint = f"{API_PREFIX}/{path}"
+    connection = _at_registry(connection, endpoint)
+    response = send(session, connection, method, endpoint, given, **request_kwargs)
     try:
         answer = response.json()
     except requests.JSONDecodeError:
@@ -131,45 +153,80 @@ def call(
     raise _error(f"{method} {path}", connection, response, answer if isinstance(answer, dict) else {})
 
 
+def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnection:
+    """Return a connection to the registry for its endpoints, as for the ``mlflow`` package."""
+    is_registry = endpoint.startswith(REGISTRY)
+    return replace(connection, url=connection.registry_url()) if is_registry else connection
+
+
 def _error(
     request: str, connection: MLflowConnection, response: requests.Response, answer: Mapping[str, Any]
 ) -> MLflowAPIError:
     error_code = answer.get("error_code")
-    said = _advice(connection, response, error_code) or answer.get("message") or response.text.strip()[:300]
+    advice = _advice(connection, response, request, error_code)
+    said = advice or answer.get("message") or response.text.strip()[:300]
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
     }.get(error_code or "", MLflowAPIError)
     return error_class(
-        f"{request} at {connection.url} (connection {connection.conn_id!r}): "
-        f"{response.status_code} {error_code or response.reason}: {said}",
+        f"{request} at {_server(connection)}: {response.status_code} {error_code or response.reason}: {said}",
         status_code=response.status_code,
         error_code=error_code,
     )
 
 
-def _reason(error: requests.RequestException) -> str:
+def _server(connection: MLflowConnection) -> str:
+    # The form tests a connection that has no ID yet.
+    return connection.url + (f" (connection {connection.conn_id!r})" if connection.conn_id else "")
+
+
+def _reason(error: Exception) -> str:
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
-        return "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"
+        # Depending on OpenSSL, the first answer in clear text is one or the other.
+        if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
+            return "it speaks http, not https; begin Host with http://, or correct Port"
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"
     if "NameResolutionError" in text:
         return "its host name is unknown here; enter one that is known where tasks run"
     if "refused" in text:
         return "nothing listens on that port; start the server, or correct Host and Port"
     if isinstance(error, requests.Timeout) or "timed out" in text:
         return "it did not answer in time; correct Host and Port, or raise Extra, timeout"
+    if "RemoteDisconnected" in text or "Connection reset" in text:
+        return "it hangs up without an answer; begin Host with https:// if it speaks that, or correct Port"
+    if isinstance(error, requests.exceptions.InvalidHeader):  # whose text shows the header, perhaps a secret
+        return "a header holds a line break or begins with a space"
     return text
 
 
-def _advice(connection: MLflowConnection, response: requests.Response, error_code: str | None) -> str | None:
+def _redirection(response: requests.Response, endpoint: str) -> str:
+    target = urlsplit(urljoin(response.url, response.headers["Location"]))
+    url = f"{target.scheme}://{target.netloc}{target.path}"  # a query may hold a secret
+    if url.endswith(f"/{endpoint}"):
+        return f"redirected to {url.removesuffix(f'/{endpoint}')}; enter that as Host"
+    return (
+        f"redirected to {url}, which is not MLflow's API; correct Host and Port, or ask for a way around that"
+    )
+
+
+def _advice(
+    connection: MLflowConnection, response: requests.Response, request: str, error_code: str | None
+) -> str | None:
     """Say what to do about an answer that is not about the request but about the way to the server."""
     if response.status_code == requests.codes.unauthorized:
-        return "the login is not accepted; correct Login and Password"
+        if connection.has_login:
+            return "the login is not accepted; correct Login and Password"
+        return "it wants a login; enter Login and Password"
     if "Invalid Host header" in response.text:
         host = urlsplit(connection.url).netloc
         return f"the server does not know itself as {host!r}; add that to its --allowed-hosts"
-    if error_code is None and (response.ok or response.status_code == requests.codes.not_found):
-        return "this is not MLflow's API; correct Host and Port"
+    is_failure = response.status_code >= requests.codes.server_error
+    is_page = response.text.lstrip().startswith("<") and not is_failure
+    if error_code is None and (is_page or response.ok or response.status_code in NOT_THERE):
+        return f"this is not an MLflow server, or one without {request!r}; correct Host and Port"
     return None
 
 

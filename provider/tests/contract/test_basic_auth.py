@@ -37,18 +37,28 @@ def test_the_right_login_is_let_in(hook, mlflow_auth_server, no_password):
     works, message = hook.test_connection()
 
     assert works, message
+    assert "lets this login in" in message
     no_password(message + repr(vars(hook)))
 
 
-@pytest.mark.parametrize("login", [{}, {"login": "admin", "password": "wrong"}])
-def test_no_other_login_is_let_in(mlflow_auth_server, airflow_connection, login):
+@pytest.mark.parametrize(
+    ("login", "advice"),
+    [
+        ({}, "it wants a login; enter Login and Password"),
+        (
+            {"login": "admin", "password": "wrong"},
+            "the login is not accepted; correct Login and Password",
+        ),
+    ],
+)
+def test_no_other_login_is_let_in(mlflow_auth_server, airflow_connection, login, advice):
     airflow_connection(host=mlflow_auth_server.url, **login)
 
     works, message = MLflowClientHook().test_connection()
 
     assert not works
     assert "401" in message
-    assert "the login is not accepted; correct Login and Password" in message
+    assert advice in message
 
 
 def test_login_and_password_need_not_be_latin(hook, mlflow_auth_server, airflow_connection, name):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import pickle
+import socket
 import time
 from datetime import datetime, timedelta, timezone
+from threading import Thread
 
 import certifi
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_servers import Answer, free_port
+from task_log import exceptions_in_log
 
 HANG_UP = Answer(0)
 
@@ -92,17 +97,102 @@ class TestRetries:
             f"MLflow at http://127.0.0.1:{port} (connection 'mlflow_default'): nothing listens on that port; "
             "start the server, or correct Host and Port."
         )
+        assert exceptions_in_log(raised.value) == [str(raised.value)]
+        assert isinstance(raised.value, requests.ConnectionError)  # what callers of 1.1.0's run() catch
+        assert repr(pickle.loads(pickle.dumps(raised.value))) == repr(raised.value)
 
     @pytest.mark.parametrize(
-        "answer",
-        [HANG_UP, Answer(200, "{", {"Content-Length": "100"}), Answer(302, "", {"Location": "/"})],
-        ids=["hangs up", "dies while it answers", "redirects for ever"],
+        ("answer", "advice"),
+        [
+            (HANG_UP, "begin Host with https:// if it speaks that"),
+            (Answer(200, "{", {"Content-Length": "100"}), "IncompleteRead"),
+            (Answer(200, "in clear text", {"Content-Encoding": "gzip"}), "failed to decode it"),
+        ],
+        ids=["hangs up", "dies while it answers", "answers what is not gzip"],
     )
-    def test_a_server_that_gives_no_answer_is_unreachable(self, false_server, airflow_connection, answer):
+    def test_a_server_that_gives_no_answer_is_unreachable(
+        self, false_server, airflow_connection, answer, advice
+    ):
         airflow_connection(host=false_server(answer).url, extra={"retries": 1})
 
-        with pytest.raises(MLflowUnreachableError, match="connection 'mlflow_default'"):
+        with pytest.raises(MLflowUnreachableError, match=advice):
             search(MLflowClientHook())
+
+    def test_a_server_that_stops_in_the_middle_of_its_answer_is_unreachable(self, airflow_connection):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            airflow_connection(host=f"127.0.0.1:{port}", extra={"retries": 0, "timeout": 1})
+            Thread(target=stop_in_the_middle_of_an_answer, args=(server,), daemon=True).start()
+
+            with pytest.raises(MLflowUnreachableError, match="did not answer in time"):
+                search(MLflowClientHook())
+
+    @pytest.mark.parametrize(
+        ("fields", "advice"),
+        [
+            ({"host": "my..mlflow"}, "label empty or too long"),
+            (
+                {"host": "https://127.0.0.1", "extra": {"verify": "/nowhere.pem"}},
+                "invalid path: /nowhere.pem",
+            ),
+        ],
+    )
+    def test_what_cannot_be_sent_is_unreachable(self, airflow_connection, fields, advice):
+        airflow_connection(**fields)
+
+        with pytest.raises(MLflowUnreachableError, match=advice):
+            search(MLflowClientHook())
+
+    def test_a_header_that_cannot_be_sent_is_not_shown(self, airflow_connection):
+        airflow_connection(host="127.0.0.1")
+
+        with pytest.raises(MLflowUnreachableError, match="a header holds a line break") as raised:
+            MLflowClientHook().run("x", headers={"X-Key": "s3cret\n"})
+
+        assert "s3cret" not in str(raised.value)
+
+
+def stop_in_the_middle_of_an_answer(server: socket.socket) -> None:
+    client, _ = server.accept()
+    with client:
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        while client.recv(1024):  # until the client gives up
+            pass
+
+
+class TestRedirect:
+    """It would drop the login on its way to another server, and turn a POST into a GET."""
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_is_not_followed_but_says_what_to_enter(self, false_server, airflow_connection, status):
+        elsewhere = false_server(Answer())
+        location = f"{elsewhere.url}/mlflow/api/2.0/mlflow/experiments/search?key=s3cret"
+        airflow_connection(host=false_server(Answer(status, "", {"Location": location})).url)
+
+        with pytest.raises(MLflowAPIError) as raised:
+            search(MLflowClientHook())
+
+        assert raised.value.status_code == status
+        assert f"redirected to {elsewhere.url}/mlflow; enter that as Host" in str(raised.value)
+        assert "s3cret" not in str(raised.value)
+        assert elsewhere.requests == []
+
+    def test_to_somewhere_else_is_no_host_to_enter(self, false_server, airflow_connection):
+        server = false_server(Answer(302, "", {"Location": "/login"}))
+        airflow_connection(host=server.url)
+
+        with pytest.raises(
+            MLflowAPIError, match=f"redirected to {server.url}/login, which is not MLflow's API"
+        ):
+            search(MLflowClientHook())
+
+    def test_is_followed_by_run_only_if_that_is_said(self, false_server, airflow_connection):
+        redirection = Answer(302, "", {"Location": "/x"})
+        airflow_connection(host=false_server(redirection, redirection, Answer(body='{"a": 1}')).url)
+
+        with pytest.raises(MLflowAPIError, match="redirected"):
+            MLflowClientHook("GET").run("y")
+        assert MLflowClientHook("GET").run("y", allow_redirects=True).json() == {"a": 1}
 
 
 class TestLogin:
@@ -117,6 +207,8 @@ class TestLogin:
         [
             ({"login": "token", "password": "t0ken"}, "Bearer t0ken"),
             ({"login": "ada", "password": "s3cret"}, f"Basic {base64.b64encode(b'ada:s3cret').decode()}"),
+            ({"conn_type": "http", "login": "ada"}, f"Basic {base64.b64encode(b'ada:').decode()}"),
+            ({"conn_type": "http", "password": "s3cret"}, None),
             ({}, None),
         ],
     )
@@ -130,20 +222,6 @@ class TestLogin:
         hook.get_conn(headers={"X-Team": "housing"}).get(server.url)
 
         assert [headers.get("Authorization") for headers in server.requests] == [expected] * 3
-
-    @pytest.mark.parametrize("login", ["token", "ada"])
-    def test_is_not_sent_to_where_the_server_redirects(
-        self, false_server, airflow_connection, login, monkeypatch
-    ):
-        monkeypatch.setenv("HOME", "/nonexistent")
-        elsewhere = false_server(Answer())
-        server = false_server(Answer(307, "", {"Location": f"{elsewhere.url}/login"}))
-        airflow_connection(host=server.url, login=login, password="s3cret")
-
-        search(MLflowClientHook())
-
-        assert "Authorization" in server.requests[0]
-        assert "Authorization" not in elsewhere.requests[0]
 
 
 class TestTLS:
@@ -191,6 +269,26 @@ class TestTLS:
             "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify" in message
         )
         assert server.requests == []
+
+    def test_https_where_the_server_speaks_http_is_called_that(self, false_server, airflow_connection):
+        airflow_connection(host=false_server(Answer()).url.replace("http:", "https:"))
+
+        works, message = MLflowClientHook().test_connection()
+
+        assert not works
+        assert "it speaks http, not https; begin Host with http://, or correct Port" in message
+
+    def test_http_where_the_server_speaks_https_is_suggested(
+        self, false_server, airflow_connection, certificate
+    ):
+        airflow_connection(
+            host=false_server(Answer(), certificate=certificate).url.replace("https:", "http:")
+        )
+
+        works, message = MLflowClientHook().test_connection()
+
+        assert not works
+        assert "begin Host with https:// if it speaks that" in message
 
     @pytest.mark.parametrize("verified", [False, True], ids=["unverified", "by its CA bundle"])
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from mlflow_provider.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, MLflowConnection
+from mlflow_provider.connection import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_SECONDS,
+    HTTP_OPTIONS,
+    MLflowConnection,
+)
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.version_compat import AirflowNotFoundException
@@ -39,6 +44,9 @@ class TestAddress:
             ({"host": "mlflow"}, "http://mlflow"),
             ({"host": "mlflow", "port": 5000}, "http://mlflow:5000"),
             ({"host": "mlflow:5000"}, "http://mlflow:5000"),
+            ({"host": "mlflow:5000", "port": 0}, "http://mlflow:5000"),  # the form's empty Port
+            ({"host": "https://mlflow.example.com", "port": 443}, "https://mlflow.example.com"),
+            ({"host": "mlflow", "port": 443}, "http://mlflow:443"),
             ({"host": "http://mlflow", "port": 5000}, "http://mlflow:5000"),
             ({"host": "http://mlflow:5000"}, "http://mlflow:5000"),
             ({"host": "http://mlflow:5000", "port": 5000, "schema": "http"}, "http://mlflow:5000"),
@@ -69,6 +77,8 @@ class TestAddress:
             ("mlflow://mlflow:5000", "http://mlflow:5000"),
             ("http://mlflow:5000", "http://mlflow:5000"),
             ("http://mlflow.example.com/https", "https://mlflow.example.com"),
+            ("https://mlflow.example.com:8443", "https://mlflow.example.com:8443"),
+            ("https://http%3A%2F%2Fmlflow:5000", "http://mlflow:5000"),
             ("mlflow://https://mlflow.example.com", "https://mlflow.example.com"),
             ("mlflow://https%3A%2F%2Fmlflow.example.com:8443", "https://mlflow.example.com:8443"),
             ("mlflow://[::1]:5000", "http://[::1]:5000"),
@@ -130,6 +140,16 @@ class TestLogin:
 
         assert (connection.username, connection.password, connection.token) == (None, None, PASSWORD)
 
+    @pytest.mark.parametrize("conn_type", ["http", "https", "generic"])
+    @pytest.mark.parametrize(
+        ("fields", "username", "password"),
+        [({"login": "ada"}, "ada", None), ({"password": PASSWORD}, None, None)],
+    )
+    def test_of_a_connection_for_1_1_0_may_be_half_of_one(self, conn_type, fields, username, password):
+        connection = read(conn_type=conn_type, host="mlflow", **fields)
+
+        assert (connection.username, connection.password, connection.token) == (username, password, None)
+
     def test_may_hold_what_a_uri_must_escape(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", "mlflow://ada:p%40ss%2Fw%3Ard%25@mlflow:5000")
 
@@ -171,6 +191,17 @@ class TestDatabricks:
         assert environment["DATABRICKS_TOKEN"] == PASSWORD
         assert environment["MLFLOW_TRACKING_TOKEN"] is None
 
+    @pytest.mark.parametrize("registry_uri", [None, "databricks", "databricks-uc"])
+    def test_has_its_registry_in_unity_catalog_or_in_the_workspace(self, registry_uri):
+        connection = read(**DATABRICKS, extra={"registry_uri": registry_uri})
+
+        assert connection.environment["MLFLOW_REGISTRY_URI"] == registry_uri
+        if registry_uri == "databricks":
+            assert connection.registry_url() == connection.url
+        else:
+            with pytest.raises(MLflowConfigurationError, match="use the mlflow package"):
+                connection.registry_url()
+
 
 class TestEnvironment:
     def test_is_all_that_mlflow_reads_about_a_server(self):
@@ -179,12 +210,19 @@ class TestEnvironment:
             port=5000,
             login="ada",
             password=PASSWORD,
-            extra={"verify": "/etc/ssl/ca.pem", "timeout": 30, "retries": 2},
+            extra={
+                "registry_uri": "http://registry:5000/",
+                "workspace": "team-a",
+                "verify": "/etc/ssl/ca.pem",
+                "timeout": 30,
+                "retries": 2,
+            },
         )
 
         assert connection.environment == {
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-            "MLFLOW_REGISTRY_URI": None,
+            "MLFLOW_REGISTRY_URI": "http://registry:5000",
+            "MLFLOW_WORKSPACE": "team-a",
             "MLFLOW_TRACKING_USERNAME": "ada",
             "MLFLOW_TRACKING_PASSWORD": PASSWORD,
             "MLFLOW_TRACKING_TOKEN": None,
@@ -241,6 +279,28 @@ class TestExtra:
         assert connection.headers == {"X-Team": "7"}
         assert connection.retries == 1
 
+    def test_of_an_http_connection_has_options_and_secrets_that_are_no_headers(self, caplog):
+        options = dict.fromkeys(HTTP_OPTIONS, PASSWORD)
+        secrets = dict.fromkeys(
+            ["password", "client_secret", "aws_secret_access_key", "privateKey"], PASSWORD
+        )
+        headers = {"Authorization": "Bearer t0ken", "CF-Access-Client-Secret": "s3cret", "apikey": "k3y"}
+
+        connection = read(conn_type="http", host="mlflow", extra=options | secrets | headers)
+
+        assert connection.headers == headers
+        assert "Extra: ignored allow_redirects, auth_kwargs" in caplog.text
+        assert PASSWORD not in caplog.text
+
+    @pytest.mark.parametrize(
+        "header", [{"X-Team": "a\nb"}, {"X-Team": " b"}, {"X-Team": "й"}, {"X Team": "b"}]
+    )
+    def test_of_an_http_connection_that_cannot_be_a_header_is_named(self, header):
+        with pytest.raises(MLflowConfigurationError, match="cannot be sent as an HTTP header") as raised:
+            read(conn_type="http", host="mlflow", extra=header)
+
+        assert raised.value.field == f"Extra, {next(iter(header))}"
+
 
 class TestArtifactStore:
     KEYS = {"AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": PASSWORD, "AWS_SESSION_TOKEN": None}
@@ -275,6 +335,20 @@ class TestArtifactStore:
             "AWS_SESSION_TOKEN": "session",
             "AWS_PROFILE": None,
         }
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"extra": {"aws_access_key_id": "minio", "aws_secret_access_key": PASSWORD}},
+            {"login": "minio", "extra": {"aws_secret_access_key": PASSWORD}},
+        ],
+    )
+    def test_takes_keys_from_extra_where_login_or_password_is_empty(self, fields):
+        connection = read(
+            {"conn_type": "aws", **fields}, host="mlflow", extra={"artifact_conn_id": "minio_default"}
+        )
+
+        assert connection.artifact_environment.items() >= self.KEYS.items()
 
     def test_without_keys_leaves_the_workers_own_in_place(self):
         store = {"conn_type": "aws", "extra": {"region_name": "eu-central-1"}}
@@ -327,6 +401,15 @@ class TestErrors:
             ({"extra": "[4]"}, "Extra", "JSON object"),
             ({"extra": {"ui_url": "javascript:alert(1)"}}, "UI address", "starts with http://"),
             ({"extra": {"retrys": 4}}, "Extra", "does not know retrys; it knows ui_url"),
+            ({"extra": {"registry_uri": "databricks"}}, "Extra, registry_uri", "address of an MLflow server"),
+            (
+                {"extra": {"registry_uri": f"http://ada:{PASSWORD}@x"}},
+                "Extra, registry_uri",
+                "without a login",
+            ),
+            ({"extra": {"workspace": "Team A"}}, "Extra, workspace", "small letters, digits and hyphens"),
+            (DATABRICKS | {"extra": {"workspace": "a"}}, "Extra, workspace", "enter nothing"),
+            (DATABRICKS | {"extra": {"registry_uri": "http://x"}}, "Extra, registry_uri", "enter databricks"),
             ({"extra": {"timeout": "soon"}}, "Extra, timeout", "enter a number from 1 up"),
             ({"extra": {"timeout": 0}}, "Extra, timeout", "enter a number from 1 up"),
             ({"extra": {"timeout": "inf"}}, "Extra, timeout", "enter a number from 1 up"),

@@ -16,6 +16,7 @@ from mlflow_provider.exceptions import (
     wrap_mlflow_errors,
 )
 from mlflow_provider.version_compat import AirflowException
+from task_log import exceptions_in_log
 
 ERRORS = [
     MLflowConfigurationError("mlflow_default", "Host", "empty; enter the address of the server."),
@@ -59,6 +60,25 @@ def test_an_error_of_the_mlflow_package_is_explained():
         wrap_mlflow_errors("Deploying 'housing'"),
     ):
         raise MlflowException("no such target")
+
+
+def test_an_error_of_requests_which_mlflow_uses_is_explained_too():
+    from requests import HTTPError
+
+    with (
+        pytest.raises(MLflowProviderError, match=r"^Deploying 'housing': 403 Forbidden$"),
+        wrap_mlflow_errors("Deploying 'housing'"),
+    ):
+        raise HTTPError("403 Forbidden")
+
+
+def test_what_mlflow_raised_is_not_in_the_log_below_the_explanation():
+    from mlflow import MlflowException
+
+    with pytest.raises(MLflowProviderError) as raised, wrap_mlflow_errors("Deploying 'housing'"):
+        raise MlflowException("no such target")
+
+    assert exceptions_in_log(raised.value) == ["Deploying 'housing': no such target"]
 
 
 def test_an_error_of_anything_else_stays_what_it_is():

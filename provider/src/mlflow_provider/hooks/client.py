@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
     MLflowAPIError,
+    MLflowConfigurationError,
     MLflowNotFoundError,
     MLflowProviderError,
 )
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
 
     from mlflow_provider.rest import Authentication
 
-Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-
+# As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
 PAGE_SIZE = 1000
+
+Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class MLflowClientHook(MLflowBaseHook):
@@ -99,11 +103,20 @@ class MLflowClientHook(MLflowBaseHook):
         :param endpoint: path below the server's address, e.g. ``api/2.0/mlflow/runs/get``.
         :param headers: HTTP headers for this request.
         :param request_params: query of a GET, JSON body of anything else.
-        :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``.
-        :raises MLflowUnreachableError: no answer after all retries.
+        :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``; a redirect is
+            followed, or returned, if ``allow_redirects`` says so. 1.1.0 ignored them all; those that
+            ``requests`` does not know are ignored with a warning.
+        :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
+        :raises MLflowAPIError: the server redirects.
         """
+        import requests
+
         from mlflow_provider import rest
 
+        known = inspect.signature(requests.Session.request).parameters.keys() - {"self", "method", "url"}
+        if unknown := request_kwargs.keys() - known:
+            self.log.warning("run() does not know %s; ignored.", ", ".join(sorted(unknown)))
+            request_kwargs = {key: value for key, value in request_kwargs.items() if key in known}
         return rest.send(
             self._session,
             self.connection,
@@ -137,14 +150,17 @@ class MLflowClientHook(MLflowBaseHook):
         from mlflow_provider import rest
 
         try:
+            connection = replace(self.connection, conn_id="")  # the form makes one up
             session = self._new_session(retries=0)  # a person is waiting for the answer
-            timeout = rest.CONNECT_TIMEOUT_SECONDS
-            rest.call(
-                session, self.connection, "POST", "experiments/search", {"max_results": 1}, timeout=timeout
-            )
+            params, timeout = {"max_results": 1}, rest.CONNECT_TIMEOUT_SECONDS
+            rest.call(session, connection, "POST", "experiments/search", params, timeout=timeout)
+        except MLflowConfigurationError as error:
+            is_artifact_store = error.conn_id != self.mlflow_conn_id
+            return False, str(error) if is_artifact_store else f"Field {error.field}: {error.problem}"
         except MLflowProviderError as error:
             return False, str(error)
-        return True, f"MLflow answers at {self.base_url} and lets this login in."
+        login = " and lets this login in" if connection.has_login else ""
+        return True, f"MLflow answers at {connection.url}{login}."
 
     def get_or_create_experiment(
         self, name: str, artifact_location: str | None = None, tags: Tags | None = None
@@ -157,17 +173,22 @@ class MLflowClientHook(MLflowBaseHook):
         :param artifact_location: where a new experiment keeps artifacts; without it the server
             decides and passes them on, so that workers need no credentials of the store.
         :param tags: tags of a new experiment.
-        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name.
+        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name, which
+            on Databricks has to be an absolute path.
         """
-        try:
+        if self.connection.is_databricks and not name.startswith("/"):
+            raise MLflowAPIError(
+                f"Experiment {name!r}: on Databricks its name is an absolute path, "
+                f"e.g. /Shared/{name} or /Users/<you>/{name}; enter one.",
+                status_code=400,
+                error_code="INVALID_PARAMETER_VALUE",
+            )
+        with suppress(MLflowNotFoundError):
             return self._get_experiment_id(name)
-        except MLflowNotFoundError:
-            pass
         params = {"name": name, "artifact_location": artifact_location, "tags": as_tag_list(tags)}
-        try:
+        with suppress(MLflowAlreadyExistsError):  # another task was faster
             return self.call("POST", "experiments/create", params)["experiment_id"]
-        except MLflowAlreadyExistsError:  # another task was faster
-            return self._get_experiment_id(name)
+        return self._get_experiment_id(name)
 
     def _get_experiment_id(self, name: str) -> str:
         experiment = self.call("GET", "experiments/get-by-name", {"experiment_name": name})["experiment"]
@@ -203,8 +224,8 @@ class MLflowClientHook(MLflowBaseHook):
         except MLflowAlreadyExistsError:
             if if_exists != "skip":
                 raise
-            self.log.info("Registered model %r exists; nothing to create.", name)
-            return self.call("GET", "registered-models/get", {"name": name})
+        self.log.info("Registered model %r exists; nothing to create.", name)
+        return self.call("GET", "registered-models/get", {"name": name})
 
     def get_model_version_by_alias(self, name: str, alias: str) -> dict[str, Any]:
         """Return ``{"model_version": {...}}`` of the version an alias points at.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlflow_provider.connection import aws_environment
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.mlflow_state import environment, run_methods_inside
+from mlflow_provider.mlflow_state import aws_clients_of_the_environment, environment, run_methods_inside
 from mlflow_provider.model_load_and_predict.predict import to_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ class MLflowDeploymentHook(MLflowBaseHook):
 
         Where target and artifact store both take AWS keys, those of the target are used.
         """
-        with super().tracking() as client, environment(self.aws_conn_dict()):
+        with (
+            super().tracking() as client,
+            environment(self.aws_conn_dict()),
+            aws_clients_of_the_environment(),
+        ):
             yield client
 
     def get_conn(self) -> BaseDeploymentClient:

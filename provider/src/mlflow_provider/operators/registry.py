@@ -355,6 +355,7 @@ class RegisterModelOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self.hook.connection.registry_url()  # one that REST does not reach is refused before it is written to
         if existing := _existing_version(self, self.name, self.model_uri):
             return self.push_model_version(context, existing, f"Nothing to register: {self.model_uri} is")
         with self.hook.tracking():
@@ -418,6 +419,7 @@ class CopyModelVersionOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self.hook.connection.registry_url()  # as above
         model_uri = f"models:/{self.name}/{self.version}"
         if existing := _existing_version(self, self.to_name, model_uri):
             return self.push_model_version(context, existing, f"Nothing to copy: {model_uri} is")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import fluent
 
 from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.hooks.deployment import MLflowDeploymentHook
+from mlflow_servers import Answer
 
 
 @pytest.fixture
@@ -74,6 +78,78 @@ def test_an_experiment_chosen_outside_of_the_block_is_not_used_inside(hook, monk
         assert run.info.experiment_id == "0"
 
     assert fluent._active_experiment_id == "424242"
+
+
+class TestArtifactStores:
+    """MLflow keeps its S3 client by the endpoint, and boto3 the first keys it saw in the environment."""
+
+    EMPTY_BUCKET = Answer(body="<ListBucketResult/>")
+
+    @pytest.fixture
+    def store(self, false_server):
+        return false_server(self.EMPTY_BUCKET)
+
+    @pytest.fixture
+    def hook_with_key(self, store, airflow_connection):
+        """A function that returns a hook whose artifacts lie in the store, behind this access key."""
+
+        def hook(key: str) -> MLflowBaseHook:
+            keys = {"aws_access_key_id": key, "aws_secret_access_key": "s3cret"}
+            extra = {"endpoint_url": store.url, "region_name": "eu-central-1", **keys}
+            artifact_conn_id = airflow_connection(f"store_{key}", conn_type="aws", extra=extra)
+            return MLflowBaseHook(
+                airflow_connection(
+                    f"mlflow_{key}", host="mlflow", extra={"artifact_conn_id": artifact_conn_id}
+                )
+            )
+
+        return hook
+
+    @pytest.fixture
+    def access_keys(self, store):
+        """A function that returns the access key of each request to the store."""
+
+        def keys() -> list[str]:
+            return [
+                re.findall(r"Credential=(\w+)/", request["Authorization"])[0] for request in store.requests
+            ]
+
+        return keys
+
+    def test_of_two_connections_get_each_its_own_key(self, hook_with_key, access_keys):
+        for key in ("ADA", "EVE"):
+            with hook_with_key(key).tracking():
+                get_artifact_repository("s3://bucket/housing").list_artifacts()
+
+        assert access_keys() == ["ADA", "EVE"]
+
+    def test_in_blocks_inside_and_after_one_another_get_each_its_own_key(
+        self, hook_with_key, access_keys, store, monkeypatch
+    ):
+        def look() -> None:
+            get_artifact_repository("s3://bucket/housing").list_artifacts()
+
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "WORKER")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", store.url)
+        look()
+        with hook_with_key("ADA").tracking():
+            look()
+            with hook_with_key("EVE").tracking():
+                look()
+            look()
+        look()
+
+        assert access_keys() == ["WORKER", "ADA", "EVE", "ADA", "WORKER"]
+
+    def test_of_a_deployment_target_gets_its_own_key(self, hook_with_key, access_keys, airflow_connection):
+        for key in ("ADA", "EVE"):
+            target = airflow_connection(f"target_{key}", conn_type="aws", login=key, password="s3cret")
+            mlflow_conn_id = hook_with_key("STORE").mlflow_conn_id
+            with MLflowDeploymentHook(mlflow_conn_id, "sagemaker", target).tracking():
+                get_artifact_repository("s3://bucket/housing").list_artifacts()
+
+        assert access_keys() == ["ADA", "EVE"]
 
 
 def test_client_answers_outside_of_a_block_and_changes_nothing(hook, logged_model):

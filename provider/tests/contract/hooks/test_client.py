@@ -15,6 +15,7 @@ from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError,
 from mlflow_provider.hooks import client
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_servers import Answer, free_port
+from task_log import exceptions_in_log
 
 
 class TestRun:
@@ -50,6 +51,17 @@ class TestRun:
 
         assert response.status_code == 302
         assert server.requests[0]["X-Team"] == "housing"
+
+    def test_ignores_keywords_that_requests_does_not_know_as_1_1_0_did(
+        self, false_server, airflow_connection, caplog, capfd
+    ):
+        airflow_connection(host=false_server(Answer()).url)
+
+        response = MLflowClientHook().run("x", extra_options={"check_response": False}, url="y", timeout=5)
+
+        assert response.ok
+        logged = caplog.text + "".join(capfd.readouterr())  # in Airflow 3.1 by logging, later by structlog
+        assert "run() does not know extra_options, url; ignored." in logged
 
     def test_sends_the_extra_of_an_http_connection_as_headers(self, false_server, airflow_connection):
         server = false_server(Answer())
@@ -118,10 +130,7 @@ class TestGetConn:
 
 class TestTestConnection:
     def test_is_true_where_the_api_answers(self, hook, mlflow_server):
-        assert hook.test_connection() == (
-            True,
-            f"MLflow answers at {mlflow_server.url} and lets this login in.",
-        )
+        assert hook.test_connection() == (True, f"MLflow answers at {mlflow_server.url}.")
 
     def test_is_false_where_the_server_refuses_the_host_name(self, mlflow_server, airflow_connection):
         airflow_connection(host=mlflow_server.unknown_url)
@@ -149,8 +158,24 @@ class TestTestConnection:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "connection 'mlflow_default'" in message
         assert advice in message
+
+    @pytest.mark.parametrize("host", ["", "127.0.0.1:1", "mlflow.invalid"])
+    def test_names_no_connection_as_the_form_makes_an_id_up(self, airflow_connection, host):
+        airflow_connection("random_id", host=host)
+
+        _, message = MLflowClientHook(mlflow_conn_id="random_id").test_connection()
+
+        assert message
+        assert "random_id" not in message
+
+    def test_names_the_connection_of_the_artifact_store(self, airflow_connection):
+        airflow_connection(host="mlflow", extra={"artifact_conn_id": "minio_default"})
+        airflow_connection("minio_default", conn_type="aws", login="minio")
+
+        _, message = MLflowClientHook().test_connection()
+
+        assert message.startswith("Connection 'minio_default', field Password: empty;")
 
     def test_is_false_where_no_answer_comes_in_time(self, airflow_connection, monkeypatch):
         monkeypatch.setattr(rest, "CONNECT_TIMEOUT_SECONDS", 0.2)
@@ -169,6 +194,9 @@ class TestTestConnection:
             Answer(200, "<h1>It works!</h1>"),
             Answer(200, "[]"),
             Answer(404, '{"detail": "Not Found"}'),
+            Answer(405, "Method Not Allowed"),
+            Answer(400, "<html>400 Bad Request</html>"),
+            Answer(301, "Moved"),
         ],
         ids=lambda answer: f"{answer.status} {answer.body}",
     )
@@ -178,7 +206,8 @@ class TestTestConnection:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "this is not MLflow's API; correct Host and Port" in message
+        assert "this is not an MLflow server" in message
+        assert "correct Host and Port" in message
 
     def test_is_false_at_once_where_the_server_fails(self, false_server, airflow_connection):
         server = false_server(Answer(503, "upstream is down"), Answer())
@@ -221,6 +250,18 @@ class TestGetOrCreateExperiment:
 
         assert len(experiment_ids) == tasks
         assert len(set(experiment_ids)) == 1
+
+    def test_that_another_task_created_and_deleted_meanwhile_is_the_only_error_in_the_log(
+        self, false_server, airflow_connection
+    ):
+        missing = Answer(404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
+        exists = Answer(400, '{"error_code": "RESOURCE_ALREADY_EXISTS"}')
+        airflow_connection(host=false_server(missing, exists, missing).url)
+
+        with pytest.raises(MLflowNotFoundError) as raised:
+            MLflowClientHook().get_or_create_experiment("Housing")
+
+        assert exceptions_in_log(raised.value) == [str(raised.value)]
 
     def test_says_what_to_do_about_a_deleted_one(self, hook, name):
         experiment_id = hook.get_or_create_experiment(name)

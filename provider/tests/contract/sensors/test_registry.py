@@ -83,7 +83,7 @@ def test_a_server_that_fails_is_asked_again(false_server, airflow_connection):
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_wrong_login_fails_at_once(false_server, airflow_connection, deferrable):
-    airflow_connection(host=false_server(Answer(401, "no")).url)
+    airflow_connection(host=false_server(Answer(401, "no")).url, login="ada", password="wrong")
 
     with pytest.raises(MLflowAPIError, match="correct Login and Password"):
         sensor("Housing", deferrable=deferrable).execute({})

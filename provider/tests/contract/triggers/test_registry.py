@@ -341,7 +341,7 @@ def test_a_watch_outlives_a_server_that_fails_and_a_wrong_login(
     body = '{"registered_model": {"name": "n", "creation_timestamp": 1, "aliases": []}}'
     down, refused, model = Answer(503, "down"), Answer(401, "no"), Answer(200, body)
     server = false_server(down, down, refused, refused, model)
-    airflow_connection(host=server.url)
+    airflow_connection(host=server.url, login="ada", password="wrong")
 
     with caplog.at_level(logging.INFO, logger=registry.__name__):
         assert champions.look() == []

@@ -46,7 +46,7 @@ def test_test_connection_tells_what_is_wrong_with_the_connection(airflow_connect
     works, message = MLflowClientHook().test_connection()
 
     assert not works
-    assert message.startswith("Connection 'mlflow_default', field Host: empty; enter the address")
+    assert message.startswith("Field Host: empty; enter the address")
 
 
 @pytest.mark.parametrize(

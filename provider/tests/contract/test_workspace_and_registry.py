@@ -1,0 +1,128 @@
+"""REST and the ``mlflow`` package use the same workspace and the same registry."""
+
+from __future__ import annotations
+
+import sys
+
+import mlflow
+import pytest
+import requests
+
+from mlflow_provider.exceptions import MLflowConfigurationError, MLflowNotFoundError
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_servers import run_mlflow_server
+
+
+@pytest.fixture(scope="module")
+def server_with_workspaces(tmp_path_factory):
+    """A server with the workspace ``team-a`` beside its default one."""
+    with run_mlflow_server(tmp_path_factory.mktemp("mlflow"), None, "--enable-workspaces") as server:
+        # As MLflow's client does from 3.10 on.
+        assert requests.post(
+            f"{server.url}/api/3.0/mlflow/workspaces", json={"name": "team-a"}, timeout=60
+        ).ok
+        yield server
+
+
+class TestWorkspace:
+    @pytest.fixture(autouse=True)
+    def workspaces(self):
+        """MLflow's module for workspaces, which older ones do not have."""
+        return pytest.importorskip("mlflow.utils.workspace_context", reason="MLflow before 3.10")
+
+    @pytest.fixture
+    def team(self, server_with_workspaces, airflow_connection):
+        """A hook for the workspace of a team."""
+        url = server_with_workspaces.url
+        return MLflowClientHook(
+            mlflow_conn_id=airflow_connection("mlflow_team", host=url, extra={"workspace": "team-a"})
+        )
+
+    @pytest.fixture
+    def default(self, server_with_workspaces, airflow_connection):
+        """A hook for the default workspace of the same server."""
+        return MLflowClientHook(
+            mlflow_conn_id=airflow_connection("mlflow_default", host=server_with_workspaces.url)
+        )
+
+    def test_is_where_rest_and_the_package_find_what_the_other_created(self, team, name):
+        created = team.get_or_create_experiment(name)
+        with team.tracking():
+            assert mlflow.set_experiment(name).experiment_id == created
+            with mlflow.start_run() as run:
+                mlflow.log_dict({"folds": 5}, "folds.json")
+            assert mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/folds.json") == {"folds": 5}
+        team.client.create_registered_model(name)
+
+        assert [found["info"]["run_id"] for found in team.search_runs([created])] == [run.info.run_id]
+        assert team.call("GET", "registered-models/get", {"name": name})
+
+    def test_is_seen_by_no_other_workspace(self, team, default, name):
+        team.create_registered_model(name)
+
+        assert default.search("registered-models", f"name = '{name}'") == []
+        with default.tracking() as client:
+            assert client.search_registered_models(f"name = '{name}'") == []
+
+    def test_that_was_chosen_before_is_chosen_after_a_block_and_not_used_in_it(
+        self, team, default, name, workspaces
+    ):
+        with default.tracking():
+            mlflow.set_workspace("team-a")
+            with default.tracking() as client:
+                client.create_registered_model(name)
+            assert workspaces.get_request_workspace() == "team-a"
+
+        assert default.call("GET", "registered-models/get", {"name": name})
+
+    def test_that_is_missing_is_named(self, server_with_workspaces, airflow_connection):
+        airflow_connection(host=server_with_workspaces.url, extra={"workspace": "team-b"})
+
+        with pytest.raises(MLflowNotFoundError, match="team-b"):
+            MLflowClientHook().call("POST", "experiments/search", {"max_results": 1})
+
+    def test_of_a_server_without_workspaces_is_refused(self, mlflow_server, airflow_connection):
+        airflow_connection(**mlflow_server.connection, extra={"workspace": "team-a"})
+
+        works, message = MLflowClientHook().test_connection()
+
+        assert not works
+        assert "workspaces are not enabled on this server" in message
+
+    def test_is_refused_where_the_package_is_too_old_for_it(self, team, monkeypatch):
+        monkeypatch.setitem(sys.modules, "mlflow.utils.workspace_context", None)
+
+        with pytest.raises(MLflowConfigurationError, match="needs mlflow"), team.tracking():
+            pass
+
+
+class TestRegistry:
+    @pytest.fixture
+    def hook(self, mlflow_server, server_with_workspaces, airflow_connection):
+        """A hook for a server whose models are registered at another."""
+        extra = {"registry_uri": server_with_workspaces.url}
+        return MLflowClientHook(
+            mlflow_conn_id=airflow_connection("mlflow_default", **mlflow_server.connection, extra=extra)
+        )
+
+    def test_is_where_rest_and_the_package_find_what_the_other_created(
+        self, hook, name, server_with_workspaces
+    ):
+        hook.create_registered_model(name)
+        with hook.tracking() as client:
+            client.set_registered_model_tag(name, "data", "housing")
+
+        response = MLflowClientHook("GET").run("api/2.0/mlflow/registered-models/get", None, {"name": name})
+        assert response.json()["registered_model"]["tags"] == [{"key": "data", "value": "housing"}]
+        assert response.url.startswith(server_with_workspaces.url)
+
+    def test_is_named_by_an_error_of_it(self, hook, name, server_with_workspaces):
+        with pytest.raises(MLflowNotFoundError, match=server_with_workspaces.url):
+            hook.call("GET", "registered-models/get", {"name": name})
+
+    def test_is_not_where_runs_are(self, hook, name, mlflow_server, airflow_connection):
+        experiment_id = hook.get_or_create_experiment(name)
+        airflow_connection(**mlflow_server.connection)
+
+        assert MLflowClientHook().get_or_create_experiment(name) == experiment_id
+        assert MLflowClientHook().search("registered-models", f"name = '{name}'") == []
