@@ -50,6 +50,14 @@ def test_the_demo_starts_the_stack_from_nothing_and_shows_the_runs(stack):
     assert_shows_the_demo(stack, stack.demo_output)
 
 
+@pytest.mark.parametrize("dag_id", demo.DAG_IDS)
+def test_no_task_shows_an_error(stack, dag_id):
+    path = f"dags/{dag_id}/dagRuns/{stack.demo_runs[dag_id]}/taskInstances"
+    for task in stack.ask("GET", path)["task_instances"]:
+        log = stack.ask("GET", f"{path}/{task['task_id']}/logs/1")["content"]
+        assert [entry for entry in log if entry.get("level") in ("error", "critical")] == []
+
+
 def test_the_tutorial_logs_a_scaler_and_registers_a_model(stack, client, tmp_path):
     dag_id = "mlflow_tutorial_dag"
     experiment = client.get_experiment_by_name("Housing")

@@ -77,9 +77,11 @@ class CreateDeploymentOperator(_DeploymentOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self.hook.create_deployment(
+        deployment = self.hook.create_deployment(
             self.name, self.model_uri, self.flavor, self.config, self.endpoint, if_exists=self.if_exists
         )
+        self.log.info("Deployment %r of %s is at %s.", self.name, self.model_uri, self.target_uri)
+        return deployment
 
 
 class PredictOperator(_DeploymentOperator):
@@ -112,4 +114,6 @@ class PredictOperator(_DeploymentOperator):
         self.endpoint = endpoint
 
     def execute(self, context: Context) -> str:
-        return self.hook.predict(self.deployment_name, self.inputs, self.endpoint)
+        predictions = self.hook.predict(self.deployment_name, self.inputs, self.endpoint)
+        self.log.info("Deployment %r at %s has predicted.", self.deployment_name, self.target_uri)
+        return predictions

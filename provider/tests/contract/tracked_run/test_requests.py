@@ -72,6 +72,11 @@ class TestNumber:
     def test_of_the_first_task_under_a_parent(self, asked, track, a_try):
         assert len(asked(track(a_try, nested=True))) == 7
 
+    def test_of_a_task_that_starts_with_others_under_a_parent(self, asked, track, a_try):
+        a_try.running = 2
+
+        assert len(asked(track(a_try, nested=True))) == 9  # ten if it is not its parent that is chosen
+
     def test_of_a_later_task_under_a_parent(self, asked, track, a_try):
         track(a_try, nested=True)()
         later = Try(a_try.run_id, task_id="evaluate", known=NEW)

@@ -268,77 +268,98 @@ class TestEnd:
         assert run.data.tags["airflow.reason"] == "ValueError: login with *** refused"
 
 
-class TestNextTry:
-    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(self, a_try, runs, experiment, hook):
-        import mlflow
+def log(seed: int) -> None:
+    """Log what cannot be logged twice in a run, and what would mix."""
+    import mlflow
 
+    mlflow.log_param("seed", seed)
+    mlflow.log_metric("rmse", seed)
+    mlflow.log_text("done", f"{seed}.txt")
+
+
+@pytest.fixture
+def logged(runs, hook) -> Callable[[], list[tuple[str, float, list[str]]]]:
+    """A function that returns what :func:`log` left in each run: parameter, metric, artifacts."""
+
+    def logged() -> list[tuple[str, float, list[str]]]:
+        client = hook.client
+        return [
+            (
+                run.data.params["seed"],
+                run.data.metrics["rmse"],
+                [file.path for file in client.list_artifacts(run.info.run_id)],
+            )
+            for run in runs()
+        ]
+
+    return logged
+
+
+TWO_RUNS = [("1", 1.0, ["1.txt"]), ("2", 2.0, ["2.txt"])]
+
+
+class TestNextTry:
+    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(self, a_try, runs, experiment, logged):
         with suppress(ValueError), task_run(context=a_try.context, experiment=experiment):
-            mlflow.log_params({"seed": 1, "rows": 2930})
-            mlflow.log_metric("rmse", 99.0)
-            mlflow.log_text("first", "log.txt")
+            log(1)
             raise ValueError("no sales")
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment):
-            mlflow.log_param("seed", 2)
-            mlflow.log_metric("rmse", 0.5)
+            log(2)
 
         failed, finished = runs()
         assert status_of([failed, finished]) == ["FAILED", "FINISHED"]
         assert failed.data.tags["airflow.reason"] == "ValueError: no sales"
-        assert failed.data.params == {"seed": "1", "rows": "2930"}
         assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
-        assert finished.data.params == {"seed": "2"}
-        assert finished.data.metrics == {"rmse": 0.5}
-        assert [file.path for file in hook.client.list_artifacts(failed.info.run_id)] == ["log.txt"]
-        assert not hook.client.list_artifacts(finished.info.run_id)
+        assert logged() == TWO_RUNS
 
-    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment):
+    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment, logged):
         import mlflow
 
-        with (
-            suppress(ValueError),
-            task_run(context=a_try.context, experiment=experiment, retry="continue"),
-        ):
-            mlflow.log_param("seed", 1)
-            mlflow.log_metric("rmse", 99.0, step=1)
+        arguments = {"experiment": experiment, "retry": "continue"}
+        with suppress(ValueError), task_run(context=a_try.context, **arguments):
+            log(1)
             raise ValueError("no sales")
         a_try.try_number = 2
-        with task_run(context=a_try.context, experiment=experiment, retry="continue"):
+        with task_run(context=a_try.context, **arguments):
             assert status_of(runs()) == ["RUNNING"]
             mlflow.log_metric("rmse", 0.5, step=2)
+            mlflow.log_text("done", "2.txt")
 
         [run] = runs()
         assert run.info.status == "FINISHED"
-        assert (run.data.params, run.data.metrics) == ({"seed": "1"}, {"rmse": 0.5})
+        assert logged() == [("1", 0.5, ["1.txt", "2.txt"])]
         assert (run.data.tags["airflow.try_number"], run.data.tags["airflow.reason"]) == ("2", "")
 
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_retry_of_a_try_that_was_killed_starts_a_run_of_its_own(
-        self, a_try, runs, experiment, hook, left
+        self, a_try, runs, experiment, hook, logged, left
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
-            pass
+            log(1)
         hook.client.update_run(run.info.run_id, left)
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment):
-            pass
+            log(2)
 
         killed, finished = runs()
         assert status_of([killed, finished]) == ["KILLED", "FINISHED"]
         assert finished.data.tags["airflow.retry_of"] == killed.info.run_id
+        assert logged() == TWO_RUNS
 
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_retry_that_is_to_continue_goes_on_in_the_run_of_a_try_that_was_killed(
-        self, a_try, runs, experiment, hook, left
+        self, a_try, runs, experiment, hook, logged, left
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
-            pass
+            log(1)
         hook.client.update_run(run.info.run_id, left)
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment, retry="continue"):
-            pass
+            log(1)
 
         assert status_of(runs()) == ["FINISHED"]
+        assert logged() == TWO_RUNS[:1]
 
     def test_a_wrong_word_is_refused(self, a_try):
         with (
@@ -347,27 +368,30 @@ class TestNextTry:
         ):
             pass
 
-    def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(self, a_try, runs, experiment):
+    def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(self, a_try, runs, experiment, logged):
         with task_run(context=a_try.context, experiment=experiment):
-            pass
+            log(1)
         a_try.try_number, a_try.max_tries, a_try.clear_number = 2, 3, 1
         with task_run(context=a_try.context, experiment=experiment):
-            pass
+            log(2)
 
         assert status_of(runs()) == ["FINISHED", "FINISHED"]
+        assert logged() == TWO_RUNS
+        assert "airflow.retry_of" not in runs()[1].data.tags
 
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_task_that_was_cleared_while_it_ran_starts_a_new_run_and_the_old_one_was_killed(
-        self, a_try, runs, experiment, hook, left
+        self, a_try, runs, experiment, hook, logged, left
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
-            pass
+            log(1)
         hook.client.update_run(run.info.run_id, left)
         a_try.try_number, a_try.clear_number = 2, 1
         with task_run(context=a_try.context, experiment=experiment):
-            pass
+            log(2)
 
         assert status_of(runs()) == ["KILLED", "FINISHED"]
+        assert logged() == TWO_RUNS
 
     def test_a_retry_is_one_although_another_task_was_cleared(self, a_try, runs, experiment):
         fail(a_try, ValueError("no sales"), experiment=experiment)
@@ -380,7 +404,7 @@ class TestNextTry:
 
     @pytest.mark.parametrize("retry", ["new", "continue"])
     @pytest.mark.parametrize("cleared", [0, 1], ids=["", "another task was cleared"])
-    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, retry, cleared):
+    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, logged, retry, cleared):
         import mlflow
 
         [deferred, *_] = version_compat.DEFERRALS
@@ -389,16 +413,15 @@ class TestNextTry:
             suppress(deferred),
             task_run(context=a_try.context, experiment=experiment, retry=retry),
         ):
-            mlflow.log_param("seed", 1)
+            log(1)
             raise pause
         assert status_of(runs()) == ["RUNNING"]
         a_try.clear_number = cleared
         with task_run(context=a_try.context, experiment=experiment, retry=retry):
-            mlflow.log_metric("rmse", 0.5)
+            mlflow.log_text("done", "2.txt")
 
-        [run] = runs()
-        assert run.info.status == "FINISHED"
-        assert (run.data.params, run.data.metrics) == ({"seed": "1"}, {"rmse": 0.5})
+        assert status_of(runs()) == ["FINISHED"]
+        assert logged() == [("1", 1.0, ["1.txt", "2.txt"])]
 
     def test_a_new_dag_run_of_the_same_id_starts_a_new_run(self, a_try, runs, experiment):
         for _ in range(2):
