@@ -110,13 +110,19 @@ def _what_mlflow_sets() -> Iterator[None]:
 @contextmanager
 def _logs_at_their_own_level() -> Iterator[None]:
     """Hand what MLflow logs to the task's log, not to stderr, all of which Airflow takes for errors."""
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM as PRINTED
+
+    def log_printed(text: str) -> None:
+        if text.strip():  # print() writes the line break by itself
+            logger.info(text.strip())
+
     logger = logging.getLogger("mlflow")
-    handlers, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [], True
+    handlers, propagate, write = logger.handlers, logger.propagate, PRINTED.write
+    logger.handlers, logger.propagate, PRINTED.write = [], True, log_printed  # type: ignore[method-assign]
     try:
         yield
     finally:
-        logger.handlers, logger.propagate = handlers, propagate
+        logger.handlers, logger.propagate, PRINTED.write = handlers, propagate, write  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class TestCreateDeploymentOperator:
             execute(CreateDeploymentOperator, name="housing", model_uri="models:/m-1", target_uri=target)
 
     def test_returns_the_one_that_is_there_where_it_may(
-        self, execute, target, deployment, logged_model, caplog
+        self, execute, target, deployment, logged_model, logged
     ):
         found = execute(
             CreateDeploymentOperator,
@@ -84,7 +84,7 @@ class TestCreateDeploymentOperator:
         )
 
         assert (found["name"], found["model_uri"]) == ("housing", logged_model.uri)
-        assert "Deployment 'housing' of models:/m-1 is at local:tests." in caplog.text
+        assert "Deployment 'housing' of models:/m-1 is at local:tests." in logged
 
     def test_names_a_target_that_no_plugin_is_for(self, execute):
         with pytest.raises(MLflowProviderError, match="target 'moon:base': No plugin found"):
@@ -93,11 +93,11 @@ class TestCreateDeploymentOperator:
 
 class TestPredictOperator:
     @pytest.mark.parametrize("inputs", [pd.DataFrame(FEATURES), {"inputs": FEATURES}], ids=["frame", "dict"])
-    def test_returns_the_servers_predictions(self, execute, target, deployment, logged_model, inputs, caplog):
+    def test_returns_the_servers_predictions(self, execute, target, deployment, logged_model, inputs, logged):
         answer = execute(PredictOperator, deployment_name="housing", inputs=inputs, target_uri=target)
 
         assert json.loads(answer) == {"predictions": pytest.approx(logged_model.predictions)}
-        assert "Deployment 'housing' at local:tests has predicted." in caplog.text
+        assert "Deployment 'housing' at local:tests has predicted." in logged
 
     def test_a_frame_survives_templating(self, target, deployment, mlflow_default, logged_model):
         operator = PredictOperator(

@@ -278,10 +278,10 @@ def log(seed: int) -> None:
 
 
 @pytest.fixture
-def logged(runs, hook) -> Callable[[], list[tuple[str, float, list[str]]]]:
+def in_each_run(runs, hook) -> Callable[[], list[tuple[str, float, list[str]]]]:
     """A function that returns what :func:`log` left in each run: parameter, metric, artifacts."""
 
-    def logged() -> list[tuple[str, float, list[str]]]:
+    def look() -> list[tuple[str, float, list[str]]]:
         client = hook.client
         return [
             (
@@ -292,14 +292,16 @@ def logged(runs, hook) -> Callable[[], list[tuple[str, float, list[str]]]]:
             for run in runs()
         ]
 
-    return logged
+    return look
 
 
 TWO_RUNS = [("1", 1.0, ["1.txt"]), ("2", 2.0, ["2.txt"])]
 
 
 class TestNextTry:
-    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(self, a_try, runs, experiment, logged):
+    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(
+        self, a_try, runs, experiment, in_each_run
+    ):
         with suppress(ValueError), task_run(context=a_try.context, experiment=experiment):
             log(1)
             raise ValueError("no sales")
@@ -311,9 +313,9 @@ class TestNextTry:
         assert status_of([failed, finished]) == ["FAILED", "FINISHED"]
         assert failed.data.tags["airflow.reason"] == "ValueError: no sales"
         assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
-        assert logged() == TWO_RUNS
+        assert in_each_run() == TWO_RUNS
 
-    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment, logged):
+    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment, in_each_run):
         import mlflow
 
         arguments = {"experiment": experiment, "retry": "continue"}
@@ -328,12 +330,12 @@ class TestNextTry:
 
         [run] = runs()
         assert run.info.status == "FINISHED"
-        assert logged() == [("1", 0.5, ["1.txt", "2.txt"])]
+        assert in_each_run() == [("1", 0.5, ["1.txt", "2.txt"])]
         assert (run.data.tags["airflow.try_number"], run.data.tags["airflow.reason"]) == ("2", "")
 
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_retry_of_a_try_that_was_killed_starts_a_run_of_its_own(
-        self, a_try, runs, experiment, hook, logged, left
+        self, a_try, runs, experiment, hook, in_each_run, left
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
             log(1)
@@ -345,11 +347,11 @@ class TestNextTry:
         killed, finished = runs()
         assert status_of([killed, finished]) == ["KILLED", "FINISHED"]
         assert finished.data.tags["airflow.retry_of"] == killed.info.run_id
-        assert logged() == TWO_RUNS
+        assert in_each_run() == TWO_RUNS
 
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_retry_that_is_to_continue_goes_on_in_the_run_of_a_try_that_was_killed(
-        self, a_try, runs, experiment, hook, logged, left
+        self, a_try, runs, experiment, hook, in_each_run, left
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
             log(1)
@@ -359,7 +361,7 @@ class TestNextTry:
             log(1)
 
         assert status_of(runs()) == ["FINISHED"]
-        assert logged() == TWO_RUNS[:1]
+        assert in_each_run() == TWO_RUNS[:1]
 
     def test_a_wrong_word_is_refused(self, a_try):
         with (
@@ -368,7 +370,9 @@ class TestNextTry:
         ):
             pass
 
-    def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(self, a_try, runs, experiment, logged):
+    def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(
+        self, a_try, runs, experiment, in_each_run
+    ):
         with task_run(context=a_try.context, experiment=experiment):
             log(1)
         a_try.try_number, a_try.max_tries, a_try.clear_number = 2, 3, 1
@@ -376,12 +380,12 @@ class TestNextTry:
             log(2)
 
         assert status_of(runs()) == ["FINISHED", "FINISHED"]
-        assert logged() == TWO_RUNS
+        assert in_each_run() == TWO_RUNS
         assert "airflow.retry_of" not in runs()[1].data.tags
 
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_task_that_was_cleared_while_it_ran_starts_a_new_run_and_the_old_one_was_killed(
-        self, a_try, runs, experiment, hook, logged, left
+        self, a_try, runs, experiment, hook, in_each_run, left
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
             log(1)
@@ -391,7 +395,7 @@ class TestNextTry:
             log(2)
 
         assert status_of(runs()) == ["KILLED", "FINISHED"]
-        assert logged() == TWO_RUNS
+        assert in_each_run() == TWO_RUNS
 
     def test_a_retry_is_one_although_another_task_was_cleared(self, a_try, runs, experiment):
         fail(a_try, ValueError("no sales"), experiment=experiment)
@@ -404,7 +408,7 @@ class TestNextTry:
 
     @pytest.mark.parametrize("retry", ["new", "continue"])
     @pytest.mark.parametrize("cleared", [0, 1], ids=["", "another task was cleared"])
-    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, logged, retry, cleared):
+    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, in_each_run, retry, cleared):
         import mlflow
 
         [deferred, *_] = version_compat.DEFERRALS
@@ -421,7 +425,7 @@ class TestNextTry:
             mlflow.log_text("done", "2.txt")
 
         assert status_of(runs()) == ["FINISHED"]
-        assert logged() == [("1", 1.0, ["1.txt", "2.txt"])]
+        assert in_each_run() == [("1", 1.0, ["1.txt", "2.txt"])]
 
     def test_a_new_dag_run_of_the_same_id_starts_a_new_run(self, a_try, runs, experiment):
         for _ in range(2):
@@ -598,15 +602,19 @@ class TestProcess:
         assert not [name for name in os.environ if "ACTIVE_MODEL" in name]
 
     def test_what_mlflow_logs_is_no_error_in_the_tasks_log(self, a_try, experiment, caplog, capfd):
+        from mlflow.utils.logging_utils import eprint
+
         with task_run(context=a_try.context, experiment=experiment):
-            logging.getLogger("mlflow.sklearn").warning("Model logged without a signature.")
+            logging.getLogger("mlflow.sklearn").warning("Model without signature.")
+            eprint("Successfully registered model 'Housing'.")
 
         assert (
             "mlflow.sklearn",
             logging.WARNING,
-            "Model logged without a signature.",
+            "Model without signature.",
         ) in caplog.record_tuples
-        assert "without a signature" not in capfd.readouterr().err
+        assert ("mlflow", logging.INFO, "Successfully registered model 'Housing'.") in caplog.record_tuples
+        assert capfd.readouterr().err == ""
 
     def test_system_metrics_are_logged_where_they_are_switched_on(self, a_try, runs, experiment, monkeypatch):
         monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")

@@ -416,7 +416,7 @@ def test_a_version_that_comes_later_ends_the_wait(registered_model, alias, after
 def test_the_wait_ends_when_mlflow_refuses(false_server, airflow_connection):
     airflow_connection(host=false_server(Answer(503), Answer(401)).url)
 
-    assert "the login is not accepted" in wait_for("Housing")["error"]
+    assert "it wants a login" in wait_for("Housing")["error"]
 
 
 @pytest.mark.skipif(airflow.__version__.startswith("3.1."), reason="3.1 finds this out only in a triggerer")
