@@ -71,7 +71,7 @@ class TestPorts:
         page = requests.get(
             f"{airflow}/mlflow/open", cookies={"_token": token}, timeout=60, allow_redirects=False
         )
-        return page.headers["Location"].rstrip("/#")
+        return page.headers["Location"].removesuffix("/#/?workflowType=machine_learning")
 
     def test_other_ports_are_refused_while_it_is_up(self, running):
         output = running.make("up", expect=2, MLFLOW_PORT="19999")
