@@ -53,11 +53,14 @@ def track(experiment):
     return track
 
 
+OURS = ["GET experiments/get-by-name", "POST runs/create", "POST runs/update"]
+
+
 class TestNumber:
     """The budget: five, and seven where the run is under a parent run."""
 
     def test_of_a_task(self, asked, track, a_try):
-        assert asked(track(a_try)) == ["GET experiments/get-by-name", "POST runs/create", "POST runs/update"]
+        assert asked(track(a_try)) == OURS
 
     def test_of_a_task_that_fails(self, asked, a_try, experiment):
         assert len(asked(lambda: fail(a_try, ValueError("no sales"), experiment=experiment))) == 4
@@ -103,7 +106,7 @@ class TestNumber:
         assert len(asked(track(a_try, nested=True))) == 7
         assert max(mlflow_proxy.sizes) < 5_000  # bytes of an answer
 
-    def test_of_a_block_that_logs_is_one_more_for_each_call(self, asked, a_try, experiment):
+    def test_does_not_grow_with_what_the_block_logs(self, asked, a_try, experiment):
         import mlflow
 
         def block():
@@ -111,7 +114,8 @@ class TestNumber:
                 mlflow.log_metrics({"rmse": 0.5, "mae": 0.4})
                 mlflow.log_params({"alpha": 1})
 
-        assert len(asked(block)) == 3 + 2
+        of_the_block = ("POST runs/log-batch", "GET runs/get")  # the latter by older versions of mlflow
+        assert [request for request in asked(block) if request not in of_the_block] == OURS
 
 
 class TestParent:
