@@ -82,7 +82,7 @@ def _sources(folder: Path) -> list[Path]:
 def stopped(clone: Clone) -> Clone:
     """The copy with everything installed, its stack down, and data of an earlier one."""
     if not (clone.folder / ".local" / "data" / "airflow" / "airflow.db").exists():
-        clone.make("up", **clone.ports)
+        _up(clone)
     clone.make("down")
     return clone
 
@@ -90,8 +90,14 @@ def stopped(clone: Clone) -> Clone:
 @pytest.fixture
 def running(clone: Clone) -> Clone:
     """The copy with its stack up."""
-    clone.make("up")
+    _up(clone)
     return clone
+
+
+def _up(clone: Clone) -> None:
+    """Start its stack; the first time on ports of its own, which it remembers."""
+    remembered = (clone.folder / ".local" / "ports.json").exists()
+    clone.make("up", **({} if remembered else clone.ports))
 
 
 @pytest.fixture
