@@ -65,6 +65,10 @@ class Step:
         """Tell whether this is installed, from the inputs as they are now."""
         return self.installed() == self.fingerprint()
 
+    def was_interrupted(self) -> bool:
+        """Tell whether an installation of this began, and did not end."""
+        return self.stamp.exists() and not self.installed()
+
 
 WORKER = ("-r", "requirements.txt", "-e", "provider", "--group", "airflow", "--group", "local")
 RUN = (Step("Airflow", VENV, WORKER), Step("the MLflow server", MLFLOW_VENV, ("--group", "mlflow-server")))
@@ -86,7 +90,10 @@ def install(steps: Sequence[Step]) -> None:
 
     :raises LocalError: this Python can make no environment, or a package cannot be had.
     """
-    missing = [step for step in steps if not step.is_done()]
+    # What an interrupted installation left may look like a package and be none, or be one that cannot even be
+    # removed: such an environment is made anew, which takes seconds, as uv keeps what it has downloaded.
+    spoilt = {step.venv for step in steps if step.was_interrupted()}
+    missing = [step for step in steps if step.venv in spoilt or not step.is_done()]
     if not missing:
         return
     if is_up() and any(step in RUN for step in missing):
@@ -96,7 +103,8 @@ def install(steps: Sequence[Step]) -> None:
     uv = fetch_uv()
     with _told("Installing " + ", ".join(step.title for step in missing)):
         for venv in {step.venv for step in missing}:
-            _run("a virtual environment", uv, "venv", "-q", "--allow-existing", "-p", PYTHON, venv)
+            existing = "--clear" if venv in spoilt else "--allow-existing"
+            _run("a virtual environment", uv, "venv", "-q", existing, "-p", PYTHON, venv)
         # uv keeps two of its processes from changing one environment at the same time.
         with ThreadPoolExecutor() as pool:
             list(pool.map(partial(_install, uv), missing))
@@ -124,10 +132,8 @@ def fetch_uv() -> Path:
 
 
 def _install(uv: Path, step: Step) -> None:
-    # What an interrupted installation left may look like a package and be none.
-    again = ["--reinstall"] if step.stamp.exists() and not step.installed() else []
     step.stamp.write_text("")
-    packages = (*step.packages, "-c", "constraints.txt", *again)
+    packages = (*step.packages, "-c", "constraints.txt")
     _run(step.title, uv, "pip", "install", "-q", "-p", step.venv, *packages)
     if step.venv == VENV:
         # Where `include` and the provider are imported from. Relative, as Python reads these files in the
