@@ -202,16 +202,19 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Promote or reject, as the person answered."""
         answer = event or {}
-        if answer.get("chosen_options") not in ([APPROVE], [REJECT]):
+        chosen = answer.get("chosen_options")
+        if chosen not in ([APPROVE], [REJECT]):
             problem = answer.get("error", answer)
             raise MLflowProviderError(f"Neither {APPROVE} nor {REJECT} was the answer, but {problem!r}.")
-        by = f" by {user['name']}" if (user := answer.get("responded_by_user")) else ""
         candidate = self._candidate(context)
         decision = self._decide(candidate, self._champion())
-        if answer["chosen_options"] == [REJECT]:
-            return self._conclude(context, replace(decision, promoted=False, reason=f"Rejected{by}."))
-        decision = self._promote(candidate, decision)
-        return self._conclude(context, replace(decision, reason=f"{decision.reason} Approved{by}."))
+        if chosen == [APPROVE]:
+            decision, verdict = self._promote(candidate, decision), "Approved"
+        else:
+            decision, verdict = replace(decision, promoted=False), "Rejected"
+        if user := answer.get("responded_by_user"):
+            verdict += f" by {user['name']}"
+        return self._conclude(context, replace(decision, reason=f"{decision.reason} {verdict}."))
 
     @property
     def _rule(self) -> MetricRule:
@@ -315,7 +318,9 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
     def _conclude(self, context: Context, decision: _Decision) -> dict[str, Any]:
         """Say what was decided, and do with the tasks that follow as ``if_rejected`` says."""
         outcome = "Promoted" if decision.promoted else "Not promoted"
-        self.log_done(f"{outcome}: {decision.reason}", model_page(decision.name, decision.version))
+        self.log_done(
+            f"{outcome}: {decision.reason.rstrip('.')}", model_page(decision.name, decision.version)
+        )
         if decision.promoted or self.if_rejected == "continue":
             return decision.as_json()
         if self.if_rejected == "fail":
