@@ -1,0 +1,80 @@
+"""
+## Pipeline 1: features
+
+Cleans the sales, and fits what scales the numbers and encodes the categories. The MLflow run `Features`
+keeps the data set under its name, the cleaned sales as an artifact, and the fitted transformer as a
+model.
+
+The end of `prepare_features` updates the asset `housing_features`, which starts `pipeline_2_train`. The
+event carries two short strings, the run ID and the model's URI; everything large stays in MLflow.
+
+**Try it:** trigger this DAG and look on: `pipeline_2_train`, `pipeline_3_promote` and, when the champion
+changed, `pipeline_4_predict` follow by themselves; *Assets > housing_features* shows how they hang
+together. In [MLflow](/mlflow/open), all of it is in *Model training > Experiments > Housing pipeline*.
+
+Trigger it again with a *Share of the training sales* of 0.1: the model gets worse, and the champion
+stays.
+
+**Exercise:** in `include/features.py`, replace `StandardScaler` by another scaler of scikit-learn, such
+as `QuantileTransformer`. Does the champion change?
+"""
+
+from airflow.sdk import Param, dag, task
+from pendulum import duration
+
+from include.assets import EXPERIMENT_NAME, FEATURES
+
+MLFLOW_CONN_ID = "mlflow_default"
+
+
+@dag(
+    schedule=None,  # runs when you press play
+    default_args={"owner": "mlflow-tutorial", "retries": 2, "retry_delay": duration(seconds=10)},
+    params={
+        "share": Param(
+            1.0,
+            type="number",
+            minimum=0.05,
+            maximum=1,
+            title="Share of the training sales",
+            description="1 uses all of them. With fewer, the models get worse.",
+        )
+    },
+    doc_md=__doc__,
+    tags=["mlflow", "pipeline", "taskflow"],
+)
+def pipeline_1_features():
+    @task.mlflow(
+        mlflow_conn_id=MLFLOW_CONN_ID, experiment=EXPERIMENT_NAME, run_name="Features", outlets=[FEATURES]
+    )
+    def prepare_features(params, outlet_events):
+        """Clean the training sales, fit the transformer on them, and log both."""
+        import mlflow
+
+        from include.features import clean, make_transformer
+        from include.housing import HOUSING_CSV, TARGET, load_housing, split_housing
+
+        sales, _ = split_housing(clean(load_housing()))
+        training = sales.sample(frac=params["share"], random_state=0)
+        features = training.drop(columns=TARGET)
+        transformer = make_transformer().fit(features)
+
+        mlflow.log_input(
+            mlflow.data.from_pandas(training, source=HOUSING_CSV.name, name="Ames housing", targets=TARGET),
+            context="training",
+        )
+        mlflow.log_metrics({"sales": len(training), "features": len(transformer.get_feature_names_out())})
+        mlflow.log_text(training.to_csv(index=False), "training.csv")
+        model = mlflow.sklearn.log_model(
+            transformer,
+            name="transformer",
+            pyfunc_predict_fn="transform",
+            input_example=features.head(),
+            pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
+        )
+        outlet_events[FEATURES].extra = {"run_id": model.run_id, "model_uri": model.model_uri}
+
+    prepare_features()
+
+
+pipeline_1_features()

@@ -1,0 +1,148 @@
+"""
+## Pipeline 2: train
+
+Starts when `pipeline_1_features` has updated its asset, and tries every configuration of a grid:
+
+1. `choose_configurations` makes the grid of what the trigger dialog offers; started by the asset, it is
+   the four configurations of the defaults;
+2. `train[...]`, one task for each configuration: cross-validates it, fits it on all of the training
+   sales, and logs parameters, error and model. With `nested=True`, all of their runs have one parent;
+3. `pick_best` hands the one with the smallest cross-validated error on to `pipeline_3_promote`.
+
+**Try it:** trigger this DAG yourself and change the grid in the dialog: ten values of *alpha* for two
+linear regressors are twenty tasks, four at a time. In [MLflow](/mlflow/open), unfold the parent run under
+*Model training > Experiments > Housing pipeline*, select its children, and press *Compare*.
+
+**Exercise:** add `ExtraTreesRegressor` to `include/regressors.py`, and choose it in the dialog.
+"""
+
+from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+from pendulum import duration
+
+from include.assets import CANDIDATE, EXPERIMENT_NAME, FEATURES, newest
+from include.regressors import LINEAR, TREES
+
+MLFLOW_CONN_ID = "mlflow_default"
+
+
+@dag(
+    schedule=FEATURES,
+    is_paused_upon_creation=False,  # or nothing would follow pipeline_1_features, until you un-pause this DAG
+    default_args={"owner": "mlflow-tutorial", "retries": 2, "retry_delay": duration(seconds=10)},
+    params={
+        "regressors": Param(
+            ["ridge", "gradient_boosting"],
+            type="array",
+            items={"enum": [*LINEAR, *TREES]},
+            examples=[*LINEAR, *TREES],  # with these, the dialog offers a list to choose from
+            title="Regressors",
+            description=f"Linear: {', '.join(LINEAR)}. Ensembles of trees: {', '.join(TREES)}.",
+        ),
+        "alphas": Param(
+            [1.0, 10.0],
+            type="array",
+            items={"type": "number", "exclusiveMinimum": 0},
+            title="alpha",
+            description="How strongly to regularize: above 0, each tried with each linear regressor.",
+        ),
+        "depths": Param(
+            [3, 5],
+            type="array",
+            items={"type": "integer", "minimum": 1, "maximum": 30},
+            title="Depth of a tree",
+            description="1 to 30, each tried with each ensemble of trees.",
+        ),
+        "trees": Param(
+            100,
+            type="integer",
+            minimum=1,
+            maximum=1000,
+            title="Trees",
+            description="How many an ensemble has: 1 to 1,000.",
+        ),
+        "folds": Param(
+            3,
+            type="integer",
+            minimum=2,
+            maximum=10,
+            title="Folds",
+            description="How often a configuration is cross-validated: 2 to 10 times.",
+        ),
+    },
+    doc_md=__doc__,
+    tags=["mlflow", "pipeline", "taskflow"],
+)
+def pipeline_2_train():
+    @task(inlets=[FEATURES])
+    def find_features(triggering_asset_events, inlet_events) -> dict:
+        """Return the run and the transformer that the asset event, or the newest there is, leads to."""
+        return newest(FEATURES, triggering_asset_events, inlet_events)
+
+    @task
+    def choose_configurations(params) -> list[dict]:
+        """Return the grid: all combinations of what was chosen."""
+        from include.regressors import make_grid
+
+        grid = make_grid(params["regressors"], params["alphas"], params["depths"], params["trees"])
+        if not grid:
+            raise AirflowFailException(
+                "The grid is empty: choose a regressor, and an alpha if it is linear, otherwise a depth."
+            )
+        return grid
+
+    @task.mlflow(
+        mlflow_conn_id=MLFLOW_CONN_ID,
+        experiment=EXPERIMENT_NAME,
+        nested=True,
+        map_index_template="{{ configuration }}",  # instead of a number, in the grid of the DAG run
+    )
+    def train(configuration: dict, prepared: dict, params, **context) -> dict:
+        """Cross-validate a configuration, fit it on all training sales, and log the model."""
+        import mlflow
+        import pandas as pd
+        from sklearn.model_selection import KFold, cross_val_score
+        from sklearn.pipeline import make_pipeline
+
+        from include.housing import TARGET
+        from include.regressors import describe, make_regressor
+
+        context["configuration"] = describe(**configuration)
+        mlflow.set_tags({"mlflow.runName": context["configuration"], "features_run_id": prepared["run_id"]})
+        mlflow.log_params(configuration)
+
+        training = pd.read_csv(
+            mlflow.artifacts.download_artifacts(f"runs:/{prepared['run_id']}/training.csv")
+        )
+        features, prices = training.drop(columns=TARGET), training[TARGET]
+        transformer = mlflow.sklearn.load_model(prepared["model_uri"])
+        model = make_pipeline(transformer, make_regressor(**configuration))
+        # Each fold fits the transformer anew, so that it does not know the sales it is judged by.
+        folds = KFold(params["folds"], shuffle=True, random_state=0)
+        errors = -cross_val_score(
+            model, features, prices, cv=folds, scoring="neg_root_mean_squared_error", error_score="raise"
+        )
+        mlflow.log_metrics({"cv_rmse": errors.mean(), "cv_rmse_std": errors.std()})  # USD
+
+        logged = mlflow.sklearn.log_model(
+            model.fit(features, prices),
+            name="model",
+            input_example=features.head(),
+            pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
+        )
+        return {"run_id": logged.run_id, "model_uri": logged.model_uri, "cv_rmse": errors.mean()}
+
+    @task(outlets=[CANDIDATE])
+    def pick_best(trained: list[dict], outlet_events):
+        """Hand on the run with the smallest cross-validated error."""
+        best = min(trained, key=lambda each: each["cv_rmse"])
+        print(
+            f"Best of {len(trained)}: run {best['run_id']}, cross-validated RMSE {best['cv_rmse']:,.0f} USD."
+        )
+        outlet_events[CANDIDATE].extra = {"run_id": best["run_id"], "model_uri": best["model_uri"]}
+
+    trained = train.partial(prepared=find_features()).expand(configuration=choose_configurations())
+    pick_best(trained)
+
+
+pipeline_2_train()

@@ -1,0 +1,106 @@
+"""
+## Pipeline 3: evaluate and promote
+
+Starts when `pipeline_2_train` has a new candidate:
+
+1. `evaluate` scores it on the held-out sales, which no model is trained on: the MLflow run `Evaluation`
+   has the errors and figures of predicted against actual price, of what was missed, and of what each
+   feature is worth;
+2. `register_candidate` makes it a version of the registered model `Housing pipeline`;
+3. `promote` compares its `test_rmse` with that of the version behind the alias `champion`. Only if it is
+   lower, the alias moves, and the version it leaves is called `previous`. Otherwise the task is skipped,
+   and its log says why.
+
+That the champion changed starts `pipeline_4_predict`.
+
+**Try it:** trigger this DAG yourself with *Wait for approval*. The newest candidate is evaluated again;
+then `promote` waits for you, under *Required Actions* of the DAG run, and shows both versions with their
+errors. In [MLflow](/mlflow/open), *Model training > Model registry > Housing pipeline* shows which
+version has which alias.
+
+**Exercise:** let a candidate win only if it is better by 500 USD: give `promote` a `min_absolute_change`.
+"""
+
+from airflow.sdk import Param, dag, task
+from pendulum import duration
+
+from include.assets import CANDIDATE, CHAMPION, EXPERIMENT_NAME, PREVIOUS, REGISTERED_MODEL_NAME, newest
+from mlflow_provider.operators.promotion import PromoteModelVersionOperator
+from mlflow_provider.operators.registry import RegisterModelOperator
+
+MLFLOW_CONN_ID = "mlflow_default"
+
+
+@dag(
+    schedule=CANDIDATE,
+    is_paused_upon_creation=False,  # or nothing would follow pipeline_2_train, until you un-pause this DAG
+    default_args={
+        "owner": "mlflow-tutorial",
+        "retries": 2,
+        "retry_delay": duration(seconds=10),
+        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every operator that takes one
+    },
+    params={
+        "approval": Param(
+            False,
+            type="boolean",
+            title="Wait for approval",
+            description="A better candidate becomes the champion only when somebody says so in Airflow.",
+        )
+    },
+    doc_md=__doc__,
+    tags=["mlflow", "pipeline", "operator"],
+)
+def pipeline_3_promote():
+    @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Evaluation", inlets=[CANDIDATE])
+    def evaluate(triggering_asset_events, inlet_events) -> str:
+        """Log errors and figures of the candidate on the held-out sales, and hand on its model's URI."""
+        import mlflow
+        from sklearn.inspection import permutation_importance
+        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+        from include import figures
+        from include.features import clean
+        from include.housing import TARGET, load_housing, split_housing
+
+        candidate = newest(CANDIDATE, triggering_asset_events, inlet_events)
+        model = mlflow.sklearn.load_model(candidate["model_uri"])
+        _, held_out = split_housing(clean(load_housing()))
+        features, actual = held_out.drop(columns=TARGET), held_out[TARGET]
+        predicted = model.predict(features)
+        scores = {
+            "test_rmse": root_mean_squared_error(actual, predicted),  # USD
+            "test_mae": mean_absolute_error(actual, predicted),  # USD
+            "test_r2": r2_score(actual, predicted),
+        }
+        mlflow.log_metrics(scores)
+        # Once more where the model comes from: that run is the one that a version of it leads to.
+        mlflow.log_metrics(scores, run_id=candidate["run_id"])
+
+        worth = permutation_importance(
+            model, features, actual, scoring="neg_root_mean_squared_error", n_repeats=3, random_state=0
+        )
+        mlflow.log_figure(figures.predicted_against_actual(actual, predicted), "predicted_against_actual.png")
+        mlflow.log_figure(figures.residuals(actual, predicted), "residuals.png")
+        mlflow.log_figure(
+            figures.feature_importance(features.columns, worth.importances_mean), "importance.png"
+        )
+        return candidate["model_uri"]
+
+    register_candidate = RegisterModelOperator(
+        task_id="register_candidate", model_uri=evaluate(), name=REGISTERED_MODEL_NAME
+    )
+
+    PromoteModelVersionOperator(
+        task_id="promote",
+        name=REGISTERED_MODEL_NAME,
+        version=register_candidate.output["version"],
+        metric="test_rmse",  # USD
+        greater_is_better=False,
+        alias=CHAMPION,
+        previous_alias=PREVIOUS,
+        wait_for_approval="{{ params.approval }}",
+    )
+
+
+pipeline_3_promote()
