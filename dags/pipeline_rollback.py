@@ -49,8 +49,8 @@ def pipeline_rollback():
         versions = {each["alias"]: each["version"] for each in found["registered_model"].get("aliases", [])}
         if not {CHAMPION, PREVIOUS} <= versions.keys():
             raise AirflowFailException(
-                f"There is no version to go back to: {REGISTERED_MODEL_NAME!r} needs one that is {CHAMPION!r} "
-                f"and one that is {PREVIOUS!r}, and has {versions or 'neither'}."
+                f"There is no version to go back to: {REGISTERED_MODEL_NAME!r} needs a {CHAMPION!r} "
+                f"and a {PREVIOUS!r} version, and has {versions or 'neither'}."
             )
         return versions
 
