@@ -24,7 +24,15 @@ version has which alias.
 from airflow.sdk import Param, dag, task
 from pendulum import duration
 
-from include.assets import CANDIDATE, CHAMPION, EXPERIMENT_NAME, PREVIOUS, REGISTERED_MODEL_NAME, newest
+from include.assets import (
+    CANDIDATE,
+    CHAMPION,
+    DATASET_NAME,
+    EXPERIMENT_NAME,
+    PREVIOUS,
+    REGISTERED_MODEL_NAME,
+    newest,
+)
 from mlflow_provider.operators.promotion import PromoteModelVersionOperator
 from mlflow_provider.operators.registry import RegisterModelOperator
 
@@ -51,40 +59,26 @@ MLFLOW_CONN_ID = "mlflow_default"
     doc_md=__doc__,
     tags=["mlflow", "pipeline", "operator"],
 )
-def pipeline_3_promote():
+def pipeline_3_promote():  # the DAG's ID: a copy of this file needs another
     @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Evaluation", inlets=[CANDIDATE])
     def evaluate(triggering_asset_events, inlet_events) -> str:
         """Log errors and figures of the candidate on the held-out sales, and hand on its model's URI."""
         import mlflow
-        from sklearn.inspection import permutation_importance
-        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-        from include import figures
+        from include.evaluation import compute_errors, draw_figures
         from include.features import clean
         from include.housing import TARGET, load_housing, split_housing
 
         candidate = newest(CANDIDATE, triggering_asset_events, inlet_events)
         model = mlflow.sklearn.load_model(candidate["model_uri"])
+        # Every candidate is judged by the same sales, whatever it was trained on.
         _, held_out = split_housing(clean(load_housing()))
+        mlflow.log_input(mlflow.data.from_pandas(held_out, targets=TARGET, name=DATASET_NAME), "test")
         features, actual = held_out.drop(columns=TARGET), held_out[TARGET]
-        predicted = model.predict(features)
-        scores = {
-            "test_rmse": root_mean_squared_error(actual, predicted),  # USD
-            "test_mae": mean_absolute_error(actual, predicted),  # USD
-            "test_r2": r2_score(actual, predicted),
-        }
-        mlflow.log_metrics(scores)
-        # Once more where the model comes from: that run is the one that a version of it leads to.
-        mlflow.log_metrics(scores, run_id=candidate["run_id"])
-
-        worth = permutation_importance(
-            model, features, actual, scoring="neg_root_mean_squared_error", n_repeats=3, random_state=0
-        )
-        mlflow.log_figure(figures.predicted_against_actual(actual, predicted), "predicted_against_actual.png")
-        mlflow.log_figure(figures.residuals(actual, predicted), "residuals.png")
-        mlflow.log_figure(
-            figures.feature_importance(features.columns, worth.importances_mean), "importance.png"
-        )
+        errors = compute_errors(actual, model.predict(features))
+        mlflow.log_metrics(errors)
+        for name, figure in draw_figures(model, features, actual).items():
+            mlflow.log_figure(figure, name)
         return candidate["model_uri"]
 
     register_candidate = RegisterModelOperator(

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from mlflow_provider.triggers.registry import MLflowRegistryEventTrigger
 
 EXPERIMENT_NAME: Final = "Housing pipeline"
+DATASET_NAME: Final = "Ames housing"
 REGISTERED_MODEL_NAME: Final = "Housing pipeline"
 CHAMPION: Final = "champion"  # the alias of the version that predicts
 PREVIOUS: Final = "previous"  # the alias of the one that did before it
