@@ -76,7 +76,8 @@ def pipeline_3_promote():  # the DAG's ID: a copy of this file needs another
         mlflow.log_input(mlflow.data.from_pandas(held_out, targets=TARGET, name=DATASET_NAME), "test")
         features, actual = held_out.drop(columns=TARGET), held_out[TARGET]
         errors = compute_errors(actual, model.predict(features))
-        mlflow.log_metrics(errors)
+        # Of this run, and of the logged model, where `promote` and MLflow's pages look for them.
+        mlflow.log_metrics(errors, model_id=candidate["model_uri"].removeprefix("models:/"))
         for name, figure in draw_figures(model, features, actual).items():
             mlflow.log_figure(figure, name)
         return candidate["model_uri"]
