@@ -33,7 +33,7 @@ def read_connection(read):
     def read_one(ports=PORTS, **fields):
         entry = {"conn_id": "c", "conn_type": "mlflow"} | {f"conn_{key}": val for key, val in fields.items()}
         found = read({"airflow": {"connections": [entry]}}, ports)["connections"]
-        return {**found[0], "extra": json.loads(found[0]["extra"])} if found else None
+        return {**found[0], "extra": json.loads(found[0]["extra"] or "{}")} if found else None
 
     return read_one
 
@@ -63,6 +63,12 @@ def test_any_other_server_stays_as_it_is(read_connection):
     connection = read_connection(**fields, extra=extra)
     assert {key: connection[key] for key in fields} == fields
     assert connection["extra"] == extra
+
+
+def test_without_extra_there_is_none_that_airflow_would_mask(read):
+    entry = {"conn_id": "c", "conn_type": "mlflow", "conn_host": "http://mlflow", "conn_extra": None}
+    (found,) = read({"airflow": {"connections": [entry]}})["connections"]
+    assert found["extra"] is None
 
 
 def test_extra_may_be_json(read_connection):
@@ -111,7 +117,7 @@ def test_the_minio_container_is_replaced_however_it_is_written(read_connection):
 def test_a_connection_may_be_a_uri(read, uri, fields):
     entry = {"conn_id": "c", "conn_type": "", "conn_host": "", "conn_uri": uri}
     (found,) = read({"airflow": {"connections": [entry]}})["connections"]
-    found["extra"] = json.loads(found["extra"])
+    found["extra"] = json.loads(found["extra"] or "{}")
     assert {name: found[name] for name in fields} == fields
 
 
