@@ -16,9 +16,12 @@ the alias `champion` to another version: within seconds, a DAG run of this DAG s
 """
 
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowFailException
 from pendulum import duration
 
 from include.assets import CHAMPION, CHAMPION_CHANGED, EXPERIMENT_NAME, REGISTERED_MODEL_NAME
+from mlflow_provider.exceptions import MLflowNotFoundError
+from mlflow_provider.hooks.client import MLflowClientHook
 
 MLFLOW_CONN_ID = "mlflow_default"
 
@@ -40,8 +43,14 @@ def pipeline_4_predict():  # the DAG's ID: a copy of this file needs another
         from include.features import clean
         from include.housing import TARGET, load_housing, split_housing
 
-        version = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED_MODEL_NAME, CHAMPION)
-        mlflow.log_param("version", version.version)
+        hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
+        try:
+            found = hook.get_model_version_by_alias(REGISTERED_MODEL_NAME, CHAMPION)["model_version"]
+        except MLflowNotFoundError:
+            raise AirflowFailException(
+                f"{REGISTERED_MODEL_NAME!r} has no champion yet. Trigger pipeline_1_features first."
+            ) from None
+        mlflow.log_param("version", found["version"])
         model = mlflow.pyfunc.load_model(f"models:/{REGISTERED_MODEL_NAME}@{CHAMPION}")
 
         _, sales = split_housing(clean(load_housing()))
