@@ -1,22 +1,21 @@
 """
 ## Pipeline 1: features
 
-Cleans the sales, and fits what scales the numbers and encodes the categories. The MLflow run `Features`
-keeps the data set under its name, the cleaned sales as an artifact, and the fitted transformer as a
-model.
+**Try it:** trigger this DAG, and look on: `pipeline_2_train`, `pipeline_3_promote` and
+`pipeline_4_predict` follow by themselves. *Assets > housing_features* shows how they hang together, and
+[MLflow](/mlflow/open) all that they log, under *Model training > Experiments > Housing pipeline*.
 
-The end of `prepare_features` updates the asset `housing_features`, which starts `pipeline_2_train`. The
-event carries two short strings, the run ID and the model's URI; everything large stays in MLflow.
-
-**Try it:** trigger this DAG and look on: `pipeline_2_train`, `pipeline_3_promote` and, when the champion
-changed, `pipeline_4_predict` follow by themselves; *Assets > housing_features* shows how they hang
-together. In [MLflow](/mlflow/open), all of it is in *Model training > Experiments > Housing pipeline*.
-
-Trigger it again with a *Share of the training sales* of 0.1: the model gets worse, and the champion
-stays.
+Trigger it again with a *Share of the training sales* of 0.1. The models get worse, so the champion
+stays, and nothing is predicted.
 
 **Exercise:** in `include/features.py`, replace `StandardScaler` by another scaler of scikit-learn, such
 as `QuantileTransformer`. Does the champion change?
+
+`prepare_features` cleans the sales and fits the transformer that scales the numbers and encodes the
+categories. Its MLflow run `Features` keeps the data set under its name, the cleaned sales as an
+artifact, and the transformer as a model. Then it updates the asset `housing_features`, which starts the
+next DAG. The event carries two short strings, the run ID and the model's URI: whatever is large stays
+in MLflow.
 """
 
 from airflow.sdk import Param, dag, task

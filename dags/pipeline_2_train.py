@@ -1,19 +1,21 @@
 """
 ## Pipeline 2: train
 
-Starts when `pipeline_1_features` has updated its asset, and tries every configuration of a grid:
-
-1. `choose_configurations` makes the grid of what the trigger dialog offers; started by the asset, it is
-   the four configurations of the defaults;
-2. `train[...]`, one task for each configuration: cross-validates it, fits it on all of the training
-   sales, and logs parameters, error and model. With `nested=True`, all of their runs have one parent;
-3. `pick_best` hands the one with the smallest cross-validated error on to `pipeline_3_promote`.
-
-**Try it:** trigger this DAG yourself and change the grid in the dialog: ten values of *alpha* for two
-linear regressors are twenty tasks, four at a time. In [MLflow](/mlflow/open), unfold the parent run under
-*Model training > Experiments > Housing pipeline*, select its children, and press *Compare*.
+**Try it:** trigger this DAG, and change the grid in the dialog: with ten values of *alpha* and two
+linear regressors, `train` becomes twenty tasks, of which four run at a time. In [MLflow](/mlflow/open),
+unfold the parent run under *Model training > Experiments > Housing pipeline*, select its children, and
+press *Compare*.
 
 **Exercise:** add `ExtraTreesRegressor` to `include/regressors.py`, and choose it in the dialog.
+
+Starts when `pipeline_1_features` has updated its asset:
+
+1. `choose_configurations` makes a grid of what was chosen in the dialog, or of its four defaults when
+   the asset started the DAG;
+2. `train`, a task for each configuration, cross-validates it, fits it on all training sales, and logs
+   parameters, error and model. By `nested=True`, all of their MLflow runs have one parent;
+3. `pick_best` hands on the one with the smallest cross-validated error, and updates the asset that
+   starts `pipeline_3_promote`.
 """
 
 from collections.abc import Sequence

@@ -1,24 +1,24 @@
 """
 ## Pipeline 3: evaluate and promote
 
+**Try it:** trigger this DAG with *Wait for approval*. The newest candidate is evaluated again, and if
+it is better than the champion, `promote` waits for you under *Required Actions*, with both versions and
+their errors. In [MLflow](/mlflow/open), *Model training > Model registry > Housing pipeline* shows
+which version has which alias.
+
+**Exercise:** let a candidate win only if it is better by 500 USD: give `promote` a
+`min_absolute_change`.
+
 Starts when `pipeline_2_train` has a new candidate:
 
-1. `evaluate` scores it on the held-out sales, which no model is trained on: the MLflow run `Evaluation`
-   has the errors and figures of predicted against actual price, of what was missed, and of what each
-   feature is worth;
+1. `evaluate` scores it on the held-out sales, which no model was trained on. Its MLflow run
+   `Evaluation` has the errors, and figures of predicted against actual prices, residuals and
+   importance;
 2. `register_candidate` makes it a version of the registered model `Housing pipeline`;
-3. `promote` compares its `test_rmse` with that of the version behind the alias `champion`. Only if it is
-   lower, the alias moves, and the version it leaves is called `previous`. Otherwise the task is skipped,
-   and its log says why.
+3. `promote` moves the alias `champion` to it if its `test_rmse` is lower than that of the version
+   there, which becomes `previous`. Otherwise the champion stays, and the log says why.
 
 That the champion changed starts `pipeline_4_predict`.
-
-**Try it:** trigger this DAG yourself with *Wait for approval*. The newest candidate is evaluated again;
-then `promote` waits for you, under *Required Actions* of the DAG run, and shows both versions with their
-errors. In [MLflow](/mlflow/open), *Model training > Model registry > Housing pipeline* shows which
-version has which alias.
-
-**Exercise:** let a candidate win only if it is better by 500 USD: give `promote` a `min_absolute_change`.
 """
 
 from airflow.sdk import Param, dag, task

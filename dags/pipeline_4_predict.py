@@ -1,18 +1,17 @@
 """
 ## Pipeline 4: predict
 
+**Try it:** in [MLflow](/mlflow/open), open *Model training > Model registry > Housing pipeline*, and
+give the alias `champion` to another version: seconds later, this DAG runs.
+
+**Exercise:** add the predicted price of a square foot of living area to `predictions.csv`.
+
 Starts when the champion changed, whoever changed it: `pipeline_3_promote`, `pipeline_rollback`, or a
-person in MLflow. Airflow's triggerer watches the alias in MLflow's registry, and updates the asset
+person in MLflow. Airflow's triggerer watches the alias in the model registry, and updates the asset
 `housing_champion` when it has moved.
 
 `predict` loads `models:/Housing pipeline@champion`, whichever version that is today, and predicts the
-prices of the held-out sales. The MLflow run `Predictions` has them as `predictions.csv`, with a figure.
-
-**Try it:** in [MLflow](/mlflow/open), open *Model training > Model registry > Housing pipeline*, and give
-the alias `champion` to another version: within seconds, a DAG run of this DAG starts.
-
-**Exercise:** add what each house is predicted to cost for a square foot of living area to
-`predictions.csv`.
+prices of the held-out sales. Its MLflow run `Predictions` has them as `predictions.csv`, with a figure.
 """
 
 from airflow.sdk import dag, task

@@ -1,16 +1,15 @@
 """
 ## Rollback
 
-Makes the version that was the champion before the champion again, and the present one `previous`: the
-aliases change places. Nothing is trained, and no version is deleted.
+**Try it:** press the play button when the champion has changed at least once, and look at the aliases
+in [MLflow](/mlflow/open), under *Model training > Model registry > Housing pipeline*. Press it again,
+and everything is as it was.
 
-`pipeline_4_predict` starts by itself, because the champion changed.
+**Exercise:** add an `UpdateModelVersionOperator` that notes in the version's description why it was
+taken back, with the reason from a param.
 
-**Try it:** press the play button, then look at the aliases in [MLflow](/mlflow/open), under *Model
-training > Model registry > Housing pipeline*. Press it again: everything is as it was.
-
-**Exercise:** note in the version that is taken back why it was: put an `UpdateModelVersionOperator` at
-the end, and the reason into a param.
+The versions behind `champion` and `previous` change places. Nothing is trained, and no version is
+deleted. `pipeline_4_predict` starts by itself, because the champion changed.
 """
 
 from airflow.sdk import chain, dag, task

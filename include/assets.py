@@ -46,9 +46,9 @@ def newest(
     :param all_events: ``inlet_events`` of the task's context; the task needs ``inlets=[asset]``.
     :raises AirflowFailException: there is none, which another try would not change.
     """
-    events = triggering.get(asset) or all_events[asset]
-    if not len(events):
+    events = list(triggering.get(asset) or all_events[asset])
+    if not events:
         raise AirflowFailException(
             f"Nothing has updated the asset {asset.name} yet. Trigger pipeline_1_features: the others follow."
         )
-    return events[-1].extra
+    return max(events, key=lambda event: event.timestamp).extra

@@ -11,17 +11,18 @@ from include.assets import CANDIDATE, CHAMPION_CHANGED, FEATURES, newest
 
 
 def events(*run_ids: str) -> list[SimpleNamespace]:
-    return [SimpleNamespace(extra={"run_id": run_id}) for run_id in run_ids]
+    """One event of each run, which has its ID for a timestamp."""
+    return [SimpleNamespace(extra={"run_id": run_id}, timestamp=run_id) for run_id in run_ids]
 
 
 def test_a_dag_run_gets_the_newest_of_the_events_that_started_it():
     """And no newer one, which another DAG run will get."""
-    found = newest(FEATURES, {FEATURES: events("a", "b")}, {FEATURES: events("a", "b", "c")})
+    found = newest(FEATURES, {FEATURES: events("b", "a")}, {FEATURES: events("c", "b", "a")})
     assert found == {"run_id": "b"}
 
 
 def test_a_dag_run_started_by_hand_gets_the_newest_there_is():
-    assert newest(FEATURES, {}, {FEATURES: events("a", "b")}) == {"run_id": "b"}
+    assert newest(FEATURES, {}, {FEATURES: events("b", "a")}) == {"run_id": "b"}
 
 
 def test_says_what_to_do_where_nothing_has_run_yet_and_does_not_try_again():
