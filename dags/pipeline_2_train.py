@@ -1,10 +1,10 @@
 """
 ## Pipeline 2: train
 
-**Try it:** trigger this DAG, and change the grid in the dialog: with ten values of *alpha* and two
-linear regressors, `train` becomes twenty tasks, of which four run at a time. In [MLflow](/mlflow/open),
-unfold the parent run under *Model training > Experiments > Housing pipeline*, select its children, and
-press *Compare*.
+**Try it:** trigger this DAG, and change the grid in the dialog: with `ridge`, `lasso` and ten values of
+*alpha*, `train` becomes twenty tasks, of which four run at a time. In [MLflow](/mlflow/open), unfold
+the parent run under *Model training > Experiments > Housing pipeline*, select its children, and press
+*Compare*.
 
 **Exercise:** add `ExtraTreesRegressor` to `include/regressors.py`, and choose it in the dialog.
 

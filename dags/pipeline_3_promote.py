@@ -1,10 +1,10 @@
 """
 ## Pipeline 3: evaluate and promote
 
-**Try it:** trigger this DAG with *Wait for approval*. The newest candidate is evaluated again, and if
-it is better than the champion, `promote` waits for you under *Required Actions*, with both versions and
-their errors. In [MLflow](/mlflow/open), *Model training > Model registry > Housing pipeline* shows
-which version has which alias.
+**Try it:** in [MLflow](/mlflow/open), open *Model training > Model registry > Housing pipeline*, and
+take the alias `champion` from the version that has it. Then trigger this DAG with *Wait for approval*:
+the newest candidate is evaluated once more, and `promote` waits for you under *Required Actions*, with
+what there is to decide by.
 
 **Exercise:** let a candidate win only if it is better by 500 USD: give `promote` a
 `min_absolute_change`.
