@@ -5,11 +5,7 @@ tests/stack/test_demo.py looks at what all of the DAGs do where there is none.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.mlflow_state import without_active_run
@@ -17,23 +13,13 @@ from mlflow_provider.mlflow_state import without_active_run
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 
 
-@pytest.fixture(scope="module")
-def dags():
-    """The project's DAGs by ID, with a database to run them on."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    airflow = Path(sys.executable).with_name("airflow")
-    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
-    return DagBag(DAGS, bundle_path=DAGS, bundle_name="dags-folder").dags
-
-
 def test_for_a_server_with_a_login_the_tutorial_needs_only_another_connection(
-    dags, mlflow_auth_server, airflow_connection
+    load_dags, mlflow_auth_server, airflow_connection
 ):
     airflow_connection(**mlflow_auth_server.connection)
 
     with without_active_run():  # and with autologging as it was, afterwards
-        dag_run = dags["mlflow_tutorial_dag"].test()
+        dag_run = load_dags(DAGS)["mlflow_tutorial_dag"].test()
 
     states = {task.task_id: str(task.state) for task in dag_run.get_task_instances()}
     assert states == dict.fromkeys(

@@ -1,0 +1,105 @@
+"""The Python of the pages, run as it stands there against an MLflow server.
+
+A block is what somebody pastes: it imports what it uses. A DAG is run to its end, and so are tasks without a DAG,
+which get one; anything else is a script.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mlflow_provider.mlflow_state import without_active_run
+from tests.helpers.documentation import PYTHON_RUNNER, Block, blocks_run_by, code
+
+if TYPE_CHECKING:
+    from mlflow_servers import MLflowServer
+
+PYTHON = [block for block in blocks_run_by(PYTHON_RUNNER) if block.language == "python"]
+# A file that another block starts is no DAG and no test of its own.
+COMPANIONS = [block for block in PYTHON if block.file_name and "airflow" not in block.code]
+# Around tasks that a page shows without their DAG.
+IN_A_DAG = """\
+from airflow.sdk import DAG
+from airflow.sdk.bases.decorator import is_decorated_task
+
+with DAG("documented") as documented:
+{code}
+    if not documented.tasks:
+        for function in list(filter(is_decorated_task, globals().values())):
+            function()
+"""
+
+
+@pytest.fixture
+def run_as_dags(
+    load_dags: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> Callable[[str], list[dict[str, str]]]:
+    """A function that runs a DAG file to its end, and returns the states of the tasks of each DAG in it."""
+
+    def run(code: str) -> list[dict[str, str]]:
+        (tmp_path / "dags").mkdir()
+        (tmp_path / "dags" / "documented.py").write_text(code)
+        states = []
+        for dag in load_dags(tmp_path / "dags").values():
+            with without_active_run():
+                dag_run = dag.test()
+            states.append({task.task_id: str(task.state) for task in dag_run.get_task_instances()})
+        return states
+
+    return run
+
+
+@pytest.fixture
+def housing_champion(mlflow_server: MLflowServer) -> None:
+    """The registered model that the pages speak of: ``Housing``, whose fourth version is the champion."""
+    client = MlflowClient(mlflow_server.url)
+    if not client.search_registered_models("name = 'Housing'"):
+        client.create_registered_model("Housing")
+        for _ in range(4):
+            client.create_model_version("Housing", "s3://bucket/housing")
+    client.set_registered_model_alias("Housing", "champion", "4")
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in PYTHON if block not in COMPANIONS], ids=lambda block: block.place
+)
+def test_python_of_a_page_runs(
+    block: Block, run_as_dags, housing_champion, mlflow_server, airflow_connection, monkeypatch, tmp_path
+):
+    airflow_connection(**mlflow_server.connection)
+    for companion in COMPANIONS:
+        if companion.page == block.page:
+            (tmp_path / companion.file_name).write_text(companion.code)
+    monkeypatch.chdir(tmp_path)
+    source = block.code.replace("http://localhost:5000", mlflow_server.url)
+
+    if not re.search(r"@task|task_id=", source):
+        subprocess.run([sys.executable, "-c", source], check=True)
+        return
+    if "@dag" not in source:
+        source = IN_A_DAG.format(code=textwrap.indent(source, "    "))
+    states = run_as_dags(source)
+    assert states
+    assert all(set(tasks.values()) == {"success"} for tasks in states), states
+
+
+def test_the_first_dag_of_your_own_leaves_what_readme_says(run_as_dags, mlflow_server, airflow_connection):
+    airflow_connection(**mlflow_server.connection)
+
+    run_as_dags(code("README.md", "A first DAG of your own", "python"))
+
+    client = MlflowClient(mlflow_server.url)
+    experiment = client.get_experiment_by_name("My experiment")
+    [run, *_] = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"alpha": "0.5"}
+    assert run.data.metrics == {"rmse": 42.0}
