@@ -3,7 +3,7 @@
 What a page shows is true because a test runs it. A comment in the page's source, on the line before a code
 block, says which one; a Python block without one is run by tests/mlflow/test_documentation.py::
 
-    <!-- run by tests/lifecycle/test_copying.py -->
+    <!-- run by tests/lifecycle/test_your_own_project.py -->
     <!-- not run: needs a Databricks workspace -->
 """
 

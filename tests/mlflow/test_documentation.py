@@ -1,11 +1,12 @@
 """The Python of the pages, run as it stands there against an MLflow server.
 
-A block is what somebody pastes: it imports what it uses. A DAG is run to its end, and so are tasks without a DAG,
-which get one; anything else is a script.
+A block is what somebody pastes: it imports what it uses. A DAG is run to its end, and so are tasks that stand
+there without one; anything else is a script.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -75,11 +76,14 @@ def housing_champion(mlflow_server: MLflowServer) -> None:
 def test_python_of_a_page_runs(
     block: Block, run_as_dags, housing_champion, mlflow_server, airflow_connection, monkeypatch, tmp_path
 ):
-    airflow_connection(**mlflow_server.connection)
+    for conn_id in ("mlflow_default", "mlflow_remote"):
+        airflow_connection(conn_id, **mlflow_server.connection)
     for companion in COMPANIONS:
         if companion.page == block.page:
             (tmp_path / companion.file_name).write_text(companion.code)
     monkeypatch.chdir(tmp_path)
+    # As in an activated environment, whose python and uv the tasks find.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     source = block.code.replace("http://localhost:5000", mlflow_server.url)
 
     if not re.search(r"@task|task_id=", source):
@@ -103,3 +107,29 @@ def test_the_first_dag_of_your_own_leaves_what_readme_says(run_as_dags, mlflow_s
     assert run.info.status == "FINISHED"
     assert run.data.params == {"alpha": "0.5"}
     assert run.data.metrics == {"rmse": 42.0}
+
+
+@pytest.mark.usefixtures("_airflow_database")
+def test_the_commands_of_the_skill_lead_to_a_champion(mlflow_server, tmp_path):
+    page = "skills/mlflow-from-airflow/SKILL.md"
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "demand.py").write_text(code(page, "Train, register, promote", "python"))
+    commands = code(page, "The connection", "bash") + code(page, "Test it", "bash")
+    programs = Path(sys.executable).parent
+
+    done = subprocess.run(
+        ["bash", "-euc", commands.replace("http://localhost:5000", mlflow_server.url)],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"^\(True, ", done.stdout, re.MULTILINE)
+    assert re.search(r"^1 \{'test_rmse': ", done.stdout, re.MULTILINE)

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.helpers.documentation import PAGES, ROOT, Page, read
+from local import settings
+from tests.helpers.documentation import PAGES, ROOT, Page, blocks_run_by, read
 
 MAKEFILE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 MAKE = re.compile(r"\bmake ([a-z-]+)")
@@ -85,6 +86,36 @@ def test_addresses_are_local_or_examples_or_documentation(page, page_name):
             assert url.port in LOCAL_PORTS, f"{page_name}: {address}"
         elif "<" not in address and not host.endswith("example.com") and host not in CONTAINERS:
             assert host in DOCUMENTATION, f"{page_name}: {address}"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in blocks_run_by("tests/unit/test_documentation.py") if block.language == "dotenv"],
+    ids=lambda block: block.place,
+)
+def test_a_connection_that_a_page_shows_is_one_that_the_provider_accepts(block, monkeypatch, tmp_path):
+    """As ``make up`` reads it from ``.env``."""
+    from airflow.sdk import BaseHook
+
+    from mlflow_provider.connection import MLflowConnection
+
+    (tmp_path / ".env").write_text(block.code)
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    [(name, value)] = settings.read_env_file().items()
+    monkeypatch.setenv(name, value.replace("<workspace>", "workspace"))
+    connection = MLflowConnection.read("mlflow_default", BaseHook.get_connection)
+    assert connection.has_login == ("login" in value)
+
+
+def test_messages_that_readme_explains_are_said_by_the_stack():
+    """Word for word in the source of the stack or the provider, but for what others say."""
+    sources = [*(ROOT / "local").glob("*.py"), *(ROOT / "provider" / "src").rglob("*.py")]
+    said = " ".join(re.sub(r'"\s+f?"', "", file.read_text()) for file in sources)
+    section = read("README.md").text.partition("## When something goes wrong\n")[2].partition("\n## ")[0]
+    messages = re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
+    assert len(messages) > 5
+    of_others = {"No module named", "Bad Request", "Traces 0"}
+    assert [message for message in messages if message not in said and message not in of_others] == []
 
 
 @pytest.mark.parametrize("skill", [name for name in PAGES if name.startswith("skills/")])

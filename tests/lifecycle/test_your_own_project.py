@@ -1,4 +1,4 @@
-"""A lesson in a project of one's own, with the commands that README gives."""
+"""A project of one's own, made with README's commands: from a lesson, and without the lessons."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_lesson_runs_in_an_airflow_without_astro(project, mlflow_server):
 
 
 def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
-    """Without Docker: what the image does when it is built, in its order, is done to a virtual environment."""
+    """Without Docker: what is done when the image is built is done to a virtual environment."""
     before = runs_of_the_lesson(mlflow_server)
     for name in ("requirements.txt", "packages.txt"):
         (project.folder / name).write_text("# yours\n")
@@ -142,3 +142,14 @@ def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
 
 def test_readme_installs_the_provider_in_an_image_as_this_project_does():
     assert DOCKERFILE in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_stack_starts_without_the_lessons(stopped):
+    commands = ["bash", "-euc", code("README.md", "Without the lessons", "bash")]
+    subprocess.run(commands, cwd=stopped.folder, check=True)
+
+    output = stopped.make("up")
+
+    assert "Airflow  http://localhost:" in output
+    assert "cannot import" not in output
+    assert not list((stopped.folder / "include").iterdir())
