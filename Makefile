@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix package reference check bench lock
+.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix package reference check bench lock shots
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,10 @@ package:  ## build the provider's sdist and wheel, and check them
 reference:  ## write the provider's API reference, as HTML, to .local/reference
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -W ignore -m pdoc --docformat restructuredtext --output-directory .local/reference mlflow_provider
+
+shots:  ## write README's pictures anew: what a browser sees on the walk through README
+	@$(PYTHON) -m local.install
+	@SHOTS=docs/pictures .venv/bin/python -m pytest tests/stack/test_walk.py
 
 check:  ## lint, formatting and types
 	@$(PYTHON) -m local.install
