@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,15 +97,12 @@ class Walk:
         """Take a picture for README of what is on the screen, down to a height."""
         self.pictures[name] = take_picture(self.page, height) if SHOTS else None
 
-    def trigger(self, dag_id: str, *choices: str) -> None:
-        """Trigger a DAG by its dialog, and look at the DAG run."""
+    @contextmanager
+    def trigger(self, dag_id: str) -> Iterator[Locator]:
+        """Fill in the dialog that triggers a DAG for a block, and look at the DAG run then."""
         self.page.get_by_role("button", name="Trigger Dag").click()
         dialog = self.page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag_id}")
-        for choice in choices:
-            dialog.get_by_text(self.name(choice)).first.click()
-            expect(dialog.get_by_role("checkbox", name=choice)).to_be_checked()
-        if choices:
-            self.show("trigger")
+        yield dialog
         self.press("button", "Trigger", dialog)
         self.page.wait_for_url(re.compile(f"/dags/{dag_id}/runs/manual__"))
 
@@ -123,7 +121,10 @@ def read_a_lesson(walk: Walk) -> None:
 
 
 def run_it(walk: Walk) -> None:
-    walk.trigger("mlflow_task_dag", "Let the first try fail")
+    with walk.trigger("mlflow_task_dag") as dialog:
+        dialog.get_by_text(walk.name("Let the first try fail")).first.click()
+        expect(dialog.get_by_role("checkbox", name="Let the first try fail")).to_be_checked()
+        walk.show("trigger")
     wait_for_success(walk)
     rows = walk.page.get_by_role("table").get_by_role("row")
     expect(rows.filter(has_text="train")).to_have_text(re.compile("Success.*2@task.mlflow"))
@@ -189,12 +190,29 @@ def see_the_newest_runs(walk: Walk) -> None:
 def use_operators(walk: Walk) -> None:
     walk.press("link", "Dags")
     walk.press("link", "mlflow_operator_dag")
-    walk.trigger("mlflow_operator_dag")
+    with walk.trigger("mlflow_operator_dag"):
+        pass
     wait_for_success(walk)
     walk.press("link", "set_alias", walk.page.get_by_role("table"))
     walk.press("link", "Details")
     walk.follow("link", "MLflow model version")
     walk.see("challenger")
+    walk.back()
+
+
+def run_the_pipeline(walk: Walk) -> None:
+    walk.press("link", "Dags")
+    walk.press("link", "pipeline_1_features")
+    with walk.trigger("pipeline_1_features") as dialog:
+        dialog.get_by_label(walk.name("Share of the training sales")).fill("0.1")
+    wait_for_success(walk)
+
+    walk.press("link", "MLflow")
+    walk.follow("link", "Open MLflow", walk.page.frame_locator("iframe[title=MLflow]"))
+    walk.press("link", "Model registry")
+    walk.press("button", "Close", walk.page.get_by_role("dialog"))
+    walk.see("Housing pipeline")
+    walk.show("registry", height=440)
     walk.back()
 
 
@@ -215,6 +233,7 @@ STEPS: tuple[Callable[[Walk], None], ...] = (
     see_every_try,
     see_the_newest_runs,
     use_operators,
+    run_the_pipeline,
     look_at_the_connection,
 )
 
