@@ -11,18 +11,16 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from mlflow_provider.mlflow_state import without_active_run
+from mlflow_servers import MLflowServer, run_mlflow_server
 from tests.helpers.documentation import PYTHON_RUNNER, Block, blocks_run_by, code
-
-if TYPE_CHECKING:
-    from mlflow_servers import MLflowServer
 
 PYTHON = [block for block in blocks_run_by(PYTHON_RUNNER) if block.language == "python"]
 # A file that another block starts is no DAG and no test of its own.
@@ -59,22 +57,30 @@ def run_as_dags(
     return run
 
 
-@pytest.fixture
-def housing_champion(mlflow_server: MLflowServer) -> None:
-    """The registered model that the pages speak of: ``Housing``, whose fourth version is the champion."""
-    client = MlflowClient(mlflow_server.url)
-    if not client.search_registered_models("name = 'Housing'"):
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
+    """A server that holds what the examples speak of: the registered model ``Housing``, each version better."""
+    with run_mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
+        client = MlflowClient(server.url)
         client.create_registered_model("Housing")
-        for _ in range(4):
-            client.create_model_version("Housing", "s3://bucket/housing")
-    client.set_registered_model_alias("Housing", "champion", "4")
+        for rmse in (38_000, 36_000, 34_000, 32_000, 30_000):  # USD
+            run_id = client.create_run("0").info.run_id
+            client.log_metric(run_id, "test_rmse", rmse)
+            client.create_model_version("Housing", f"s3://bucket/{run_id}", run_id=run_id)
+        yield server
+
+
+@pytest.fixture
+def _champion(mlflow_server: MLflowServer) -> None:
+    MlflowClient(mlflow_server.url).set_registered_model_alias("Housing", "champion", "4")
 
 
 @pytest.mark.parametrize(
     "block", [block for block in PYTHON if block not in COMPANIONS], ids=lambda block: block.place
 )
+@pytest.mark.usefixtures("_champion")
 def test_python_of_a_page_runs(
-    block: Block, run_as_dags, housing_champion, mlflow_server, airflow_connection, monkeypatch, tmp_path
+    block: Block, run_as_dags, mlflow_server, airflow_connection, monkeypatch, tmp_path
 ):
     for conn_id in ("mlflow_default", "mlflow_remote"):
         airflow_connection(conn_id, **mlflow_server.connection)
