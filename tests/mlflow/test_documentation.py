@@ -59,7 +59,7 @@ def run_as_dags(
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
-    """A server that holds what the examples speak of: the registered model ``Housing``, each version better."""
+    """A server with the registered model of the examples, ``Housing``: each version is better."""
     with run_mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
         client = MlflowClient(server.url)
         client.create_registered_model("Housing")
