@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """An Airflow that ``dag.test()`` can run DAGs on."""
 
 from __future__ import annotations
@@ -7,11 +8,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+=======
+"""What tests that run DAGs by ``dag.test()`` share."""
+
+import subprocess
+import sys
+from pathlib import Path
+>>>>>>> pipeline
 
 import pytest
 
 
 @pytest.fixture(scope="session")
+<<<<<<< HEAD
 def _airflow_database() -> None:
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
@@ -30,3 +39,10 @@ def load_dags(_airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Calla
         return bag.dags
 
     return load
+=======
+def airflow_database():
+    """A database to run DAGs on."""
+    subprocess.run(
+        [Path(sys.executable).with_name("airflow"), "db", "migrate"], check=True, capture_output=True
+    )
+>>>>>>> pipeline

@@ -66,6 +66,12 @@ def test_any_other_server_stays_as_it_is(read_connection):
     assert connection["extra"] == extra
 
 
+def test_without_extra_there_is_none_that_airflow_would_mask(read):
+    entry = {"conn_id": "c", "conn_type": "mlflow", "conn_host": "http://mlflow", "conn_extra": None}
+    (found,) = read({"airflow": {"connections": [entry]}})["connections"]
+    assert found["extra"] is None
+
+
 def test_extra_may_be_json(read_connection):
     connection = read_connection(host="http://mlflow", extra='{"timeout": 5}')
     assert connection["extra"] == {"timeout": 5}
