@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.mlflow_state import without_active_run
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 
 
-<<<<<<< HEAD
-=======
 @pytest.fixture(scope="module")
 def dags(airflow_database):
     """The project's DAGs by ID, with a database to run them on."""
@@ -24,14 +24,13 @@ def dags(airflow_database):
 
 
 @pytest.mark.skipif(not (DAGS / "mlflow_tutorial_dag.py").exists(), reason="the lesson was deleted")
->>>>>>> pipeline
 def test_for_a_server_with_a_login_the_tutorial_needs_only_another_connection(
-    load_dags, mlflow_auth_server, airflow_connection
+    dags, mlflow_auth_server, airflow_connection
 ):
     airflow_connection(**mlflow_auth_server.connection)
 
     with without_active_run():  # and with autologging as it was, afterwards
-        dag_run = load_dags(DAGS)["mlflow_tutorial_dag"].test()
+        dag_run = dags["mlflow_tutorial_dag"].test()
 
     states = {task.task_id: str(task.state) for task in dag_run.get_task_instances()}
     assert states == dict.fromkeys(

@@ -13,7 +13,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -40,15 +39,21 @@ with DAG("documented") as documented:
 
 @pytest.fixture
 def run_as_dags(
-    load_dags: Callable[[Path], dict[str, Any]], tmp_path: Path
+    airflow_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[str], list[dict[str, str]]]:
     """A function that runs a DAG file to its end, and returns the states of the tasks of each DAG in it."""
+    from airflow import settings
+    from airflow.dag_processing.dagbag import DagBag
 
-    def run(code: str) -> list[dict[str, str]]:
-        (tmp_path / "dags").mkdir()
-        (tmp_path / "dags" / "documented.py").write_text(code)
+    def run(source: str) -> list[dict[str, str]]:
+        folder = tmp_path / "dags"
+        folder.mkdir()
+        (folder / "documented.py").write_text(source)
+        monkeypatch.setattr(settings, "DAGS_FOLDER", str(folder))  # where dag.test() looks for them, too
+        bag = DagBag(folder, bundle_path=folder, bundle_name="dags-folder")
+        assert bag.import_errors == {}
         states = []
-        for dag in load_dags(tmp_path / "dags").values():
+        for dag in bag.dags.values():
             with without_active_run():
                 dag_run = dag.test()
             states.append({task.task_id: str(task.state) for task in dag_run.get_task_instances()})
@@ -115,7 +120,7 @@ def test_the_first_dag_of_your_own_leaves_what_readme_says(run_as_dags, mlflow_s
     assert run.data.metrics == {"rmse": 42.0}
 
 
-@pytest.mark.usefixtures("_airflow_database")
+@pytest.mark.usefixtures("airflow_database")
 def test_the_commands_of_the_skill_lead_to_a_champion(mlflow_server, tmp_path):
     page = "skills/mlflow-from-airflow/SKILL.md"
     (tmp_path / "dags").mkdir()
