@@ -123,6 +123,7 @@ def port(examination: Examination) -> str:
 @check(
     "server",
     port,
+    causes.TIMED_OUT,
     causes.NOT_MLFLOW,
     causes.SPEAKS_HTTP,
     causes.UNTRUSTED,
