@@ -23,6 +23,12 @@ from mlflow_servers import Answer, free_port, run_mlflow_server
 VERSION = Answer(body="3.17.2")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """The server of the tests is healthy also where it is slow."""
+    monkeypatch.setattr(examination, "TIMEOUT_SECONDS", 120.0)
+
+
 def failure(**arguments) -> tuple[str, str]:
     """Examine the connection ``mlflow_default``; return the one check that fails, and what it says."""
     [failed] = [result for result in examine(**arguments) if result.status == "failed"]
