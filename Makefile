@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix package reference check bench lock shots
+.PHONY: help demo up down status doctor clean reset test lifecycle-test docker-test matrix package reference check bench lock shots
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ down:  ## stop everything; the data stays
 
 status:  ## show what runs, and where
 	@$(PYTHON) -m local status
+
+doctor:  ## find out why artifacts get lost between Airflow and MLflow
+	@$(PYTHON) -m local doctor
 
 clean: down  ## stop everything, and remove what was installed; the data stay
 	@rm -rf .venv
