@@ -90,7 +90,7 @@ def test_addresses_are_local_or_examples_or_documentation(page, page_name):
 
 @pytest.mark.parametrize(
     "block",
-    [block for block in blocks_run_by("tests/unit/test_documentation.py") if block.language == "dotenv"],
+    [block for block in blocks_run_by("tests/unit/project/test_documentation.py") if block.language == "dotenv"],
     ids=lambda block: block.place,
 )
 def test_a_connection_that_a_page_shows_is_one_that_the_provider_accepts(block, monkeypatch, tmp_path):
