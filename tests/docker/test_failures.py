@@ -1,4 +1,4 @@
-"""What goes wrong at a user's, and what it looks like: the left column of the table in README.md."""
+"""What goes wrong at a user's, and what it looks like: the left column of the table in docs/astro.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from local.settings import ROOT
 from tests.helpers.clones import wait_until
 
-TABLE = (ROOT / "README.md").read_text()
+TABLE = (ROOT / "docs" / "astro.md").read_text()
 # As in airflow_settings.yaml, but a failed request is not sent again: that takes a minute.
 CONNECTION = {"conn_type": "mlflow", "host": "http://mlflow", "port": 5000, "extra": {"retries": 0}}
 
