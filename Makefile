@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo:  ## start everything, run the four example DAGs, check what arrived in MLflow
+demo:  ## start everything, run the lessons and the pipeline, check what arrived in MLflow
 	@$(PYTHON) -m local demo
 
 up:  ## start Airflow and MLflow; returns when both answer

@@ -68,10 +68,10 @@ def mlflow_hook_dag():  # the DAG's ID: a copy of this file needs another
         return run_id
 
     @task
-    def compare_profiles(run_id: str) -> dict[str, float]:
+    def compare_profiles(mlflow_run_id: str) -> dict[str, float]:
         """Compare a profile with the one before; return the differences in USD."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        current = hook.call("GET", "runs/get", {"run_id": run_id})["run"]
+        current = hook.call("GET", "runs/get", {"run_id": mlflow_run_id})["run"]
         # DAG runs may overlap: look for what came before this run, not for the newest two.
         earlier = hook.search_runs(
             [current["info"]["experiment_id"]],

@@ -10,7 +10,7 @@
 
 Run it again: experiment and registered model are found, and there is a second run, and a version 2.
 
-**Exercise:** give the registered model a third tag, `team`, and a description.
+**Exercise:** give the registered model a third tag, `team`, with a `SetRegisteredModelTagOperator`.
 
 Each task shows one of three ways to use MLflow, all against the Airflow connection `mlflow_default`:
 

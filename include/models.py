@@ -14,21 +14,20 @@ if TYPE_CHECKING:
 
 
 def log_model(model: BaseEstimator, inputs: pd.DataFrame, name: str = "model") -> ModelInfo:
-    """Log a fitted model to the active MLflow run.
+    """Log a fitted regressor, classifier or transformer to the active MLflow run.
 
-    :param model: what predicts, or a transformer: then that is what loading it with ``mlflow.pyfunc`` does.
-    :param inputs: rows such as it was fitted on; MLflow keeps the first five as an example, and their types
-        as the model's signature.
+    :param model: to get it back: ``mlflow.sklearn.load_model(model_uri)``.
+    :param inputs: rows such as it was fitted on, for its signature: the columns, and their types.
     :param name: what MLflow's pages call it.
     """
     import mlflow
     import skops.io
 
+    apply = model.predict if hasattr(model, "predict") else model.transform
     return mlflow.sklearn.log_model(
         model,
         name=name,
-        input_example=inputs.head(),
-        pyfunc_predict_fn="predict" if hasattr(model, "predict") else "transform",
+        signature=mlflow.models.infer_signature(inputs, apply(inputs)),
         # skops, the format that MLflow chooses, loads only types it is told to trust, such as the trees of a
         # forest. This model was made here, so all of its types are.
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),

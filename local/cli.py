@@ -60,7 +60,7 @@ def status() -> None:
 
 @app.command()
 def demo() -> None:
-    """Start everything, run the four example DAGs, check what arrived in MLflow."""
+    """Start everything, run the lessons and the pipeline, check what arrived in MLflow."""
     stack = Stack(console)
     stack.up()
     try:

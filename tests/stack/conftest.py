@@ -13,7 +13,7 @@ import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from local.airflow_api import AirflowApi
-from local.demo import DAG_IDS
+from local.demo import DAG_IDS, PIPELINE
 from tests.helpers.clones import run_clone
 from tests.helpers.embedded_stack import Stack
 from tests.helpers.pictures import SHOTS
@@ -62,7 +62,7 @@ def _stack() -> Iterator[Stack]:
             airflow.log_in()
             runs = {
                 dag_id: airflow._call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]
-                for dag_id in DAG_IDS
+                for dag_id in (*DAG_IDS, *PIPELINE)
             }
             if not SHOTS:
                 _add_what_the_tests_need(clone.folder)

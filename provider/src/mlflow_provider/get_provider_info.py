@@ -34,6 +34,7 @@ def get_provider_info() -> dict:
                 "python-modules": [
                     "mlflow_provider.operators.deployment",
                     "mlflow_provider.operators.experiment",
+                    "mlflow_provider.operators.promotion",
                     "mlflow_provider.operators.pyfunc",
                     "mlflow_provider.operators.registry",
                 ],
