@@ -225,6 +225,8 @@ def run_the_pipeline(walk: Walk) -> None:
     wait_for_success(walk)
     walk.see("promote", "Skipped", within=walk.page.get_by_role("table"))
     walk.show("pipeline", height=640)
+    walk.press("link", "promote", walk.page.get_by_role("table"))
+    expect(walk.page.get_by_text(re.compile("is not better than")).first).to_be_visible()
 
     walk.press("link", "MLflow")
     walk.follow("link", "Open MLflow", walk.page.frame_locator("iframe[title=MLflow]"))
