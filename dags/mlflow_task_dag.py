@@ -9,8 +9,8 @@ Run it again and switch on *Let the first try fail*: the run of the first try is
 `airflow.reason` says why, and the run of the second try has its ID in the tag `airflow.retry_of`.
 
 **Exercise:** replace `Ridge` by another regressor of scikit-learn, such as `RandomForestRegressor`, and
-run the DAG again. In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* compares
-the models: sort them by `test_rmse`.
+run the DAG again. In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* shows
+both models side by side: which has the smaller `test_rmse`?
 
 The tasks may run on different machines. `train` hands on one short string, the ID of the model that it
 logged, and `evaluate` loads the model **through the tracking server**: no file is handed over, no folder
