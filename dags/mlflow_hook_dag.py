@@ -2,8 +2,9 @@
 ## The hook: MLflow's API from any task
 
 **Try it:** trigger the DAG for two neighborhoods, one after the other. In [MLflow](/mlflow/open), select
-the two runs named `Prices in ...` under *Model training > Experiments > Housing*, and press *Compare*:
-their charts show the prices year by year. The log of `compare_profiles` says how far they are apart.
+the two runs named `Prices in ...` under *Model training > Experiments > Housing*, and press *Compare*;
+there, a click on `mean_price` below *Metrics* draws both, year by year. The log of `compare_profiles`
+says how far they are apart.
 
 **Exercise:** make `log_profile` count the sales of each year as well.
 
@@ -55,6 +56,7 @@ def mlflow_hook_dag():  # the DAG's ID: a copy of this file needs another
         sales = housing[housing["neighborhood"] == params["neighborhood"]]
         by_year = sales.groupby("year_sold")[TARGET].agg(mean_price="mean", median_price="median")  # USD
 
+        mlflow.log_param("neighborhood", params["neighborhood"])
         run_id = mlflow.active_run().info.run_id
         now = time.time_ns() // 1_000_000
         metrics = [

@@ -2,15 +2,15 @@
 ## @task.mlflow: a task with an MLflow run of its own
 
 **Try it:** run the DAG. On the task instance `evaluate`, *Details > Extra Links > MLflow run* opens its
-run in MLflow: the errors on sales that the model has never seen, and as artifacts three figures. The tab
-*MLflow* of the DAG run lists both runs, and from each run a tag `airflow.url` leads back here.
+run: the errors on sales that the model has never seen, three figures as artifacts, and in its
+description the way back here. The tab *MLflow* of the DAG run lists the runs of both tasks.
 
-Run it again and tick *Let the first try fail*: the first try's run is `FAILED`, its tag `airflow.reason`
-says why, and the run of the second try names it in `airflow.retry_of`.
+Run it again and switch on *Let the first try fail*: the run of the first try is *Failed*, its tag
+`airflow.reason` says why, and the run of the second try has its ID in the tag `airflow.retry_of`.
 
 **Exercise:** replace `Ridge` by another regressor of scikit-learn, such as `RandomForestRegressor`, and
-run the DAG again. In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* compares
-the models: sort them by `test_rmse`.
+run the DAG again. In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* shows
+both models side by side: which has the smaller `test_rmse`?
 
 The tasks may run on different machines. `train` hands on one short string, the ID of the model that it
 logged, and `evaluate` loads the model **through the tracking server**: no file is handed over, no folder
@@ -78,7 +78,7 @@ def mlflow_task_dag():  # the DAG's ID: a copy of this file needs another
             (OneHotEncoder(handle_unknown="ignore", sparse_output=False), CATEGORICAL_FEATURES),
         )
         pipeline = make_pipeline(encoder, regressor).fit(features, prices)
-        model_id = log_model(pipeline, features).model_id
+        model_id = log_model(pipeline, features, name=type(regressor).__name__).model_id
         training_rmse = root_mean_squared_error(prices, pipeline.predict(features))  # USD
         mlflow.log_metric("training_rmse", training_rmse, model_id=model_id)
         return model_id

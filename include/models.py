@@ -23,11 +23,12 @@ def log_model(model: BaseEstimator, inputs: pd.DataFrame, name: str = "model") -
     import mlflow
     import skops.io
 
-    apply = model.predict if hasattr(model, "predict") else model.transform
+    function = "predict" if hasattr(model, "predict") else "transform"
     return mlflow.sklearn.log_model(
         model,
         name=name,
-        signature=mlflow.models.infer_signature(inputs, apply(inputs)),
+        signature=mlflow.models.infer_signature(inputs, getattr(model, function)(inputs)),
+        pyfunc_predict_fn=function,  # MLflow warns of a model without it
         # skops, the format that MLflow chooses, loads only types it is told to trust, such as the trees of a
         # forest. This model was made here, so all of its types are.
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),
