@@ -45,7 +45,7 @@ DEFERRALS: tuple[type[BaseException], ...] = (TaskDeferred, AirflowRescheduleExc
 try:
     from airflow.sdk.exceptions import TaskAwaitingInput
 except ImportError:  # Airflow 3.1 and 3.2: the triggerer waits for people, on behalf of a deferred task
-    TaskAwaitingInput = None
+    TaskAwaitingInput = None  # type: ignore[assignment, misc]
 else:
     DEFERRALS += (TaskAwaitingInput,)
 

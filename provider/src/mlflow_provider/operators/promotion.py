@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 APPROVE, REJECT = "Approve", "Reject"
 
-# A gate that read the alias before another one moved it may still move it back. Its next request is that
-# move, so after this time it has done so, and the other sees it.
+# Another gate may have read the alias just before this one moved it, and be about to move it, too: that is
+# its very next request. After this time it has, and this gate sees it.
 RECHECK_SECONDS = 1.0
 MAX_MOVES = 20
+
+# What a template makes of None.
+NONE = (None, "", "None")
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,9 @@ class MetricRule:
         if gain <= 0:
             return False, f"{own} is not better than {other}."
         # 0.9 - 0.8 is a little less than 0.1.
-        if gain < self.min_absolute_change and not math.isclose(gain, self.min_absolute_change):
-            return (
-                False,
-                f"{own} is better than {other}, but by less than {number(self.min_absolute_change)}.",
-            )
+        least = self.min_absolute_change
+        if gain < least and not math.isclose(gain, least):
+            return False, f"{own} is better than {other}, but by less than {number(least)}."
         return True, f"{own} is better than {other}."
 
     def _gain(self, value: float, other: float) -> float:
@@ -90,10 +91,23 @@ class _Decision:
     name: str
     version: str
     metric: str
-    value: float | None
+    value: float
     champion_version: str | None
     champion_value: float | None
     reason: str
+
+    @property
+    def is_a_change(self) -> bool:
+        """Whether the alias is to move."""
+        return self.promoted and self.champion_version != self.version
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a dict without NaN and infinity, which JSON does not have."""
+        result = asdict(self)
+        infinite = [
+            key for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)
+        ]
+        return {**result, **dict.fromkeys(infinite)}
 
 
 class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
@@ -175,43 +189,47 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
 
     def execute(self, context: Context) -> dict[str, Any]:
         is_approval_needed = as_bool("wait_for_approval", self.wait_for_approval)
-        decision = self._first_decision(context)
-        if is_approval_needed and decision.promoted and decision.champion_version != decision.version:
+        candidate = self._candidate(context)
+        decision = self._decide(candidate, self._champion())
+        if is_approval_needed and decision.is_a_change:
             self.log.info("Waiting for approval: %s", decision.reason)
-            subject = f"Make version {decision.version} of {decision.name!r} {self.alias}?"
-            wait_for_response(context, subject, self._figures(decision), [APPROVE, REJECT])
-        return self._conclude(context, self._promote(decision))
+            subject = f"Give version {decision.version} of {decision.name!r} the alias {self.alias!r}?"
+            wait_for_response(context, subject, self._figures(candidate, decision), [APPROVE, REJECT])
+        return self._conclude(context, self._promote(candidate, decision))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Promote or reject as the person answered."""
+        """Promote or reject, as the person answered."""
         answer = event or {}
-        if answer.get("chosen_options") not in ([APPROVE], [REJECT]):
-            raise MLflowProviderError(
-                f"No answer to the request for approval: {answer.get('error', answer)!r}."
-            )
-        by = f" by {user['name']}" if (user := answer.get("responded_by_user")) else ""
-        decision = self._first_decision(context)
-        if answer["chosen_options"] == [REJECT]:
-            return self._conclude(context, replace(decision, promoted=False, reason=f"Rejected{by}."))
-        self.log.info("Approved%s.", by)
-        return self._conclude(context, self._promote(decision))
+        chosen = answer.get("chosen_options")
+        if chosen not in ([APPROVE], [REJECT]):
+            problem = answer.get("error", answer)
+            raise MLflowProviderError(f"Neither {APPROVE} nor {REJECT} was the answer, but {problem!r}.")
+        candidate = self._candidate(context)
+        decision = self._decide(candidate, self._champion())
+        if chosen == [APPROVE]:
+            decision, verdict = self._promote(candidate, decision), "Approved"
+        else:
+            decision, verdict = replace(decision, promoted=False), "Rejected"
+        if user := answer.get("responded_by_user"):
+            verdict += f" by {user['name']}"
+        return self._conclude(context, replace(decision, reason=f"{decision.reason} {verdict}."))
 
     @property
     def _rule(self) -> MetricRule:
+        min_absolute_change = as_number("min_absolute_change", self.min_absolute_change) or 0.0
+        if min_absolute_change < 0:
+            raise ValueError(f"min_absolute_change is {min_absolute_change:g}; enter 0 or more.")
         return MetricRule(
             self.metric,
             as_bool("greater_is_better", self.greater_is_better),
             as_number("threshold", self.threshold),
-            as_number("min_absolute_change", self.min_absolute_change) or 0.0,
+            min_absolute_change,
         )
 
-    def _first_decision(self, context: Context) -> _Decision:
-        self._rule  # noqa: B018  # before anything is asked for: is it well-formed?
+    def _candidate(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "version": str(self.version)}
-        candidate = self.hook.call("GET", "model-versions/get", params)
-        self.push_model_version(context, candidate, "Candidate is")
-        version = candidate["model_version"]
-        return self._decide(version["version"], self._value(version), self._champion())
+        answer = self.hook.call("GET", "model-versions/get", params)
+        return self.push_model_version(context, answer, "Candidate is")["model_version"]
 
     def _champion(self) -> dict[str, Any] | None:
         try:
@@ -219,34 +237,40 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
         except MLflowNotFoundError:
             return None
 
-    def _value(self, version: Mapping[str, Any], advice: str = "") -> float:
-        metrics = logged_model_metrics(self.hook, version)
-        if self.metric not in metrics:
-            metrics = {**run_metrics(self.hook, version), **metrics}
-        if self.metric not in metrics:
-            raise MLflowProviderError(
-                f"Version {version['version']} of {self.name!r} has no metric {self.metric!r}, "
-                f"but {', '.join(sorted(metrics)) or 'none at all'}. {advice}".rstrip()
-            )
-        return metrics[self.metric]
-
-    def _decide(self, version: str, value: float, champion: Mapping[str, Any] | None) -> _Decision:
+    def _decide(self, candidate: Mapping[str, Any], champion: Mapping[str, Any] | None) -> _Decision:
+        rule, version = self._rule, candidate["version"]
         champion_version = champion["version"] if champion else None
+        value, champion_value = self._value(candidate), None
         if champion_version == version:
             champion_value = value
             promoted, reason = True, f"Version {version} has alias {self.alias!r} already."
         else:
-            advice = f"Log it there, or remove alias {self.alias!r}: the next version is then the first."
-            champion_value = self._value(champion, advice) if champion else None
-            promoted, reason = self._rule.compare(version, value, champion_version, champion_value)
+            if champion:
+                advice = f"Log it there, or delete alias {self.alias!r}: the next version is then the first."
+                champion_value = self._value(champion, advice)
+            promoted, reason = rule.compare(version, value, champion_version, champion_value)
         return _Decision(
             promoted, self.name, version, self.metric, value, champion_version, champion_value, reason
         )
 
-    def _promote(self, decision: _Decision) -> _Decision:
+    def _value(self, version: Mapping[str, Any], advice: str = "") -> float:
+        """Return a version's value of the metric, or raise an error that ends with the advice."""
+        of_model = logged_model_metrics(self.hook, version)
+        if self.metric in of_model:
+            return logged_model_value(self.hook, of_model[self.metric])
+        of_run = run_metrics(self.hook, version)
+        if self.metric in of_run:
+            return as_float(of_run[self.metric]["value"])
+        known = ", ".join(sorted({*of_model, *of_run})) or "no metric at all"
+        problem = (
+            f"Version {version['version']} of {self.name!r} has no metric {self.metric!r}; it has {known}."
+        )
+        raise MLflowProviderError(f"{problem} {advice}".rstrip())
+
+    def _promote(self, candidate: Mapping[str, Any], decision: _Decision) -> _Decision:
         """Move the alias; compare again as often as another gate moves it meanwhile."""
         for _ in range(MAX_MOVES):
-            if not decision.promoted or decision.champion_version == decision.version:
+            if not decision.is_a_change:
                 return decision
             self._keep_as_previous(decision.champion_version)
             champion = self._champion()
@@ -256,90 +280,128 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
                 champion = self._champion()
                 if champion and champion["version"] == decision.version:
                     return decision
-            decision = self._decide(decision.version, decision.value, champion)
+            self.log.info("Alias %r was moved meanwhile; comparing again.", self.alias)
+            decision = self._decide(candidate, champion)
         raise MLflowProviderError(
-            f"Others move alias {self.alias!r} of {self.name!r} all the time; try again."
+            f"Alias {self.alias!r} of {self.name!r} was moved {MAX_MOVES} times meanwhile, by other programs."
         )
 
     def _keep_as_previous(self, champion_version: str | None) -> None:
-        if champion_version is None or self.previous_alias in (None, "", "None"):
+        if champion_version is None or self.previous_alias in NONE:
             return
         try:
             self._set_alias(self.previous_alias, champion_version)
         except MLflowNotFoundError:
             self.log.info("Version %s of %r was deleted meanwhile.", champion_version, self.name)
 
-    def _set_alias(self, alias: str, version: str) -> None:
+    def _set_alias(self, alias: str | None, version: str) -> None:
         params = {"name": self.name, "alias": alias, "version": version}
         self.hook.call("POST", "registered-models/alias", params)
 
-    def _figures(self, decision: _Decision) -> str:
+    def _figures(self, candidate: Mapping[str, Any], decision: _Decision) -> str:
         """Return, as Markdown, what a person needs to decide."""
         page = self.hook.connection.page
         rows = [("candidate", decision.version, decision.value)]
-        if decision.champion_version is not None:
+        if decision.champion_version is not None and decision.champion_value is not None:
             rows.append((self.alias, decision.champion_version, decision.champion_value))
-        lines = [f"| | version | {decision.metric} |", "|---|---|---|"]
+        lines = [decision.reason, "", f"| | version | {decision.metric} |", "|---|---|---|"]
         for role, version, value in rows:
             link = page(model_page(decision.name, version))
-            lines.append(f"| {role} | [{version}]({link}) | {number(value)} |")
-        return "\n".join([decision.reason, "", *lines])
+            lines.append(f"| {role} | [version {version}]({link}) | {number(value)} |")
+        if run := find_run(self.hook, candidate):
+            artifacts = f"experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}/artifacts"
+            lines += [
+                "",
+                f"[Figures of version {decision.version}]({page(artifacts)}), among its run's artifacts",
+            ]
+        return "\n".join(lines)
 
     def _conclude(self, context: Context, decision: _Decision) -> dict[str, Any]:
         """Say what was decided, and do with the tasks that follow as ``if_rejected`` says."""
         outcome = "Promoted" if decision.promoted else "Not promoted"
-        self.log_done(f"{outcome}: {decision.reason}", model_page(decision.name, decision.version))
-        if not decision.promoted and self.if_rejected == "fail":
+        self.log_done(
+            f"{outcome}: {decision.reason.rstrip('.')}", model_page(decision.name, decision.version)
+        )
+        if decision.promoted or self.if_rejected == "continue":
+            return decision.as_json()
+        if self.if_rejected == "fail":
             raise AirflowFailException(f"Version {decision.version} of {decision.name!r}: {decision.reason}")
-        result = asdict(decision)
-        # JSON has no NaN.
-        for key in ("value", "champion_value"):
-            result[key] = result[key] if result[key] is not None and math.isfinite(result[key]) else None
-        if not decision.promoted and self.if_rejected == "skip" and self.downstream_task_ids:
+        if self.downstream_task_ids:
             ti = context["ti"]
-            ti.xcom_push(key="return_value", value=result)  # skip() raises, which leaves no result
-            self.skip(ti, (task for task in self.get_flat_relatives() if not task.is_teardown))
-        return result
+            ti.xcom_push(key="return_value", value=decision.as_json())  # skip() raises: nothing is returned
+            self.skip(ti, [task for task in self.get_flat_relatives() if not task.is_teardown])
+        return decision.as_json()
 
 
-def logged_model_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, float]:
-    """Return the newest value of each metric of the logged model that a version was made from."""
+def logged_model_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the newest entry of each metric of the logged model that a version was made from.
+
+    :return: MLflow's entries: ``key``, ``value``, ``timestamp`` (ms), ``step``, ``run_id``
+    """
+    # MLflow's REST API does not give a version's model_id.
     match = re.fullmatch(r"models:/(m-\w+)", version.get("source", ""))
-    model_id = version.get("model_id") or (match and match[1])
-    if not model_id:
+    if not match:
         return {}
     try:
-        model = hook.call("GET", f"logged-models/{model_id}")["model"]
-    except MLflowNotFoundError:
+        model = hook.call("GET", f"logged-models/{match[1]}")["model"]
+    except MLflowNotFoundError:  # deleted, which leaves the version as it is
         return {}
-    metrics = sorted(model.get("data", {}).get("metrics", []), key=lambda m: (m["timestamp"], m["step"]))
-    return {metric["key"]: as_float(metric["value"]) for metric in metrics}
+    metrics = model.get("data", {}).get("metrics", [])
+    return {entry["key"]: entry for entry in sorted(metrics, key=_age)}
 
 
-def run_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, float]:
-    """Return the last value of each metric of the run that a version was made from."""
+def logged_model_value(hook: MLflowClientHook, entry: Mapping[str, Any]) -> float:
+    """Return the value of a logged model's metric.
+
+    MLflow 3.17 gives 0 for NaN here, the best of all errors; the run that logged it knows better.
+    """
+    value = as_float(entry["value"])
+    if value != 0 or not entry.get("run_id"):
+        return value
+    params = {"run_id": entry["run_id"], "metric_key": entry["key"]}
+    try:
+        history = hook.call("GET", "metrics/get-history", params).get("metrics", [])
+    except MLflowNotFoundError:
+        return value
+    return next((as_float(found["value"]) for found in history if _age(found) == _age(entry)), value)
+
+
+def run_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the last entry of each metric of the run that a version was made from."""
+    run = find_run(hook, version)
+    return {entry["key"]: entry for entry in run["data"].get("metrics", [])} if run else {}
+
+
+def find_run(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the run that a version was made from, or None."""
     if not version.get("run_id"):
-        return {}
+        return None
     try:
-        run = hook.call("GET", "runs/get", {"run_id": version["run_id"]})["run"]
+        return hook.call("GET", "runs/get", {"run_id": version["run_id"]})["run"]
     except MLflowNotFoundError:
-        return {}
-    return {metric["key"]: as_float(metric["value"]) for metric in run["data"].get("metrics", [])}
+        return None
+
+
+def _age(entry: Mapping[str, Any]) -> tuple[int, int]:
+    return int(entry["timestamp"]), int(entry.get("step", 0))
 
 
 def as_float(value: float | str) -> float:
-    """Return a metric's value as MLflow's API gives it: NaN is a string, infinity the largest number."""
+    """Return a value as MLflow means it: it gives NaN as a string, and infinity as the largest number."""
     result = float(value)
     return math.copysign(math.inf, result) if abs(result) >= sys.float_info.max else result
 
 
-def number(value: float | None) -> str:
+def number(value: float) -> str:
     """Return a value as people read it."""
-    return "-" if value is None else f"{value:.10g}"
+    return f"{value:.10g}"
 
 
 def as_bool(field: str, value: bool | str) -> bool:
-    """Return an argument that a template may have made a string of."""
+    """Return an argument of which a template may have made a string.
+
+    :raises ValueError: it is neither True nor False.
+    """
     text = str(value).strip().lower()
     if text not in ("true", "false"):
         raise ValueError(f"{field} is {value!r}; enter True or False.")
@@ -347,8 +409,11 @@ def as_bool(field: str, value: bool | str) -> bool:
 
 
 def as_number(field: str, value: float | str | None) -> float | None:
-    """Return an argument that a template may have made a string of; None is no number."""
-    if value is None or str(value).strip() in ("", "None"):
+    """Return an argument of which a template may have made a string, also of None.
+
+    :raises ValueError: it is not a finite number.
+    """
+    if value is None or str(value).strip() in NONE:
         return None
     try:
         result = float(value)
