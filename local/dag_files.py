@@ -26,11 +26,11 @@ def duplicate_dag_ids(folder: Path) -> dict[str, list[str]]:
 
 def _dag_ids(module: ast.Module) -> Iterator[str]:
     """Yield the names of the functions under ``@dag``, which are the DAGs' IDs unless another is given."""
-    for node in ast.walk(module):
-        for decorator in getattr(node, "decorator_list", []):
+    for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
+        for decorator in function.decorator_list:
             call = decorator if isinstance(decorator, ast.Call) else ast.Call(decorator, [], [])
             if isinstance(call.func, ast.Name) and call.func.id == "dag":
                 given = {keyword.arg: keyword.value for keyword in call.keywords}
-                dag_id = call.args[0] if call.args else given.get("dag_id", ast.Constant(node.name))
+                dag_id = call.args[0] if call.args else given.get("dag_id", ast.Constant(function.name))
                 if isinstance(dag_id, ast.Constant):
-                    yield dag_id.value
+                    yield str(dag_id.value)
