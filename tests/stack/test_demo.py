@@ -1,9 +1,9 @@
-"""What ``make demo`` promises: four DAG runs that succeed, and what a user then finds in MLflow."""
+"""What ``make demo`` promises: lessons and a pipeline that succeed, and what a user then finds in MLflow."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,9 @@ def read_csv(client: MlflowClient, run_id: str, path: str, folder: Path) -> pd.D
     return pd.read_csv(client.download_artifacts(run_id, path, str(folder)))
 
 
-def assert_shows_the_demo(stack: Stack, output: str) -> None:
+def assert_shows_the_demo(stack: Stack, output: str, pipeline: Sequence[str]) -> None:
     link = rf"{stack.mlflow_ui_url}/#/experiments/\d+/runs/[0-9a-f]{{32}}\?workflowType=machine_learning"
-    for dag_id in demo.DAG_IDS:
+    for dag_id in (*demo.DAG_IDS, *pipeline):
         assert re.search(rf"^ {dag_id} +success +\d+ +{link} *$", output, re.MULTILINE), output
     assert f"Airflow  {stack.airflow_url}\n" in output
     assert f"MLflow   {stack.mlflow_ui_url}\n" in output
@@ -60,7 +60,8 @@ def assert_shows_the_demo(stack: Stack, output: str) -> None:
 
 
 def test_the_demo_starts_the_stack_from_nothing_and_shows_the_runs(stack):
-    assert_shows_the_demo(stack, stack.demo_output)
+    assert_shows_the_demo(stack, stack.demo_output, demo.PIPELINE)
+    assert "\nA new champion: test_rmse " in stack.demo_output
 
 
 def log_lines(stack: Stack, dag_id: str, *levels: str) -> list[dict]:
@@ -231,11 +232,15 @@ def test_the_demo_runs_again_although_its_dags_run_already(stack):
     output = stack.clone.make("demo")
 
     assert output.startswith("Already up\n")
-    assert_shows_the_demo(stack, output)
+    *stages, predict = demo.PIPELINE
+    assert_shows_the_demo(stack, output, stages)
+    assert f"\n {predict}" not in output
+    assert "\nThe champion stays: test_rmse " in output
     states = {run: stack.wait_for_end(*run)["state"] for run in others}
     assert states == dict.fromkeys(others, "success")
     run_ids = {stack.airflow.xcom(*run, "mlflow_run_id") for run in others}
-    run_ids.update(re.findall(r"/runs/([0-9a-f]{32})", output))
+    lessons = "|".join(demo.DAG_IDS)
+    run_ids.update(re.findall(rf"^ (?:{lessons}) .*/runs/([0-9a-f]{{32}})", output, re.MULTILINE))
     assert len(run_ids) == SEEN_AT_ONCE * len(demo.DAG_IDS)
     assert run_ids <= stack.clone.run_ids()
 

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.configuration import conf
@@ -40,6 +41,8 @@ def on_starting(component: Any) -> None:
         _renew_random_state()
     elif sys.argv[1:2] == ["scheduler"] and _tasks_are_forked_from_scheduler():
         preload()
+        # Airflow asks before it writes down that the scheduler lives, and would take a long import for its end.
+        component.latest_heartbeat = datetime.now(timezone.utc)
 
 
 def on_celery_worker_init(**_: Any) -> None:

@@ -1,0 +1,153 @@
+"""What tracking costs a task, with the setting ``[mlflow] preload`` and without it.
+
+Run with ``make bench``. Tasks are processes forked from one that has imported Airflow's SDK, as those of
+LocalExecutor are; with preload it has also imported what the embedded stack's ``airflow.cfg`` names. Seconds are
+of CPU, of the task's process alone, as a busy machine changes these least. All kinds take turns, against one MLflow
+server, and the median counts. Memory is the proportional share (PSS) of a task's process at its end.
+
+The scheduler is left out, as it does the same for each of the tasks.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "provider" / "tests")]
+os.environ |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "benchmark"}
+
+from local.settings import MLFLOW_VENV  # noqa: E402
+from mlflow_provider import task_run  # noqa: E402
+from mlflow_servers import run_mlflow_server  # noqa: E402
+from tries import Try  # noqa: E402
+
+os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
+
+BUDGET = 0.3  # seconds of CPU above a plain task
+ROUNDS = 9
+
+
+def plain(index: int) -> None:
+    """Compute, and log nothing."""
+    _ = 1 / (index + 1)
+
+
+def by_hand(index: int) -> None:
+    """Do what people write who use the ``mlflow`` package alone."""
+    import mlflow
+
+    mlflow.set_experiment("By hand")
+    with mlflow.start_run(run_name=f"train[{index}]"):
+        mlflow.log_metric("rmse", 1 / (index + 1))
+
+
+def tracked(index: int, *, nested: bool = False) -> None:
+    """Log the same in the run of the task."""
+    import mlflow
+
+    first_try = type("FirstTry", (), {"next_method": None, "task_reschedule_count": 0})
+    attempt = Try("manual__2026-01-31", map_index=index, known=first_try)
+    with task_run(context=attempt.context, experiment="Tracked", nested=nested):
+        mlflow.log_metric("rmse", 1 / (index + 1))
+
+
+def tracked_nested(index: int) -> None:
+    """The same, below the parent run of the DAG run."""
+    tracked(index, nested=True)
+
+
+KINDS: tuple[Callable[[int], None], ...] = (plain, by_hand, tracked, tracked_nested)
+
+
+def fork_tasks(modules: str, asked: Connection) -> None:
+    """Fork a task for each kind and index that is asked for; answer its seconds of CPU and its MB."""
+    import airflow.sdk.execution_time.task_runner  # noqa: F401
+
+    from mlflow_provider.airflow_plugin.preload import preload
+
+    os.environ["AIRFLOW__MLFLOW__PRELOAD"] = modules
+    preload()
+    with suppress(EOFError):
+        while True:
+            kind, index = asked.recv()
+            reader, writer = os.pipe()
+            if not (pid := os.fork()):
+                code = 1
+                try:
+                    KINDS[kind](index)
+                    os.write(writer, str(psutil.Process().memory_full_info().pss / 1e6).encode())
+                    code = 0
+                finally:
+                    os._exit(code)
+            _, status, used = os.wait4(pid, 0)
+            if status:
+                raise RuntimeError(f"{KINDS[kind].__name__} failed.")
+            megabytes = float(os.read(reader, 100))
+            os.close(reader)
+            os.close(writer)
+            asked.send((used.ru_utime + used.ru_stime, megabytes))
+
+
+def main() -> None:
+    """Print the table; exit with 1 when the budget is missed."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "local" / "airflow.cfg")
+    fork = multiprocessing.get_context("fork")
+    measured: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    with TemporaryDirectory(prefix="benchmark-") as folder, run_mlflow_server(Path(folder)) as server:
+        connection = {"conn_type": "mlflow", "host": server.url}
+        os.environ |= {
+            "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(connection),
+            "MLFLOW_TRACKING_URI": server.url,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        parents = []
+        for modules in ("", config["mlflow"]["preload"]):
+            here, there = fork.Pipe()
+            fork.Process(target=fork_tasks, args=(modules, there), daemon=True).start()
+            parents.append(here)
+        for index in range(ROUNDS + 1):
+            for kind in range(len(KINDS)):
+                for which, parent in enumerate(parents):
+                    parent.send((kind, index))
+                    answer = parent.recv()
+                    if index:  # the first writes compiled files
+                        measured.setdefault((which, kind), []).append(answer)
+
+    seconds = {key: median(cpu for cpu, _ in values) for key, values in measured.items()}
+    memory = {key: median(pss for _, pss in values) for key, values in measured.items()}
+    table = Table(
+        "task", "CPU (s)", "with preload (s)", "above plain (s)", "budget", "PSS (MB)", "with preload (MB)", box=None
+    )
+    above = {kind: seconds[1, kind] - seconds[1, 0] for kind in range(len(KINDS))}
+    for kind, function in enumerate(KINDS):
+        table.add_row(
+            function.__name__.replace("_", " "),
+            f"{seconds[0, kind]:.2f}",
+            f"{seconds[1, kind]:.2f}",
+            f"{above[kind]:.2f}",
+            f"<= {BUDGET}" if function is tracked else "",
+            f"{memory[0, kind]:.0f}",
+            f"{memory[1, kind]:.0f}",
+        )
+    Console(soft_wrap=True).print(table)
+    if above[KINDS.index(tracked)] > BUDGET:
+        sys.exit("A budget is missed.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""What the setting ``[mlflow] preload`` imports, and where; each in a process of its own, as imports stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Airflow itself calls its listeners: as the process of a component starts, and that of a task.
+PRELUDE = """
+import gc, json, logging, multiprocessing, os, sys, threading, warnings
+logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+from airflow.jobs.job import Job
+
+def start_task():
+    from airflow.sdk.execution_time import task_runner
+    task_runner.get_listener_manager().hook.on_starting(component=task_runner.TaskRunnerMarker())
+
+def say_in_fork(*expressions):
+    reader, writer = os.pipe()
+    if not os.fork():
+        start_task()
+        os.write(writer, json.dumps([eval(expression) for expression in expressions]).encode())
+        os._exit(0)
+    os.wait()
+    return json.loads(os.read(reader, 10_000))
+"""
+NOISY = """
+import warnings
+warnings.warn("old", DeprecationWarning)
+warnings.filterwarnings("error", "a filter of this module")
+"""
+WITH_THREAD = """
+import threading
+threading.Thread(target=threading.Event().wait, name="watcher", daemon=True).start()
+"""
+SLOW = """
+import time
+from datetime import datetime, timezone
+time.sleep(0.1)
+imported_at = datetime.now(timezone.utc)
+"""
+FAR_EXECUTOR = """
+from airflow.executors.base_executor import BaseExecutor
+class FarExecutor(BaseExecutor):
+    pass
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a component in a new process, run code in it, and return what that printed and what was logged."""
+
+    def start(component: str, code: str, preload: str | None = "ready", **settings: str) -> tuple[Any, str]:
+        if preload is not None:
+            settings["AIRFLOW__MLFLOW__PRELOAD"] = preload
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        done = subprocess.run(
+            [sys.executable, "-c", PRELUDE + code, *component.split()],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path: Path) -> None:
+    sources = {
+        "ready": "",
+        "broken": "raise ValueError('no licence')",
+        "leaves": "raise SystemExit(3)",
+        "noisy": NOISY,
+        "with_thread": WITH_THREAD,
+        "slow": SLOW,
+        "far": FAR_EXECUTOR,
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+
+
+IS_READY = "Job(); print(json.dumps('ready' in sys.modules))"
+
+
+def test_a_scheduler_imports_them_and_says_so(start):
+    imported, log = start("scheduler", IS_READY, " ready ,json.tool,")
+
+    assert imported
+    assert log.count("Imported for the tasks that are forked from here") == 1
+    assert "ready, json.tool" in log
+
+
+@pytest.mark.parametrize("component", ["triggerer", "dag-processor", "api-server", "tasks run", "celery flower"])
+def test_other_components_import_nothing(start, component):
+    imported, _ = start(component, IS_READY)
+
+    assert not imported
+
+
+def test_without_the_setting_nothing_is_imported(start):
+    state, log = start("scheduler", "Job(); print(json.dumps(['mlflow' in sys.modules, gc.isenabled()]))", None)
+
+    assert state == [False, True]
+    assert "preload" not in log
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        pytest.param("sys.platform = 'darwin'", id="macOS, where a task gets a new interpreter"),
+        pytest.param("multiprocessing.set_start_method('spawn')", id="workers that are not forked"),
+    ],
+)
+def test_where_tasks_are_not_forked_nothing_is_imported(start, condition):
+    imported, _ = start("scheduler", f"{condition}; {IS_READY}")
+
+    assert not imported
+
+
+def test_where_tasks_run_elsewhere_nothing_is_imported(start):
+    imported, _ = start("scheduler", IS_READY, AIRFLOW__CORE__EXECUTOR="far.FarExecutor")
+
+    assert not imported
+
+
+def test_modules_that_cannot_be_imported_are_warnings_and_the_others_are_imported(start):
+    imported, log = start("scheduler", IS_READY, "broken, no_such_module, leaves, ready")
+
+    assert imported
+    assert "module broken cannot be imported: ValueError: no licence" in log
+    assert "module no_such_module cannot be imported: ModuleNotFoundError" in log
+    assert "module leaves cannot be imported: SystemExit: 3" in log
+
+
+def test_warnings_of_a_module_are_not_shown_but_its_filters_stay(start):
+    has_filter, log = start(
+        "scheduler",
+        "warnings.simplefilter('always'); Job(); warnings.warn('shown again');"
+        "print(json.dumps(any('a filter' in str(filter[1]) for filter in warnings.filters)))",
+        "noisy",
+    )
+
+    assert has_filter
+    assert "DeprecationWarning" not in log
+    assert "shown again" in log
+
+
+def test_a_module_that_starts_a_thread_is_warned_of(start):
+    _, log = start("scheduler", "Job(); print(json.dumps(threading.active_count()))", "with_thread, ready")
+
+    assert "module with_thread started threads (watcher)" in log
+    assert "module ready started" not in log
+
+
+def test_a_long_import_does_not_look_like_a_scheduler_that_has_ended(start):
+    code = "job = Job(); import slow; print(json.dumps(job.latest_heartbeat >= slow.imported_at))"
+
+    is_later, _ = start("scheduler", code, "slow")
+
+    assert is_later
+
+
+MODULES = "mlflow, mlflow.sklearn, pandas, sklearn.linear_model, sklearn.ensemble, skops.io"
+
+
+def test_the_usual_modules_leave_nothing_that_a_fork_would_break(start):
+    code = """
+import random, psutil
+from airflow.executors.local_executor import LocalExecutor
+random.seed(1); before = random.getstate()
+variables, directory = dict(os.environ), os.getcwd()
+Job()
+import mlflow
+changed = {name for name in {*os.environ, *variables} if os.environ.get(name) != variables.get(name)}
+print(json.dumps({
+    "threads": threading.active_count(),
+    "threads in a fork": say_in_fork("len(os.listdir('/proc/self/task')) if os.path.exists('/proc') else 1")[0],
+    "sockets": len(psutil.Process().net_connections()),
+    "children": len(psutil.Process().children()),
+    "variables": sorted(changed),
+    "folder": os.getcwd() == directory,
+    "random": random.getstate() == before,
+    "run": mlflow.active_run() is None,
+    "S3": "boto3" in sys.modules and sys.modules["boto3"].DEFAULT_SESSION is not None,
+    "telemetry": mlflow.telemetry.get_telemetry_client() is not None,
+}))
+"""
+
+    state, log = start("scheduler", code, MODULES, MLFLOW_DISABLE_TELEMETRY="false")
+
+    assert state == {
+        "threads": 1,
+        "threads in a fork": 1,
+        "sockets": 0,
+        "children": 0,
+        "variables": ["KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"],  # scikit-learn's, for OpenMP and forks
+        "folder": True,
+        "random": True,
+        "run": True,
+        "S3": False,
+        "telemetry": False,
+    }
+    assert "cannot be imported" not in log
+
+
+def test_each_task_draws_random_numbers_of_its_own(start):
+    code = """
+Job()
+draws = ("__import__('random').random()", "__import__('numpy').random.random()")
+print(json.dumps([say_in_fork(*draws), say_in_fork(*draws)]))
+"""
+
+    (first, second), _ = start("scheduler", code, "numpy")
+
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+
+
+def test_what_a_task_seeds_itself_stays_in_the_processes_it_forks(start):
+    code = """
+Job()
+start_task()
+import numpy
+numpy.random.seed(42)
+expected = numpy.random.RandomState(42).random_sample()
+reader, writer = os.pipe()
+if not os.fork():
+    os.write(writer, str(numpy.random.random() == expected).encode())
+    os._exit(0)
+os.wait()
+print(json.dumps(os.read(reader, 10).decode()))
+"""
+
+    is_as_seeded, _ = start("scheduler", code, "numpy")
+
+    assert is_as_seeded == "True"
+
+
+def test_what_was_imported_is_kept_out_of_garbage_collection(start):
+    """Which would write to it, and so copy it into each task's process."""
+    state, _ = start("scheduler", "Job(); print(json.dumps([gc.get_freeze_count() > 0, gc.isenabled()]))")
+
+    assert state == [True, True]

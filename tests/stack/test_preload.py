@@ -1,0 +1,21 @@
+"""The scheduler has imported mlflow for its tasks, and yet they have nothing else in common."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a task gets a new interpreter")
+def test_tasks_start_with_mlflow_and_share_no_state(stack):
+    run_id = stack.run("preload")
+
+    first, second = (stack.airflow.xcom("preload", run_id, "return_value", id) for id in ("first", "second"))
+
+    assert first["had_mlflow"]
+    assert second["had_mlflow"]
+    for own in ("process", "random", "numpy"):
+        assert first[own] != second[own]
+    for unset in ("tracking_uri", "variables"):
+        assert first[unset] == second[unset]
