@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix bench check package reference lock bump
+.PHONY: help demo up down status doctor clean reset test lifecycle-test docker-test matrix bench check package reference lock bump shots
 
 help:  ## list the targets
 	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
@@ -14,7 +14,7 @@ help:  ## list the targets
 
 ##@ To use it
 
-demo:  ## start everything, run the four example DAGs, check what arrived in MLflow
+demo:  ## start everything, run the lessons and the pipeline, check what arrived in MLflow
 	@$(PYTHON) -m local demo
 
 up:  ## start Airflow and MLflow; returns when both answer
@@ -22,6 +22,9 @@ up:  ## start Airflow and MLflow; returns when both answer
 
 status:  ## show what runs, and where
 	@$(PYTHON) -m local status
+
+doctor:  ## find out why artifacts get lost between Airflow and MLflow
+	@$(PYTHON) -m local doctor
 
 down:  ## stop everything; the data stay
 	@$(PYTHON) -m local down
@@ -58,6 +61,10 @@ bench:  ## measure what the DAG files cost to parse, and what predicting costs
 	@.venv/bin/python benchmarks/predict.py
 
 ##@ To work on it
+
+shots:  ## write README's pictures anew: what a browser sees on the walk through README
+	@$(PYTHON) -m local.install
+	@SHOTS=docs/pictures .venv/bin/python -m pytest tests/stack/test_walk.py
 
 check:  ## lint, formatting and types
 	@$(PYTHON) -m local.install

@@ -1,90 +1,100 @@
 """
 ## The hook: MLflow's API from any task
 
+**Try it:** trigger the DAG for two neighborhoods, one after the other. In [MLflow](/mlflow/open), select
+the two runs named `Prices in ...` under *Model training > Experiments > Housing*, and press *Compare*;
+there, a click on `mean_price` below *Metrics* draws both, year by year. The log of `compare_profiles`
+says how far they are apart.
+
+**Exercise:** make `log_profile` count the sales of each year as well.
+
 `MLflowClientHook` knows the server, the login, when to try again, and how to report an error. Use it for
 what no operator does, and to build operators of your own:
 
-- `hook.call(...)` reaches every endpoint of [MLflow's REST API](https://mlflow.org/docs/latest/api_reference/rest-api.html);
+- `hook.call(...)` reaches every endpoint of [MLflow's REST
+  API](https://mlflow.org/docs/latest/api_reference/rest-api.html);
 - `hook.client` is MLflow's own
   [`MlflowClient`](https://mlflow.org/docs/latest/api_reference/python_api/mlflow.client.html).
-
-This DAG watches the data that models are trained on: each DAG run logs a profile of it as an MLflow run,
-and compares it with the one before.
-
-**Try it:** run the DAG twice, then read the log of `compare_profiles`. In [MLflow](/mlflow/open),
-select two runs named `Data profile` under *Experiments > Housing* and press *Compare*.
-
-**Exercise:** make `log_profile` count the sales of each year as well.
 """
 
-from airflow.sdk import dag, task
+import time
+
+from airflow.sdk import Param, dag, task
 from pendulum import duration
 
 from mlflow_provider.hooks.client import MLflowClientHook
 
 MLFLOW_CONN_ID = "mlflow_default"
 EXPERIMENT_NAME = "Housing"
-RUN_NAME = "Data profile"
+RUN_NAME = "Prices in"
+
+# The five with the most sales
+NEIGHBORHOODS = ["North_Ames", "College_Creek", "Old_Town", "Edwards", "Somerset"]
 
 
 @dag(
     schedule=None,  # runs when you press play
-    catchup=False,
     default_args={"owner": "mlflow-tutorial", "retries": 2, "retry_delay": duration(seconds=10)},
+    params={"neighborhood": Param(NEIGHBORHOODS[0], enum=NEIGHBORHOODS, title="Neighborhood")},
     doc_md=__doc__,
     tags=["mlflow", "hook"],
 )
-def mlflow_hook_dag():
-    @task(multiple_outputs=True)
-    def log_profile() -> dict[str, str]:
-        """Log figures of the housing data as a run, and hand on where it is."""
+def mlflow_hook_dag():  # the DAG's ID: a copy of this file needs another
+    # @task.mlflow starts the run, and ends it also if this fails half-way; the hook fills it.
+    @task.mlflow(
+        mlflow_conn_id=MLFLOW_CONN_ID,
+        experiment=EXPERIMENT_NAME,
+        run_name=f"{RUN_NAME} {{{{ params.neighborhood }}}}",
+    )
+    def log_profile(params) -> str:
+        """Log what houses of a neighborhood cost, year by year, and hand on the run's ID."""
+        import mlflow
+
         from include.housing import TARGET, load_housing
 
         housing = load_housing()
-        profile = {
-            "rows": len(housing),
-            "missing_values": housing.isna().sum().sum(),
-            "neighborhoods": housing["neighborhood"].nunique(),
-            "mean_price": housing[TARGET].mean(),
-            "median_price": housing[TARGET].median(),
-        }
+        sales = housing[housing["neighborhood"] == params["neighborhood"]]
+        by_year = sales.groupby("year_sold")[TARGET].agg(mean_price="mean", median_price="median")  # USD
 
+        mlflow.log_param("neighborhood", params["neighborhood"])
+        run_id = mlflow.active_run().info.run_id
+        now = time.time_ns() // 1_000_000
+        metrics = [
+            {"key": name, "value": value, "step": int(year), "timestamp": now}
+            for name, values in by_year.items()
+            for year, value in values.items()
+        ]
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        experiment_id = hook.get_or_create_experiment(EXPERIMENT_NAME)
-        run_id = hook.client.create_run(experiment_id, run_name=RUN_NAME).info.run_id
-        for name, value in profile.items():
-            hook.client.log_metric(run_id, name, float(value))
-        hook.client.set_terminated(run_id)
-        return {"experiment_id": experiment_id, "mlflow_run_id": run_id}
+        # One request for all years; mlflow.log_metrics sends one for each.
+        hook.call("POST", "runs/log-batch", {"run_id": run_id, "metrics": metrics})
+        return run_id
 
     @task
-    def compare_profiles(experiment_id: str, mlflow_run_id: str) -> dict[str, float]:
-        """Compare this profile with the one before; return what changed, and by how much."""
+    def compare_profiles(mlflow_run_id: str) -> dict[str, float]:
+        """Compare a profile with the one before; return the differences in USD."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        search = {
-            "experiment_ids": [experiment_id],
-            "filter": f"run_name = '{RUN_NAME}' and status = 'FINISHED'",
-            "order_by": ["start_time DESC"],
-            "max_results": 1000,
-        }
-        runs = hook.call("POST", "runs/search", search)["runs"]
+        current = hook.call("GET", "runs/get", {"run_id": mlflow_run_id})["run"]
         # DAG runs may overlap: look for what came before this run, not for the newest two.
-        ids = [run["info"]["run_id"] for run in runs]
-        current, *earlier = runs[ids.index(mlflow_run_id) :]
+        earlier = hook.search_runs(
+            [current["info"]["experiment_id"]],
+            f"attributes.run_name LIKE '{RUN_NAME} %' AND attributes.status = 'FINISHED' "
+            f"AND attributes.start_time < {current['info']['start_time']}",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
         if not earlier:
-            print("This is the first profile. Run the DAG again to compare two.")
+            print("This is the first profile. Run the DAG again, for another neighborhood, to compare two.")
             return {}
 
-        new, old = (metrics_of(run) for run in (current, earlier[0]))
-        changes = {name: new[name] - old.get(name, 0.0) for name in new if new[name] != old.get(name)}
-        print(f"Compared with run {earlier[0]['info']['run_id']}: {changes or 'nothing changed'}.")
+        new, old = metrics_of(current), metrics_of(earlier[0])
+        changes = {name: new[name] - old[name] for name in new.keys() & old.keys()}
+        print(f"{current['info']['run_name']}, compared with {earlier[0]['info']['run_name']}: {changes} USD")
         return changes
 
     def metrics_of(run: dict) -> dict[str, float]:
         return {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
 
-    profile = log_profile()
-    compare_profiles(profile["experiment_id"], profile["mlflow_run_id"])
+    compare_profiles(log_profile())
 
 
 mlflow_hook_dag()

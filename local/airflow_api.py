@@ -74,10 +74,28 @@ class AirflowApi:
         """Return what is wrong with DAG files: ``filename``, ``stack_trace``, ``timestamp``."""
         return self._call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
 
-    def trigger(self, dag_id: str) -> str:
-        """Un-pause the DAG, start a run of it now, and return the DAG run's id."""
+    def unpause(self, dag_id: str) -> None:
+        """Let the DAG run, also when its asset is updated."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
-        return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})["dag_run_id"]
+
+    def trigger(self, dag_id: str, **params: Any) -> str:
+        """Un-pause the DAG, start a run of it now, and return the DAG run's id."""
+        self.unpause(dag_id)
+        body = {"logical_date": None, "conf": params}
+        return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"]
+
+    def first_dag_run(self, dag_id: str, since: str) -> dict[str, Any] | None:
+        """Return the DAG's first run since a moment, such as another one's ``run_after``; or None."""
+        wanted = {"run_after_gte": since, "order_by": "run_after", "limit": 1}
+        return next(
+            iter(self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=wanted)["dag_runs"]), None
+        )
+
+    def is_watched(self, asset: str) -> bool:
+        """Tell whether the triggerer has begun to watch for events of the asset."""
+        found = self._call("GET", "/api/v2/assets", params={"name_pattern": asset})["assets"]
+        stores = (self._call("GET", f"/api/v2/assets/{each['id']}/state-store") for each in found)
+        return any(store["asset_state_store"] for store in stores)
 
     def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a DAG run: ``state``, ``end_date`` (None while it runs), ``duration`` in seconds."""

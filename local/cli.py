@@ -1,8 +1,9 @@
-"""The commands: ``up``, ``down``, ``status``, ``demo``."""
+"""The commands: ``up``, ``down``, ``status``, ``demo``, ``doctor``."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from local import airflow_settings, object_store, supervision
+from local import airflow_settings, object_store, settings, supervision
 from local import demo as demonstration
 from local.settings import LocalError
 from local.stack import Stack
@@ -60,7 +61,7 @@ def status() -> None:
 
 @app.command()
 def demo() -> None:
-    """Start everything, run the four example DAGs, check what arrived in MLflow."""
+    """Start everything, run the lessons and the pipeline, check what arrived in MLflow."""
     stack = Stack(console)
     stack.up()
     try:
@@ -69,6 +70,14 @@ def demo() -> None:
         sys.exit("Interrupted. All this is still up, and the DAG runs go on; `make down` stops everything.")
     finally:
         _print_addresses(stack)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def doctor(context: typer.Context) -> None:
+    """Find out why artifacts get lost between Airflow and MLflow; options are the doctor's, e.g. --json."""
+    command = [sys.executable, "-m", "mlflow_provider.doctor", *context.args]
+    environment = {**supervision.environment(), **settings.read_env_file()}
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 def _print_addresses(stack: Stack) -> None:

@@ -10,12 +10,15 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import requests
 
 from local import airflow_home, airflow_settings, install, object_store, ports, settings, supervision
 from local.airflow_api import AirflowApi
+from local.dag_files import duplicate_dag_ids
 from local.settings import LocalError
 from local.waiting import wait_for
 
@@ -182,7 +185,13 @@ class Stack:
             if problems := api.create_or_replace(kind, entities):
                 raise LocalError(f"Airflow does not take the {kind} of airflow_settings.yaml: {problems}")
 
-        for file in wait_for(self.console, lambda: _unread(api), DAG_PATIENCE, "has been read"):
+        duplicates = duplicate_dag_ids(settings.DAGS)
+        for dag_id, files in duplicates.items():
+            places = " and ".join(f"dags/{file}" for file in files)
+            problem = f"have the same DAG ID {dag_id}, and Airflow shows one of them; rename the function"
+            self.console.print(f"{places} {problem}", style="yellow")
+        unread = partial(_unread, api, set(chain.from_iterable(duplicates.values())))
+        for file in wait_for(self.console, unread, DAG_PATIENCE, "has been read"):
             self.console.print(f"dags/{file}: Airflow has found no DAG in it", style="yellow")
         for error in api.import_errors():
             self.console.print(f"dags/{error['filename']}: Airflow cannot import it", style="red")
@@ -215,13 +224,17 @@ def _failure(component: str, what: str) -> LocalError:
     return LocalError(f"{component} {what}; {log} ends:", log.read_text(errors="replace"))
 
 
-def _unread(api: AirflowApi) -> list[str]:
-    """Return the DAG files that Airflow has not read since they were last changed."""
+def _unread(api: AirflowApi, ignored: Collection[str]) -> list[str]:
+    """Return the DAG files that Airflow has not read since they were last changed.
+
+    :param ignored: files of which Airflow does not say whether it has read them.
+    """
     parsed = api.parsed()
     return [
         name
         for file in sorted(settings.DAGS.rglob("*.py"))
-        if parsed.get(name := str(file.relative_to(settings.DAGS)), 0) < file.stat().st_mtime
+        if (name := str(file.relative_to(settings.DAGS))) not in ignored
+        and parsed.get(name, 0) < file.stat().st_mtime
         # By these words Airflow tells a DAG file from any other.
         and all(word in file.read_bytes().lower() for word in (b"airflow", b"dag"))
     ]

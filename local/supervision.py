@@ -105,6 +105,7 @@ def environment() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for features not used here
         "DO_NOT_TRACK": "true",
+        "MPLCONFIGDIR": str(settings.DATA / "matplotlib"),  # its list of fonts, else in HOME
     }
 
 

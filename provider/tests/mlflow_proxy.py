@@ -28,6 +28,7 @@ class Proxy:
     :param lost: paths; the server gets and answers such a request, but the answer is lost. Once each.
     :param late: paths; as lost, and the server gets the request only some seconds later. Once each.
     :param forbidden: paths; answered with 403.
+    :param changed: ends of paths; the first byte of the answer is another one.
     :param hangs: whether nothing is answered any more.
     :param sizes: of the answers, in bytes.
     :param late_is_done: whether the server has got a late request.
@@ -38,6 +39,7 @@ class Proxy:
     lost: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
     hangs: bool = False
     sizes: list[int] = field(default_factory=list)
     late_is_done: threading.Event = field(default_factory=threading.Event)
@@ -69,7 +71,9 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
                 proxy.lost.remove(path)
                 self.close_connection = True
                 return
-            self._answer(answer.status_code, answer.content)
+            is_changed = self.command == "GET" and path.endswith(tuple(proxy.changed))
+            body = bytes([answer.content[0] ^ 1]) + answer.content[1:] if is_changed else answer.content
+            self._answer(answer.status_code, body)
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = pass_on  # noqa: N815
 

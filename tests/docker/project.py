@@ -164,7 +164,7 @@ class Project:
 
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{self.ports['MLFLOW_PORT']}")
         monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        # As README says: out here nobody knows the name `minio`.
+        # As docs/astro.md says: out here nobody knows the name `minio`.
         monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
         return MlflowClient()
 

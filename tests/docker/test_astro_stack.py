@@ -10,6 +10,7 @@ from contextlib import suppress
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from local import demo
@@ -74,12 +75,27 @@ def test_the_test_button_says_that_mlflow_answers(airflow):
     assert answer["status"], answer["message"]
 
 
-def test_the_four_dags_run_green_and_every_artifact_is_in_minio(started, mlflow, tmp_path):
-    demo.run(Console(), started.local_ports)
+def test_all_lessons_run_green_and_every_artifact_is_in_minio(started, airflow, mlflow, tmp_path):
+    demo.run_lessons(Console(), airflow, started.local_ports)
     objects = in_bucket(started.bucket)
     assert {"features.csv", "model.skops", "MLmodel"} <= {key.rpartition("/")[2] for key in objects}
     assert objects == in_mlflow(mlflow, tmp_path)
     print("In MinIO:", listing(objects), sep="\n")
+
+
+def test_triggering_features_leads_to_predictions(started, airflow, mlflow):
+    with suppress(MlflowException):  # there was none, or else the candidate might not be better
+        mlflow.delete_registered_model_alias("Housing pipeline", "champion")
+    predict = demo.PIPELINE[-1]
+    before = len(airflow._call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"])
+
+    demo.run_pipeline(Console(), airflow, started.local_ports)
+
+    runs = airflow._call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"]
+    assert [run["state"] for run in runs[before:]] == ["success"]
+    run = mlflow.get_run(airflow.xcom(predict, runs[-1]["dag_run_id"], "mlflow_run_id"))
+    champion = mlflow.get_model_version_by_alias("Housing pipeline", "champion")
+    assert run.data.params["version"] == champion.version
 
 
 def test_the_user_of_mlflow_may_touch_its_bucket_only(started):

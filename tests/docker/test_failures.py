@@ -1,4 +1,4 @@
-"""What goes wrong at a user's, and what it looks like: the left column of the table in README.md."""
+"""What goes wrong at a user's, and what it looks like: the left column of the table in docs/astro.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from local.settings import ROOT
 from tests.helpers.clones import wait_until
 
-TABLE = (ROOT / "README.md").read_text()
+TABLE = (ROOT / "docs" / "astro.md").read_text()
 # As in airflow_settings.yaml, but a failed request is not sent again: that takes a minute.
 CONNECTION = {"conn_type": "mlflow", "host": "http://mlflow", "port": 5000, "extra": {"retries": 0}}
 
@@ -121,8 +121,13 @@ def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
 def test_a_name_that_mlflow_does_not_know_is_told(started):
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     address = started.docker("inspect", f"--format={form}", started.container("mlflow")).strip()
-    explained("Invalid Host header", run_task(started, host=f"http://{address}"))
-    said = run_task(started, "mlflow_tutorial_dag create_experiment", host=f"http://{address}")
+    package = (
+        "from mlflow_provider.hooks.base import MLflowBaseHook as Hook; Hook().client.search_experiments()"
+    )
+    connection = json.dumps(CONNECTION | {"host": f"http://{address}"})
+    said = started.airflow(f"python -c '{package}'", check=False, AIRFLOW_CONN_MLFLOW_DEFAULT=connection)
+    explained("Invalid Host header", said)
+    said = run_task(started, host=f"http://{address}")
     unknown = f"the server does not know itself as '{address}:5000'; add that to its --allowed-hosts"
     explained("does not know itself as", said)
     assert unknown in said

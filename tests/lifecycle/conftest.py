@@ -74,7 +74,7 @@ def clone(_clone: Clone, interrupted: Interrupted) -> Iterator[Clone]:
 
 
 def _sources(folder: Path) -> list[Path]:
-    kept = ("dags/*.py", "local/*.py", "provider/src/**/*.py", "*.txt", "*.yaml", ".env")
+    kept = ("dags/*.py", "include/**/*.*", "local/*.py", "provider/src/**/*.py", "*.txt", "*.yaml", ".env")
     return [file for pattern in kept for file in folder.glob(pattern)]
 
 

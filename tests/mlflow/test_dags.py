@@ -5,8 +5,6 @@ tests/stack/test_demo.py looks at what all of the DAGs do where there is none.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,15 +16,14 @@ DAGS = Path(__file__).resolve().parents[2] / "dags"
 
 
 @pytest.fixture(scope="module")
-def dags():
+def dags(airflow_database):
     """The project's DAGs by ID, with a database to run them on."""
     from airflow.dag_processing.dagbag import DagBag
 
-    airflow = Path(sys.executable).with_name("airflow")
-    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
     return DagBag(DAGS, bundle_path=DAGS, bundle_name="dags-folder").dags
 
 
+@pytest.mark.skipif(not (DAGS / "mlflow_tutorial_dag.py").exists(), reason="the lesson was deleted")
 def test_for_a_server_with_a_login_the_tutorial_needs_only_another_connection(
     dags, mlflow_auth_server, airflow_connection
 ):
@@ -37,7 +34,7 @@ def test_for_a_server_with_a_login_the_tutorial_needs_only_another_connection(
 
     states = {task.task_id: str(task.state) for task in dag_run.get_task_instances()}
     assert states == dict.fromkeys(
-        ["create_experiment", "scale_features", "create_registered_model"], "success"
+        ["create_experiment", "scale_features", "create_registered_model", "register_scaler"], "success"
     )
     with MLflowClientHook().tracking() as client:
         experiment = client.get_experiment_by_name("Housing")
@@ -45,6 +42,8 @@ def test_for_a_server_with_a_login_the_tutorial_needs_only_another_connection(
         artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
         [model] = client.search_logged_models([experiment.experiment_id], max_results=1)
         model_files = client.list_logged_model_artifacts(model.model_id)
+        [version, *_] = client.search_model_versions("name = 'Housing'")
     assert (run.info.run_name, run.info.status) == ("Scaler", "FINISHED")
     assert {"features.csv", "scaled_features.csv"} <= artifacts
     assert "MLmodel" in {file.path for file in model_files}
+    assert (version.run_id, version.source) == (run.info.run_id, f"models:/{model.model_id}")

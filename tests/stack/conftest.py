@@ -13,9 +13,10 @@ import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from local.airflow_api import AirflowApi
-from local.demo import DAG_IDS
+from local.demo import DAG_IDS, PIPELINE
 from tests.helpers.clones import run_clone
 from tests.helpers.embedded_stack import Stack
+from tests.helpers.pictures import SHOTS
 
 HERE = Path(__file__).parent
 # MLflow has no login and ignores this one; nothing else may show it.
@@ -49,6 +50,8 @@ def _stack() -> Iterator[Stack]:
         folder = Path(parent).resolve() / "Ames 100% für alle"
         folder.mkdir()
         with run_clone(folder) as clone:
+            if SHOTS:  # nothing is on the pictures but what everybody has
+                clone.ports.update(AIRFLOW_PORT="8080", MLFLOW_PORT="5000")
             # A shell without locale and home, and a folder for temporary files of its own.
             temporary = Path(parent, "temporary")
             temporary.mkdir()
@@ -59,10 +62,11 @@ def _stack() -> Iterator[Stack]:
             airflow.log_in()
             runs = {
                 dag_id: airflow._call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]
-                for dag_id in DAG_IDS
+                for dag_id in (*DAG_IDS, *PIPELINE)
             }
-            _add_what_the_tests_need(clone.folder)
-            clone.make("up")  # returns when the new DAGs are read
+            if not SHOTS:
+                _add_what_the_tests_need(clone.folder)
+                clone.make("up")  # returns when the new DAGs are read
             assert airflow.import_errors() == []
             run_ids = {dag_id: run["dag_run_id"] for dag_id, [run] in runs.items()}
             yield Stack(clone, airflow, output, run_ids, left)

@@ -204,7 +204,7 @@ def _look_up(conn_id: str, get_connection: Callable[[str], Connection], hint: st
         raise MLflowConfigurationError(
             conn_id,
             "Connection ID",
-            f"there is no such connection. Create it under Admin > Connections or in {variable}: {hint}.",
+            f"there is no such connection; create it under Admin > Connections or in {variable}: {hint}.",
         ) from None
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from mlflow_provider import causes
 from mlflow_provider.version_compat import AirflowException
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class MLflowConfigurationError(MLflowProviderError):
     """
 
     def __init__(self, conn_id: str, field: str, problem: str) -> None:
-        super().__init__(f"Connection {conn_id!r}, field {field}: {problem}")
+        super().__init__(causes.FIELD.format(conn_id=conn_id, field=field, problem=problem))
         self.conn_id = conn_id
         self.field = field
         self.problem = problem

@@ -34,6 +34,7 @@ def get_provider_info() -> dict:
                 "python-modules": [
                     "mlflow_provider.operators.deployment",
                     "mlflow_provider.operators.experiment",
+                    "mlflow_provider.operators.promotion",
                     "mlflow_provider.operators.pyfunc",
                     "mlflow_provider.operators.registry",
                 ],
@@ -73,6 +74,15 @@ def get_provider_info() -> dict:
                         "type": "boolean",
                         "example": None,
                         "default": "True",
+                    },
+                    "preload": {
+                        "description": "Modules, comma separated, that the process from which tasks are forked "
+                        "imports once at its start, so that tasks need not: the scheduler with LocalExecutor, a "
+                        "Celery worker.\n",
+                        "version_added": "2.0.0",
+                        "type": "string",
+                        "example": "mlflow, pandas, sklearn",
+                        "default": "",
                     },
                 },
             },

@@ -16,6 +16,7 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
+from mlflow_provider import causes
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
     MLflowAPIError,
@@ -186,19 +187,19 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         # Depending on OpenSSL, the first answer in clear text is one or the other.
         if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
-            return "it speaks http, not https; begin Host with http://, or correct Port"
+            return causes.SPEAKS_HTTP
         if "CERTIFICATE_VERIFY_FAILED" in text:
-            return "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"
+            return causes.UNTRUSTED
     if "NameResolutionError" in text:
-        return "its host name is unknown here; enter one that is known where tasks run"
+        return causes.UNKNOWN_HOST
     if "refused" in text:
-        return "nothing listens on that port; start the server, or correct Host and Port"
+        return causes.REFUSED
     if isinstance(error, requests.Timeout) or "timed out" in text:
-        return "it did not answer in time; correct Host and Port, or raise Extra, timeout"
+        return causes.TIMED_OUT
     if "RemoteDisconnected" in text or "Connection reset" in text:
-        return "it hangs up without an answer; begin Host with https:// if it speaks that, or correct Port"
+        return causes.HANGS_UP
     if isinstance(error, requests.exceptions.InvalidHeader):  # whose text shows the header, perhaps a secret
-        return "a header holds a line break or begins with a space"
+        return causes.BAD_HEADER
     return text
 
 
@@ -206,10 +207,8 @@ def _redirection(response: requests.Response, endpoint: str) -> str:
     target = urlsplit(urljoin(response.url, response.headers["Location"]))
     url = f"{target.scheme}://{target.netloc}{target.path}"  # a query may hold a secret
     if url.endswith(f"/{endpoint}"):
-        return f"redirected to {url.removesuffix(f'/{endpoint}')}; enter that as Host"
-    return (
-        f"redirected to {url}, which is not MLflow's API; correct Host and Port, or ask for a way around that"
-    )
+        return causes.REDIRECTED.format(url=url.removesuffix(f"/{endpoint}"))
+    return causes.REDIRECTED_ELSEWHERE.format(url=url)
 
 
 def _advice(
@@ -217,16 +216,13 @@ def _advice(
 ) -> str | None:
     """Say what to do about an answer that is not about the request but about the way to the server."""
     if response.status_code == requests.codes.unauthorized:
-        if connection.has_login:
-            return "the login is not accepted; correct Login and Password"
-        return "it wants a login; enter Login and Password"
+        return causes.WRONG_LOGIN if connection.has_login else causes.NO_LOGIN
     if "Invalid Host header" in response.text:
-        host = urlsplit(connection.url).netloc
-        return f"the server does not know itself as {host!r}; add that to its --allowed-hosts"
+        return causes.UNKNOWN_TO_ITSELF.format(host=urlsplit(connection.url).netloc)
     is_failure = response.status_code >= requests.codes.server_error
     is_page = response.text.lstrip().startswith("<") and not is_failure
     if error_code is None and (is_page or response.ok or response.status_code in NOT_THERE):
-        return f"this is not an MLflow server, or one without {request!r}; correct Host and Port"
+        return causes.NOT_MLFLOW.format(request=request)
     return None
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
 from airflow.sdk._shared.secrets_masker import redact
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 try:
     from airflow.sdk.exceptions import (
@@ -38,10 +44,33 @@ except ImportError:  # Airflow 3.1: the configuration has not moved to the SDK y
 DEFERRALS: tuple[type[BaseException], ...] = (TaskDeferred, AirflowRescheduleException)
 try:
     from airflow.sdk.exceptions import TaskAwaitingInput
-except ImportError:  # Airflow 3.1 and 3.2: tasks cannot wait for people yet
-    pass
+except ImportError:  # Airflow 3.1 and 3.2: the triggerer waits for people, on behalf of a deferred task
+    TaskAwaitingInput = None  # type: ignore[assignment, misc]
 else:
     DEFERRALS += (TaskAwaitingInput,)
+
+
+def wait_for_response(context: Context, subject: str, body: str, options: Sequence[str]) -> NoReturn:
+    """Ask a person under *Required Actions*; the task goes on in its ``execute_complete``.
+
+    The same as Airflow's own ``HITLOperator``, for an operator that asks only sometimes.
+
+    :param subject: the question.
+    :param body: what to decide by, as Markdown.
+    :param options: the possible answers, of which one is chosen.
+    """
+    from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+    ti_id, method_name = context["ti"].id, "execute_complete"
+    upsert_hitl_detail(ti_id=ti_id, options=list(options), subject=subject, body=body, params={})
+    if TaskAwaitingInput is not None:
+        raise TaskAwaitingInput(method_name=method_name)
+
+    from airflow.providers.standard.triggers.hitl import HITLTrigger
+
+    trigger = HITLTrigger(ti_id=ti_id, options=list(options), params={}, timeout_datetime=None)
+    raise TaskDeferred(trigger=trigger, method_name=method_name)
+
 
 __all__ = [
     "DEFERRALS",
@@ -54,4 +83,5 @@ __all__ = [
     "AirflowTaskTimeout",
     "conf",
     "redact",
+    "wait_for_response",
 ]

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import pickle
 import socket
 import time
-from datetime import datetime, timedelta, timezone
 from threading import Thread
 
 import certifi
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -225,37 +220,6 @@ class TestLogin:
 
 
 class TestTLS:
-    @pytest.fixture
-    def certificate(self, tmp_path):
-        """A self-signed certificate for 127.0.0.1, with its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mlflow")])
-        now = datetime.now(timezone.utc)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-            .sign(key, hashes.SHA256())
-        )
-        path = tmp_path / "server.pem"
-        path.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return path
-
     def test_a_certificate_that_is_not_trusted_is_refused_with_advice(
         self, false_server, airflow_connection, certificate
     ):

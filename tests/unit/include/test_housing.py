@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow.pyfunc
 import mlflow.sklearn
@@ -30,9 +29,6 @@ from include.housing import (
     load_housing,
     split_housing,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PROJECT_ROOT = HOUSING_CSV.parents[2]
 README = HOUSING_CSV.with_name("README.md").read_text(encoding="utf-8")
@@ -57,13 +53,11 @@ class TestLoadHousing:
         assert round(housing[TARGET].mean(), 2) == float(figure("mean of `sale_price`"))
         assert round(housing["living_area"].mean(), 2) == float(figure("mean of `living_area`"))
         assert housing["neighborhood"].nunique() == int(figure("neighborhoods"))
-        assert figure("SHA-256") == housing_module._SHA256
 
     def test_columns_are_the_constants_and_documented_in_order(self, housing: pd.DataFrame) -> None:
         columns = [TARGET, *NUMERIC_FEATURES, *CATEGORICAL_FEATURES]
         assert list(housing.columns) == columns
         assert re.findall(r"^\| `(\w+)` \| `\w+` \|", README, flags=re.MULTILINE) == columns
-        assert re.findall(r"^    ``(\w+)``", load_housing.__doc__ or "", flags=re.MULTILINE) == columns
 
     def test_rows_are_numbered_and_in_the_order_of_the_source(self, housing: pd.DataFrame) -> None:
         assert list(housing.index) == list(range(2930))
@@ -83,56 +77,30 @@ class TestLoadHousing:
         monkeypatch.chdir(tmp_path)
         assert len(load_housing()) == 2930
 
-    def test_missing_file_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        absent = tmp_path / "absent.csv"
-        monkeypatch.setattr(housing_module, "HOUSING_CSV", absent)
-        with pytest.raises(FileNotFoundError, match=r"data are missing.*absent\.csv"):
-            load_housing()
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            lambda content: b"",
-            lambda content: content[: len(content) // 2],
-            lambda content: content[:-2],
-            lambda content: content.replace(b"215000", b"21500", 1),
-            lambda content: content + content.splitlines(keepends=True)[-1],
-            lambda content: b"version https://git-lfs.github.com/spec/v1\n",
-        ],
-        ids=["empty", "half", "last value cut", "one digit lost", "row repeated", "Git LFS pointer"],
-    )
-    def test_damaged_file_is_named(
-        self, damage: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        damaged = tmp_path / "damaged.csv"
-        damaged.write_bytes(damage(HOUSING_CSV.read_bytes()))
-        monkeypatch.setattr(housing_module, "HOUSING_CSV", damaged)
-        with pytest.raises(ValueError, match=r"damaged\.csv is damaged or was edited"):
-            load_housing()
-
-    def test_crlf_checkout_loads_alike(
-        self, housing: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        crlf = tmp_path / "crlf.csv"
-        crlf.write_bytes(HOUSING_CSV.read_bytes().replace(b"\n", b"\r\n"))
-        monkeypatch.setattr(housing_module, "HOUSING_CSV", crlf)
-        pd.testing.assert_frame_equal(load_housing(), housing)
+    def test_the_data_may_be_others(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Fewer columns, one more, a value missing, and line ends as Git on Windows makes them."""
+        csv = tmp_path / "sales.csv"
+        csv.write_bytes(
+            b"sale_price,lot_area,street,sale_condition\r\n200000,,Pave,Normal\r\n1,2,Grvl,007\r\n"
+        )
+        monkeypatch.setattr(housing_module, "HOUSING_CSV", csv)
+        expected = pd.DataFrame(
+            {
+                "sale_price": [200_000.0, 1.0],
+                "lot_area": [float("nan"), 2.0],
+                "street": ["Pave", "Grvl"],
+                "sale_condition": ["Normal", "007"],
+            }
+        )
+        pd.testing.assert_frame_equal(load_housing(), expected, check_dtype=False)
 
 
 class TestSplitHousing:
-    def test_sizes_are_the_documented_ones(self, housing: pd.DataFrame) -> None:
-        train, test = split_housing(housing)
-        assert (len(train), len(test)) == (2334, 596)
-
-    @pytest.mark.parametrize("test_fraction", [0.1, 0.2, 0.5, 0.9])
-    def test_sizes_come_close_to_the_fraction(self, housing: pd.DataFrame, test_fraction: float) -> None:
-        _, test = split_housing(housing, test_fraction)
-        assert len(test) / len(housing) == pytest.approx(test_fraction, abs=0.02)
-
     def test_sides_are_those_of_every_machine(self, housing: pd.DataFrame) -> None:
-        _, test = split_housing(housing)
-        assert test.index[:8].tolist() == [8, 9, 39, 46, 47, 49, 50, 51]
-        assert test[TARGET].sum() == 109_588_891
+        train, test = split_housing(housing)
+        assert (len(train), len(test)) == (2311, 619)
+        assert test.index[:8].tolist() == [0, 3, 7, 10, 14, 15, 17, 20]
+        assert test[TARGET].sum() == 112_177_853
 
     def test_sides_are_disjoint_complete_and_in_order(self, housing: pd.DataFrame) -> None:
         train, test = split_housing(housing)
@@ -148,12 +116,7 @@ class TestSplitHousing:
         pd.testing.assert_frame_equal(of_shuffled.sort_index(), test, check_index_type=False)
         pd.testing.assert_frame_equal(of_filtered, test[test["year_sold"] == 2010], check_index_type=False)
 
-    def test_larger_test_set_keeps_the_smaller(self, housing: pd.DataFrame) -> None:
-        _, smaller = split_housing(housing, 0.1)
-        _, larger = split_housing(housing, 0.3)
-        assert set(smaller.index) < set(larger.index)
-
-    def test_every_category_of_the_default_test_set_is_trained_on(self, housing: pd.DataFrame) -> None:
+    def test_every_category_of_the_test_set_is_trained_on(self, housing: pd.DataFrame) -> None:
         train, test = split_housing(housing)
         for column in CATEGORICAL_FEATURES:
             assert set(test[column]) <= set(train[column]), column
@@ -171,11 +134,6 @@ class TestSplitHousing:
         assert train.empty
         assert test.empty
         assert list(train.columns) == list(test.columns) == list(housing.columns)
-
-    @pytest.mark.parametrize("test_fraction", [0, 1, -0.2, 20, float("nan"), float("inf")])
-    def test_fraction_outside_0_to_1_is_named(self, housing: pd.DataFrame, test_fraction: float) -> None:
-        with pytest.raises(ValueError, match=f"test_fraction is {test_fraction!r}"):
-            split_housing(housing, test_fraction)
 
 
 class TestWithMLflowAndSklearn:

@@ -33,7 +33,7 @@ def read_connection(read):
     def read_one(ports=PORTS, **fields):
         entry = {"conn_id": "c", "conn_type": "mlflow"} | {f"conn_{key}": val for key, val in fields.items()}
         found = read({"airflow": {"connections": [entry]}}, ports)["connections"]
-        return {**found[0], "extra": json.loads(found[0]["extra"])} if found else None
+        return {**found[0], "extra": json.loads(found[0]["extra"] or "{}")} if found else None
 
     return read_one
 
@@ -111,7 +111,7 @@ def test_the_minio_container_is_replaced_however_it_is_written(read_connection):
 def test_a_connection_may_be_a_uri(read, uri, fields):
     entry = {"conn_id": "c", "conn_type": "", "conn_host": "", "conn_uri": uri}
     (found,) = read({"airflow": {"connections": [entry]}})["connections"]
-    found["extra"] = json.loads(found["extra"])
+    found["extra"] = json.loads(found["extra"] or "{}")
     assert {name: found[name] for name in fields} == fields
 
 

@@ -1,4 +1,7 @@
-"""MLflow in Airflow's UI: an entry in the navigation, and on a DAG run a tab with its MLflow runs."""
+"""MLflow in Airflow's UI: an entry in the navigation, and on a DAG run a tab with its MLflow runs.
+
+Also what listens to Airflow's processes as they start.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
+
+from mlflow_provider.airflow_plugin import preload
 
 # Airflow may be served below a path of its own.
 AIRFLOW_PATH = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
@@ -28,6 +33,7 @@ class MLflowPlugin(AirflowPlugin):
     """Airflow 3.1.0 does not show these pages in a browser (it asks for a login); later versions do."""
 
     name = "mlflow"
+    listeners = [preload]
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
     external_views = [
         {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},

@@ -1,0 +1,128 @@
+"""Import modules once in the process that forks the tasks, so that each task has them already.
+
+Airflow's setting ``[mlflow] preload`` names them. They are imported as the scheduler starts, where
+LocalExecutor forks its workers from it, and as a Celery worker starts. Elsewhere nothing is imported: on
+macOS a task gets a new interpreter, and so it does in a pod.
+
+Airflow loads this module in two ways. As a listener it hears of the scheduler, and in each task of the task
+itself. As a policy it is loaded as every process starts: a Celery worker has no listeners.
+
+.. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import multiprocessing
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.configuration import conf
+from airflow.listeners import hookimpl
+
+log = logging.getLogger(__name__)
+
+# Whether this process, or one that it was forked from, has imported the modules.
+_is_done = False
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """Import the modules in a scheduler that forks its tasks; in a task, draw random numbers of its own."""
+    if type(component).__name__ == "TaskRunnerMarker":
+        _renew_random_state()
+    elif sys.argv[1:2] == ["scheduler"] and _tasks_are_forked_from_scheduler():
+        preload()
+
+
+def on_celery_worker_init(**_: Any) -> None:
+    """Import the modules in a Celery worker, before it forks its pool."""
+    preload()
+
+
+def preload() -> None:
+    """Import the modules of the setting ``[mlflow] preload``; one that cannot be is a warning in the log."""
+    global _is_done
+    names = [name.strip() for name in conf.get("mlflow", "preload", fallback="").split(",") if name.strip()]
+    if not names or sys.platform == "darwin":
+        return
+    from mlflow_provider.mlflow_state import environment
+
+    _is_done = True
+    start = time.monotonic()
+    # MLflow's telemetry would start a thread, which a forked process does not have.
+    with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), _without_warnings(), _without_collection():
+        imported = [name for name in names if _import(name)]
+    seconds = time.monotonic() - start
+    log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(imported))
+
+
+def _import(name: str) -> bool:
+    threads = set(threading.enumerate())
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        log.warning("[mlflow] preload: module %s cannot be imported: %s: %s", name, type(error).__name__, error)
+        return False
+    if started := set(threading.enumerate()) - threads:
+        log.warning(
+            "[mlflow] preload: module %s started threads (%s), which tasks do not have after the fork and may "
+            "wait for: leave it out.",
+            name,
+            ", ".join(thread.name for thread in started),
+        )
+    return True
+
+
+def _tasks_are_forked_from_scheduler() -> bool:
+    from airflow.executors.executor_loader import ExecutorLoader
+
+    executors = [ExecutorLoader.import_executor_cls(name)[0] for name in ExecutorLoader.get_executor_names()]
+    return multiprocessing.get_start_method() == "fork" and any(executor.is_local for executor in executors)
+
+
+def _renew_random_state() -> None:
+    """Seed NumPy's global generator anew: all tasks would draw the same numbers, as they share its import.
+
+    Python's own does so by itself.
+    """
+    if _is_done and (numpy := sys.modules.get("numpy")):
+        numpy.random.seed()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    # Some packages warn a thousand times. Not by catch_warnings(), which would undo the filters they set.
+    showwarning = warnings.showwarning
+    warnings.showwarning = lambda *_, **__: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.showwarning = showwarning
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep the garbage collector out of a block, and from then on out of all that was made in it.
+
+    It would write to each object that it looks at, and so make a copy of its page in each forked process.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+if sys.argv[1:3] == ["celery", "worker"]:
+    from celery.signals import worker_init
+
+    worker_init.connect(on_celery_worker_init)

@@ -1,0 +1,107 @@
+"""What the doctor says where workers write to a real S3 store themselves: MinIO."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import boto3
+import pytest
+import requests
+
+from mlflow_provider import causes
+from mlflow_provider.doctor import examine
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_servers import free_port
+
+KEYS = ("doctor-tests", "doctor-tests-secret")
+REGION = "eu-central-1"
+
+
+@pytest.fixture(scope="module")
+def store(minio_program, tmp_path_factory):
+    """The address of a MinIO with a bucket ``mlflow``."""
+    if not minio_program:
+        pytest.skip("No minio on PATH, and no Go to compile it; MINIO=/path/to/minio says where one is.")
+    folder = tmp_path_factory.mktemp("minio")
+    address = f"127.0.0.1:{free_port()}"
+    names = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_SITE_REGION")
+    options = [f"--address={address}", f"--console-address=127.0.0.1:{free_port()}", f"--certs-dir={folder}"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [minio_program, "server", *options, folder / "data"],
+            env={**os.environ, **dict(zip(names, (*KEYS, REGION), strict=True))},
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://{address}"
+    deadline = time.monotonic() + 300
+    while not _is_ready(url):
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.2)
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=KEYS[0],
+        aws_secret_access_key=KEYS[1],
+    )
+    client.create_bucket(Bucket="mlflow", CreateBucketConfiguration={"LocationConstraint": REGION})
+    yield url
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/minio/health/ready", timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+@pytest.fixture
+def found(mlflow_server, airflow_connection, store):
+    """A function that examines an experiment in a bucket; it returns the checks that fail, and what they say."""
+
+    def examine_bucket(bucket="mlflow", login=KEYS[0], password=KEYS[1]) -> list[tuple[str, str]]:
+        extra = {"endpoint_url": store, "region_name": REGION}
+        airflow_connection("store", conn_type="aws", login=login, password=password, extra=extra)
+        airflow_connection(host=mlflow_server.url, extra={"artifact_conn_id": "store"})
+        experiment = {"name": uuid.uuid4().hex, "artifact_location": f"s3://{bucket}/housing"}
+        MLflowClientHook().call("POST", "experiments/create", experiment)
+        results = examine(experiment=experiment["name"])
+        return [(result.check, result.sentence) for result in results if result.status == "failed"]
+
+    return examine_bucket
+
+
+@pytest.mark.parametrize(
+    ("login", "password", "code"),
+    [("nobody", KEYS[1], "InvalidAccessKeyId"), (KEYS[0], "another secret", "SignatureDoesNotMatch")],
+)
+def test_keys_that_are_not_the_stores(found, login, password, code):
+    assert found(login=login, password=password) == [("artifact store", causes.WRONG_KEYS.format(code=code))]
+
+
+def test_a_bucket_that_is_not_there(found):
+    assert found("gone") == [("artifact store", causes.NO_BUCKET.format(bucket="gone"))]
+
+
+def test_a_clock_that_is_an_hour_off(found, monkeypatch):
+    ahead = datetime.now(timezone.utc) + timedelta(hours=1)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: ahead.replace(tzinfo=None))
+
+    assert found() == [("artifact store", causes.CLOCK_SKEW)]
+
+
+def test_the_worker_has_the_keys_and_the_server_has_none(found):
+    """The artifact is in the bucket, but MLflow's pages do not show it."""
+    [(check, sentence)] = found()
+
+    assert check == "artifact"
+    assert sentence.startswith("the artifact is in the store, but the server does not list it (")

@@ -1,0 +1,76 @@
+"""Any scikit-learn model can be logged, and comes back as it was."""
+
+from __future__ import annotations
+
+import mlflow
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import (
+    AdaBoostRegressor,
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+)
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVR
+
+from include.housing import CATEGORICAL_FEATURES, NUMERIC_FEATURES, TARGET, load_housing
+from include.models import log_model
+from mlflow_provider.hooks.client import MLflowClientHook
+
+REGRESSORS = [
+    Ridge(),
+    SVR(),
+    KNeighborsRegressor(),
+    RandomForestRegressor(n_estimators=10),
+    GradientBoostingRegressor(n_estimators=10),
+    HistGradientBoostingRegressor(max_iter=10),
+    AdaBoostRegressor(n_estimators=10),
+    MLPRegressor(max_iter=5),
+    GaussianProcessRegressor(),
+]
+
+
+@pytest.fixture(autouse=True)
+def _run(mlflow_server, airflow_connection):
+    airflow_connection(**mlflow_server.connection)
+    with MLflowClientHook().tracking(), mlflow.start_run():
+        yield
+
+
+@pytest.fixture(scope="module")
+def sales():
+    return load_housing().head(200)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("regressor", REGRESSORS, ids=lambda regressor: type(regressor).__name__)
+def test_a_regressor_predicts_alike_after_it_was_loaded(regressor, sales):
+    features = sales.drop(columns=TARGET)
+    encoder = make_column_transformer(
+        (StandardScaler(), NUMERIC_FEATURES),
+        (OneHotEncoder(sparse_output=False), CATEGORICAL_FEATURES),
+    )
+    model = make_pipeline(encoder, regressor).fit(features, sales[TARGET])
+
+    logged = log_model(model, features)
+
+    loaded = mlflow.pyfunc.load_model(logged.model_uri)
+    assert loaded.predict(features) == pytest.approx(model.predict(features))
+    assert set(loaded.metadata.get_input_schema().input_names()) == set(features.columns)
+
+
+def test_a_transformer_transforms_after_it_was_loaded(sales):
+    features = sales[NUMERIC_FEATURES]
+    scaler = StandardScaler().fit(features)
+
+    logged = log_model(scaler, features, name="scaler")
+
+    assert logged.signature.outputs
+    loaded = mlflow.sklearn.load_model(logged.model_uri)
+    assert loaded.transform(features) == pytest.approx(scaler.transform(features))
