@@ -6,10 +6,13 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix package reference check bench lock shots
+.PHONY: help demo up down status clean reset test lifecycle-test docker-test matrix bench check package reference shots lock bump
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
+	    $(MAKEFILE_LIST)
+
+##@ To use it
 
 demo:  ## start everything, run the lessons and the pipeline, check what arrived in MLflow
 	@$(PYTHON) -m local demo
@@ -17,18 +20,20 @@ demo:  ## start everything, run the lessons and the pipeline, check what arrived
 up:  ## start Airflow and MLflow; returns when both answer
 	@$(PYTHON) -m local up
 
-down:  ## stop everything; the data stays
-	@$(PYTHON) -m local down
-
 status:  ## show what runs, and where
 	@$(PYTHON) -m local status
+
+down:  ## stop everything; the data stay
+	@$(PYTHON) -m local down
+
+reset: down  ## stop everything, and remove all data: runs, models, artifacts, ports
+	@rm -rf .local/data .local/ports.json
 
 clean: down  ## stop everything, and remove what was installed; the data stay
 	@rm -rf .venv
 	@find .local -mindepth 1 -maxdepth 1 ! -name data ! -name ports.json -exec rm -rf {} + 2>/dev/null || true
 
-reset: down  ## stop everything, and remove all data: DAG runs, MLflow runs, models, artifacts, ports
-	@rm -rf .local/data .local/ports.json
+##@ To test it
 
 test:  ## run the tests of the provider, the DAGs and the running stack
 	@$(PYTHON) -m local.install
@@ -42,22 +47,17 @@ docker-test:  ## run the Docker stack as `astro dev start` does, and test it
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -m pytest -v -s --timeout=1200 tests/docker
 
-matrix:  ## run the provider's tests from the oldest Python, Airflow and MLflow it supports to the next
+matrix:  ## run the provider's tests with the oldest, newest and next of all it supports
 	@$(PYTHON) -m local.install
 	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" .venv/bin/nox --noxfile provider/noxfile.py \
 	    --envdir "$(CURDIR)/.local/nox" --sessions "tests$(if $(CORNER),($(CORNER)))"
 
-package:  ## build the provider's sdist and wheel, and check them
+bench:  ## measure what the DAG files cost to parse, and what predicting costs
 	@$(PYTHON) -m local.install
-	@.venv/bin/nox --noxfile provider/noxfile.py --envdir "$(CURDIR)/.local/nox" --sessions package
+	@.venv/bin/python benchmarks/parse_dags.py
+	@.venv/bin/python benchmarks/predict.py
 
-reference:  ## write the provider's API reference, as HTML, to .local/reference
-	@$(PYTHON) -m local.install
-	@.venv/bin/python -W ignore -m pdoc --docformat restructuredtext --output-directory .local/reference mlflow_provider
-
-shots:  ## write README's pictures anew: what a browser sees on the walk through README
-	@$(PYTHON) -m local.install
-	@SHOTS=docs/pictures .venv/bin/python -m pytest tests/stack/test_walk.py
+##@ To work on it
 
 check:  ## lint, formatting and types
 	@$(PYTHON) -m local.install
@@ -65,13 +65,24 @@ check:  ## lint, formatting and types
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 
+package:  ## build the provider's sdist and wheel, and check them
+	@$(PYTHON) -m local.install
+	@.venv/bin/nox --noxfile provider/noxfile.py --envdir "$(CURDIR)/.local/nox" --sessions package
+
+reference:  ## write the provider's API reference as HTML
+	@$(PYTHON) -m local.install
+	@.venv/bin/python -W ignore -m tools.reference
+
+shots:  ## take README's pictures anew, with a browser that follows README
+	@$(PYTHON) -m local.install
+	@SHOTS=docs/pictures .venv/bin/python -m pytest tests/stack/test_walk.py
+
 lock:  ## pin every version anew in constraints.txt
 	@$(PYTHON) -m local.install
 	@.venv/bin/uv pip compile -q --universal --python-version 3.10 --upgrade --no-annotate --no-emit-index-url \
 	    --custom-compile-command "make lock" -o constraints.txt requirements.txt provider/pyproject.toml \
 	    --group airflow --group mlflow-server --group local --group dev
 
-bench:  ## measure what the DAG files cost to parse, and what predicting costs
+bump:  ## bring packages and images to the newest versions that fit, and say what proves them
 	@$(PYTHON) -m local.install
-	@.venv/bin/python benchmarks/parse_dags.py
-	@.venv/bin/python benchmarks/predict.py
+	@.venv/bin/python -m tools.bump

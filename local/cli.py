@@ -43,7 +43,7 @@ def status() -> None:
     stack = Stack(console)
     if not stack.supervisor:
         killed = supervision.find()
-        console.print("The supervisor was killed" if killed else "Down", end="; ")
+        console.print("The supervisor was killed" if killed else "Nothing is running", end="; ")
         console.print("`make up` starts everything")
         raise typer.Exit(bool(killed))
     states = stack.states()

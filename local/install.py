@@ -16,11 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError, is_up
@@ -70,6 +69,33 @@ class Step:
         return self.stamp.exists() and not self.installed()
 
 
+@dataclass
+class Progress:
+    """How far uv is, by what it prints: a line for each large package that it downloads, and one at the end.
+
+    That is no interface: where a later uv says it otherwise, only the seconds are told.
+    """
+
+    sizes: dict[str, float] = field(default_factory=dict)  # MiB of the packages that are to be downloaded
+    downloaded: set[str] = field(default_factory=set)
+    installed: int = 0
+
+    def hear(self, line: str) -> None:
+        """Take in a line that uv has printed."""
+        if size := re.match(r"Downloading (\S+) \(([\d.]+)MiB\)", line):
+            self.sizes[size[1]] = float(size[2])
+        elif end := re.match(r" Downloaded (\S+)", line):
+            self.downloaded.add(end[1])
+        elif count := re.match(r"Installed (\d+) package", line):
+            self.installed += int(count[1])
+
+    def __str__(self) -> str:
+        done = sum(size for name, size in self.sizes.items() if name in self.downloaded)
+        fetched = f", {done:.0f} of {sum(self.sizes.values()):.0f} MiB downloaded" if self.sizes else ""
+        packages = "package" if self.installed == 1 else "packages"
+        return fetched + (f", {self.installed} {packages} installed" if self.installed else "")
+
+
 WORKER = ("-r", "requirements.txt", "-e", "provider", "--group", "airflow", "--group", "local")
 RUN = (Step("Airflow", VENV, WORKER), Step("the MLflow server", MLFLOW_VENV, ("--group", "mlflow-server")))
 DEVELOP = (*RUN, Step("the development tools", VENV, ("--group", "dev")))
@@ -101,13 +127,13 @@ def install(steps: Sequence[Step]) -> None:
             "The project has changed since the stack was started; `make down` or `make up` first."
         )
     uv = fetch_uv()
-    with _told("Installing " + ", ".join(step.title for step in missing)):
+    with _told("Installing " + ", ".join(step.title for step in missing)) as progress:
         for venv in {step.venv for step in missing}:
             existing = "--clear" if venv in spoilt else "--allow-existing"
             _run("a virtual environment", uv, "venv", "-q", existing, "-p", PYTHON, venv)
         # uv keeps two of its processes from changing one environment at the same time.
         with ThreadPoolExecutor() as pool:
-            list(pool.map(partial(_install, uv), missing))
+            list(pool.map(lambda step: _install(uv, step, progress.hear), missing))
 
 
 def fetch_uv() -> Path:
@@ -131,10 +157,10 @@ def fetch_uv() -> Path:
     return uv
 
 
-def _install(uv: Path, step: Step) -> None:
+def _install(uv: Path, step: Step, hear: Callable[[str], None] | None = None) -> None:
     step.stamp.write_text("")
     packages = (*step.packages, "-c", "constraints.txt")
-    _run(step.title, uv, "pip", "install", "-q", "-p", step.venv, *packages)
+    _run(step.title, uv, "pip", "install", "--color=never", "-p", step.venv, *packages, hear=hear)
     if step.venv == VENV:
         # Where `include` and the provider are imported from. Relative, as Python reads these files in the
         # encoding of the locale, and the project's folder may have any name.
@@ -144,34 +170,47 @@ def _install(uv: Path, step: Step) -> None:
     step.stamp.write_text(step.fingerprint())
 
 
-def _run(what: str, *command: str | Path) -> None:
-    """Run a command that installs; its output matters only when it fails."""
+def _run(what: str, *command: str | Path, hear: Callable[[str], None] | None = None) -> None:
+    """Run a command that installs; its output matters only when it fails.
+
+    :param hear: is given each line of it, as it comes.
+    """
     environment = dict(os.environ)
     if "PIP_INDEX_URL" in environment:
         environment.setdefault("UV_DEFAULT_INDEX", environment["PIP_INDEX_URL"])
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stdout + done.stderr
-        problems = (problem for words, problem in INDEX_PROBLEMS.items() if re.search(words, said))
-        raise LocalError(f"Could not install {what}: {next(problems, 'see below.')}", said)
+    said = []
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            if hear:
+                hear(line)
+            said.append(line)
+    if process.returncode:
+        log = "".join(said)
+        problems = (problem for words, problem in INDEX_PROBLEMS.items() if re.search(words, log))
+        raise LocalError(f"Could not install {what}: {next(problems, 'see below.')}", log)
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Say what goes on: in a terminal with the seconds it has taken so far, elsewhere as one line."""
-    began, done = time.monotonic(), threading.Event()
+def _told(what: str) -> Iterator[Progress]:
+    """Say what goes on and how far it is: in a terminal on one line, elsewhere on one every ten seconds."""
+    began, done, progress = time.monotonic(), threading.Event(), Progress()
+    live = sys.stdout.isatty()
+
+    def tell(end: str) -> None:
+        print(f"  {time.monotonic() - began:.0f} s{progress}", end=end, flush=True)
 
     def tick() -> None:
-        while not done.wait(0.2):
-            if sys.stdout.isatty():
-                print(f"\r{what}: {time.monotonic() - began:.0f} s", end="", flush=True)
-        print()
+        while not done.wait(0.2 if live else 10):
+            tell("\033[K\r" if live else "\n")  # what is left of a longer line is erased
+        tell("\n")
 
-    print(what, end="", flush=True)
+    print(what, flush=True)
     ticker = threading.Thread(target=tick)
     ticker.start()
     try:
-        yield
+        yield progress
     finally:
         done.set()
         ticker.join()

@@ -20,7 +20,7 @@ def test_down_leaves_nothing_running_and_no_port_held(running):
     assert "Stopped" in running.make("down")
     running.assert_nothing_is_left()
     assert "Nothing was running" in running.make("down")
-    assert "Down" in running.make("status")
+    assert running.make("status") == "Nothing is running; `make up` starts everything\n"
 
 
 def test_down_and_up_in_one_call_come_one_after_the_other_also_in_parallel(running):

@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -170,7 +172,7 @@ def test_an_activated_environment_is_not_another_python(tmp_path):
 
 
 def test_an_installation_that_was_interrupted_is_not_done(step, monkeypatch):
-    def interrupt(what, *command):
+    def interrupt(what, *command, **more):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(install, "_run", interrupt)
@@ -190,6 +192,31 @@ def test_an_environment_with_a_package_that_is_half_there_is_made_anew(step, mon
     install.install([small])
     assert small.is_done()
     assert "half" not in record.read_text()
+
+
+@pytest.fixture
+def large(step, monkeypatch):
+    """A step with one package of more than a megabyte, which has not been downloaded before."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(step.venv.parent / "cache"))
+    return install.Step("something large", step.venv, ("pip",))
+
+
+DONE = r"  \d+ s, (?P<all>\d) of (?P=all) MiB downloaded, 1 package installed\n"
+
+
+def test_how_far_it_is_is_told_in_megabytes_and_packages(large, capsys):
+    install.install([large])
+    assert re.search(rf"^Installing something large\n(  .*\n)*{DONE}$", capsys.readouterr().out)
+
+
+def test_in_a_terminal_it_is_told_on_one_line(large, monkeypatch):
+    master, terminal = os.openpty()
+    with open(terminal, "w") as stdout:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", stdout)
+        install.install([large])
+    said = os.read(master, 100_000).decode().replace("\r\n", "\n")
+    os.close(master)
+    assert re.search(rf"^Installing something large\n(  [^\n]*\x1b\[K\r)+{DONE}$", said)
 
 
 def test_the_mirror_that_pip_knows_is_used_by_uv(monkeypatch):

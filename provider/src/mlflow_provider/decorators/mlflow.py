@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
-    """Calls a function inside :func:`~mlflow_provider.tracked_run.task_run.task_run`.
+    """Calls a function inside :func:`mlflow_provider.task_run`.
 
     :param mlflow_conn_id: connection of type ``mlflow`` (templated).
     :param experiment: name of the experiment; the DAG ID by default (templated).

@@ -24,7 +24,7 @@ def close_open_runs(context: Context, mlflow_conn_id: str = MLflowClientHook.def
 
     A process that is killed cannot end its run, and a task without retries left has no next try that could.
     DAGs with ``@task.mlflow`` get this callback automatically; where tasks use
-    :func:`~mlflow_provider.tracked_run.task_run.task_run`, give the DAG
+    :func:`mlflow_provider.task_run`, give the DAG
     ``on_failure_callback=close_open_runs`` and ``on_success_callback=close_open_runs``.
 
     It takes five seconds at most, as other callbacks wait for it. What it could not end is in the log.
