@@ -92,7 +92,8 @@ class Progress:
     def __str__(self) -> str:
         done = sum(size for name, size in self.sizes.items() if name in self.downloaded)
         fetched = f", {done:.0f} of {sum(self.sizes.values()):.0f} MiB downloaded" if self.sizes else ""
-        return fetched + (f", {self.installed} packages installed" if self.installed else "")
+        packages = "package" if self.installed == 1 else "packages"
+        return fetched + (f", {self.installed} {packages} installed" if self.installed else "")
 
 
 WORKER = ("-r", "requirements.txt", "-e", "provider", "--group", "airflow", "--group", "local")

@@ -129,7 +129,7 @@ def bump_images(file: Path) -> tuple[Changes, list[str]]:
         try:
             version = newest_image(host, image, tag, pinned)
         except requests.RequestException:
-            silent.append(found[0])
+            silent.append(f"{name}:{tag}")
             return found[0]
         if version != tag + pinned:
             changes.append((name, tag + pinned, version))

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
-from tests.helpers.clones import ROOT
+from tests.helpers.clones import ROOT, wait_until
 from tests.helpers.pictures import SHOTS, take_picture, write_animation, write_picture
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 WINDOW = {"width": 1280, "height": 800}
 PIXELS = 1.3 if SHOTS else 1  # of the picture, for each of the window: twice the width of a README
-DAG_RUN_MILLISECONDS = 600_000
+DAG_RUN_SECONDS = 1200
 DARK, LIGHT = "oklch(0.232 0.032 266)", "rgb(255, 255, 255)"
 Where = Page | FrameLocator | Locator
 
@@ -118,6 +119,7 @@ def read_a_lesson(walk: Walk) -> None:
     walk.press("button", "Dag Docs")
     walk.see("Try it:", "Exercise:")
     walk.press("button", "Close")
+    walk.press("link", "Code")
 
 
 def run_it(walk: Walk) -> None:
@@ -135,7 +137,7 @@ def run_it(walk: Walk) -> None:
 def wait_for_success(walk: Walk) -> None:
     """Wait for the end of the DAG run that is on the screen; its page follows it."""
     end = walk.page.get_by_text(re.compile("^(Success|Failed)$")).first
-    expect(end).to_be_visible(timeout=DAG_RUN_MILLISECONDS)
+    expect(end).to_be_visible(timeout=DAG_RUN_SECONDS * 1000)
     walk.see("Success")
 
 
@@ -149,7 +151,7 @@ def open_its_mlflow_run(walk: Walk) -> None:
     walk.see("Metrics (3)", "test_rmse", "Datasets", "Tags")
     walk.show("mlflow-run")
     walk.press("tab", "Artifacts")
-    walk.page.get_by_text("predicted_against_actual.png").click()
+    walk.page.get_by_text(walk.name("predicted_against_actual.png")).click()
     expect(walk.page.get_by_role("img", name="predicted_against_actual.png")).to_be_visible()
     walk.show("figure")
     walk.press("tab", "Overview")
@@ -159,9 +161,10 @@ def open_its_mlflow_run(walk: Walk) -> None:
 
 
 def close_assistant(walk: Walk) -> None:
-    walk.see("MLflow Assistant")
+    assistant = walk.page.get_by_text(walk.name("MLflow Assistant"))
+    expect(assistant.first).to_be_visible()
     walk.press("button", "Close")
-    expect(walk.page.get_by_text("MLflow Assistant")).to_have_count(0)
+    expect(assistant).to_have_count(0)
 
 
 def see_every_try(walk: Walk) -> None:
@@ -183,7 +186,7 @@ def see_the_newest_runs(walk: Walk) -> None:
         walk.press("menuitemradio", mode)
         expect(frame.locator("body")).to_have_css("background-color", background)
     walk.follow("link", "Open MLflow", frame)
-    walk.see("Model training", "Experiments", "Model registry")
+    walk.see("GenAI", "Model training", "Experiments", "Model registry")
     walk.back()
 
 
@@ -203,15 +206,33 @@ def use_operators(walk: Walk) -> None:
 def run_the_pipeline(walk: Walk) -> None:
     walk.press("link", "Dags")
     walk.press("link", "pipeline_1_features")
+    triggered = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
     with walk.trigger("pipeline_1_features") as dialog:
         dialog.get_by_label(walk.name("Share of the training sales")).fill("0.1")
     wait_for_success(walk)
+
+    walk.press("link", "Dags")
+    walk.press("link", "pipeline_3_promote")
+    walk.press("link", "Runs")
+    newest = walk.page.get_by_role("table").get_by_role("link").first
+
+    def started() -> str:
+        walk.page.reload()
+        return newest.inner_text()
+
+    wait_until("pipeline_3_promote has started", started, lambda time: time > triggered, DAG_RUN_SECONDS)
+    newest.click()
+    wait_for_success(walk)
+    walk.see("promote", "Skipped", within=walk.page.get_by_role("table"))
+    walk.show("pipeline", height=640)
+    walk.press("link", "promote", walk.page.get_by_role("table"))
+    expect(walk.page.get_by_text(re.compile("is not better than")).first).to_be_visible()
 
     walk.press("link", "MLflow")
     walk.follow("link", "Open MLflow", walk.page.frame_locator("iframe[title=MLflow]"))
     walk.press("link", "Model registry")
     walk.press("button", "Close", walk.page.get_by_role("dialog"))
-    walk.see("Housing pipeline")
+    walk.see("Housing pipeline", "champion")
     walk.show("registry", height=440)
     walk.back()
 
@@ -219,7 +240,7 @@ def run_the_pipeline(walk: Walk) -> None:
 def look_at_the_connection(walk: Walk) -> None:
     walk.press("button", "Admin")
     walk.press("menuitem", "Connections")
-    row = walk.page.get_by_role("row", name="mlflow_default")
+    row = walk.page.get_by_role("row").filter(has_text=walk.name("mlflow_default"))
     walk.press("button", "Test Connection", row)
     walk.see("Test Connection Successful")
     walk.show("connection", height=560)

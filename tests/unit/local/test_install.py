@@ -201,7 +201,7 @@ def large(step, monkeypatch):
     return install.Step("something large", step.venv, ("pip",))
 
 
-DONE = r"  \d+ s, (?P<all>\d) of (?P=all) MiB downloaded, 1 packages installed\n"
+DONE = r"  \d+ s, (?P<all>\d) of (?P=all) MiB downloaded, 1 package installed\n"
 
 
 def test_how_far_it_is_is_told_in_megabytes_and_packages(large, capsys):
