@@ -7,8 +7,7 @@
 run: version 1 is found again instead of registered twice, and the alias stays, as `set_alias` takes the
 newest version, whichever DAG run it comes from.
 
-**Exercise:** add a `CopyModelVersionOperator` that copies the challenger to `Housing prices,
-production`.
+**Exercise:** copy the challenger to `Housing prices, production`, with a `CopyModelVersionOperator`.
 
 One operator a step, from a trained model to what its consumers ask for:
 

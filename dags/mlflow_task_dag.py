@@ -5,7 +5,7 @@
 run: the errors on sales that the model has never seen, three figures as artifacts, and in its
 description the way back here. The tab *MLflow* of the DAG run lists the runs of both tasks.
 
-Run it again and tick *Let the first try fail*: the run of the first try is *Failed*, its tag
+Run it again and switch on *Let the first try fail*: the run of the first try is *Failed*, its tag
 `airflow.reason` says why, and the run of the second try has its ID in the tag `airflow.retry_of`.
 
 **Exercise:** replace `Ridge` by another regressor of scikit-learn, such as `RandomForestRegressor`, and

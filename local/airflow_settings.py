@@ -68,7 +68,7 @@ def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
     if service in containers:
         fields |= {"host": "http://127.0.0.1", "port": containers[service]}
     ids = {"connection_id": entry["conn_id"], "conn_type": entry["conn_type"]}
-    # Not {}: Airflow masks it in logs as a secret, and warns in every task's that it is too short for one.
+    # Of an empty mapping each task's log would say that it is too short for a secret to be masked.
     return {**ids, **fields, "extra": json.dumps(extra) if extra else None}
 
 

@@ -121,8 +121,13 @@ def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
 def test_a_name_that_mlflow_does_not_know_is_told(started):
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     address = started.docker("inspect", f"--format={form}", started.container("mlflow")).strip()
-    explained("Invalid Host header", run_task(started, host=f"http://{address}"))
-    said = run_task(started, "mlflow_tutorial_dag create_experiment", host=f"http://{address}")
+    package = (
+        "from mlflow_provider.hooks.base import MLflowBaseHook as Hook; Hook().client.search_experiments()"
+    )
+    connection = json.dumps(CONNECTION | {"host": f"http://{address}"})
+    said = started.airflow(f"python -c '{package}'", check=False, AIRFLOW_CONN_MLFLOW_DEFAULT=connection)
+    explained("Invalid Host header", said)
+    said = run_task(started, host=f"http://{address}")
     unknown = f"the server does not know itself as '{address}:5000'; add that to its --allowed-hosts"
     explained("does not know itself as", said)
     assert unknown in said

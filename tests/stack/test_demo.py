@@ -92,14 +92,18 @@ def test_the_dag_run_leads_to_its_mlflow_runs_and_each_task_that_logged_one_has_
         "runs/search",
         experiment_ids=[experiment["experiment_id"] for experiment in experiments],
         filter=f"tags.`airflow.dag_id` = '{dag_id}' AND tags.`airflow.run_id` = '{run_id}'",
+        order_by=["attributes.start_time ASC"],
     )["runs"]
     page = read_page(stack, f"/mlflow/dags/{dag_id}/runs/{run_id}")
+    last = {}  # of the tries of each task
     for run in runs:
-        info, tags = run["info"], {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
-        assert info["run_id"] in page
-        task = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{tags['airflow.task_id']}"
-        assert info["run_id"] in stack.ask("GET", f"{task}/links")["extra_links"]["MLflow run"]
+        assert run["info"]["run_id"] in page
+        tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+        last[tags["airflow.task_id"]] = run["info"]
+    for task_id, info in last.items():
         assert info["status"] == "FINISHED"
+        links = stack.ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")
+        assert info["run_id"] in links["extra_links"]["MLflow run"]
 
 
 @needs("mlflow_tutorial_dag")
@@ -178,7 +182,7 @@ def test_the_hook_dag_compares_a_profile_with_the_one_before(stack, client):
     assert profile.info.run_name == "Prices in Somerset"
     means = client.get_metric_history(profile.info.run_id, "mean_price")
     assert [metric.step for metric in means] == [2006, 2007, 2008, 2009, 2010]
-    assert means[-1].value == pytest.approx(213_859.31, abs=0.01)
+    assert means[-1].value == pytest.approx(206_386.95, abs=0.01)
     changes = {name: value - before.data.metrics[name] for name, value in profile.data.metrics.items()}
     assert xcom(stack, dag_id, "compare_profiles", run_id=run_id) == pytest.approx(changes)
 
