@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 APPROVE, REJECT = "Approve", "Reject"
 
-# A gate that read the alias before another one moved it may still move it back. Its next request is that
-# move, so after this time it has done so, and the other sees it.
+# Another gate may have read the alias just before this one moved it, and be about to move it, too: that is
+# its very next request. After this time it has, and this gate sees it.
 RECHECK_SECONDS = 1.0
 MAX_MOVES = 20
 
@@ -76,11 +76,9 @@ class MetricRule:
         if gain <= 0:
             return False, f"{own} is not better than {other}."
         # 0.9 - 0.8 is a little less than 0.1.
-        if gain < self.min_absolute_change and not math.isclose(gain, self.min_absolute_change):
-            return (
-                False,
-                f"{own} is better than {other}, but by less than {number(self.min_absolute_change)}.",
-            )
+        least = self.min_absolute_change
+        if gain < least and not math.isclose(gain, least):
+            return False, f"{own} is better than {other}, but by less than {number(least)}."
         return True, f"{own} is better than {other}."
 
     def _gain(self, value: float, other: float) -> float:
@@ -312,7 +310,10 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
             lines.append(f"| {role} | [version {version}]({link}) | {number(value)} |")
         if run := find_run(self.hook, candidate):
             artifacts = f"experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}/artifacts"
-            lines += ["", f"[Figures of version {decision.version}]({page(artifacts)}): artifacts of its run"]
+            lines += [
+                "",
+                f"[Figures of version {decision.version}]({page(artifacts)}), among its run's artifacts",
+            ]
         return "\n".join(lines)
 
     def _conclude(self, context: Context, decision: _Decision) -> dict[str, Any]:
