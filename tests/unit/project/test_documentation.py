@@ -18,6 +18,7 @@ CONTAINERS = {"mlflow", "minio"}
 DOCUMENTATION = {
     "airflow.apache.org",
     "docs.astral.sh",
+    "docs.pypi.org",
     "github.com",
     "mlflow.org",
     "www.astronomer.io",
