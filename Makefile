@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status doctor clean reset test lifecycle-test docker-test matrix bench check package reference lock bump shots
+.PHONY: help demo up down status doctor clean reset test lifecycle-test docker-test matrix bench check package reference shots lock bump
 
 help:  ## list the targets
 	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
@@ -62,10 +62,6 @@ bench:  ## measure what the DAG files cost to parse, and what predicting costs
 
 ##@ To work on it
 
-shots:  ## write README's pictures anew: what a browser sees on the walk through README
-	@$(PYTHON) -m local.install
-	@SHOTS=docs/pictures .venv/bin/python -m pytest tests/stack/test_walk.py
-
 check:  ## lint, formatting and types
 	@$(PYTHON) -m local.install
 	@.venv/bin/ruff check
@@ -79,6 +75,10 @@ package:  ## build the provider's sdist and wheel, and check them
 reference:  ## write the provider's API reference as HTML
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -W ignore -m tools.reference
+
+shots:  ## take README's pictures anew, with a browser that follows README
+	@$(PYTHON) -m local.install
+	@SHOTS=docs/pictures .venv/bin/python -m pytest tests/stack/test_walk.py
 
 lock:  ## pin every version anew in constraints.txt
 	@$(PYTHON) -m local.install

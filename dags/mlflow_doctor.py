@@ -36,7 +36,7 @@ QUEUES = ["default"]
     tags=["mlflow", "doctor"],
 )
 def mlflow_doctor():
-    def examine(params: dict, ti=None) -> None:
+    def run_checks(params: dict, ti=None) -> None:
         """Print what each check finds; fail with what the first of them says is wrong."""
         from mlflow_provider.doctor import examine
 
@@ -49,7 +49,7 @@ def mlflow_doctor():
             raise AirflowFailException(failed[0])
 
     for queue in QUEUES:
-        task(examine, task_id=f"examine_{queue}", queue=queue)()
+        task(run_checks, task_id=f"examine_{queue}", queue=queue)()
 
 
 mlflow_doctor()

@@ -66,7 +66,7 @@ def _is_ready(url: str) -> bool:
 
 @pytest.fixture
 def found(mlflow_server, airflow_connection, store):
-    """A function that examines an experiment in a bucket; it returns the checks that fail, and what they say."""
+    """A function that examines an experiment in a bucket, and returns what fails, and why."""
 
     def examine_bucket(bucket="mlflow", login=KEYS[0], password=KEYS[1]) -> list[tuple[str, str]]:
         extra = {"endpoint_url": store, "region_name": REGION}

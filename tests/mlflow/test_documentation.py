@@ -76,14 +76,18 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowSe
 
 
 @pytest.fixture
-def _champion(mlflow_server: MLflowServer) -> None:
-    MlflowClient(mlflow_server.url).set_registered_model_alias("Housing", "champion", "4")
+def _registry(mlflow_server: MLflowServer) -> None:
+    """What every example finds: version 4 of ``Housing`` is the champion, ``Demand`` is not registered."""
+    client = MlflowClient(mlflow_server.url)
+    client.set_registered_model_alias("Housing", "champion", "4")
+    if client.search_registered_models("name = 'Demand'"):
+        client.delete_registered_model("Demand")
 
 
 @pytest.mark.parametrize(
     "block", [block for block in PYTHON if block not in COMPANIONS], ids=lambda block: block.place
 )
-@pytest.mark.usefixtures("_champion")
+@pytest.mark.usefixtures("_registry")
 def test_python_of_a_page_runs(
     block: Block, run_as_dags, mlflow_server, airflow_connection, monkeypatch, tmp_path
 ):
@@ -120,7 +124,7 @@ def test_the_first_dag_of_your_own_leaves_what_readme_says(run_as_dags, mlflow_s
     assert run.data.metrics == {"rmse": 42.0}
 
 
-@pytest.mark.usefixtures("airflow_database")
+@pytest.mark.usefixtures("airflow_database", "_registry")
 def test_the_commands_of_the_skill_lead_to_a_champion(mlflow_server, tmp_path):
     page = "skills/mlflow-from-airflow/SKILL.md"
     (tmp_path / "dags").mkdir()

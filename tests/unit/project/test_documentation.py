@@ -57,7 +57,8 @@ def test_a_test_that_is_said_to_run_a_code_block_asks_for_it(page):
     for block in page.blocks:
         if block.run_by:
             source = (ROOT / block.run_by).read_text()
-            asks = "blocks_run_by(" in source or f'"{block.heading}"' in source
+            takes_all = block.language in ("python", "dotenv") and "blocks_run_by(" in source
+            asks = takes_all or f'"{block.heading}"' in source
             assert asks, f"{block.place}: {block.run_by} runs no block of {block.heading!r}"
 
 
@@ -90,9 +91,7 @@ def test_addresses_are_local_or_examples_or_documentation(page, page_name):
 
 
 @pytest.mark.parametrize(
-    "block",
-    [block for block in blocks_run_by("tests/unit/project/test_documentation.py") if block.language == "dotenv"],
-    ids=lambda block: block.place,
+    "block", blocks_run_by("tests/unit/project/test_documentation.py"), ids=lambda block: block.place
 )
 def test_a_connection_that_a_page_shows_is_one_that_the_provider_accepts(block, monkeypatch, tmp_path):
     """As ``make up`` reads it from ``.env``."""
@@ -100,6 +99,7 @@ def test_a_connection_that_a_page_shows_is_one_that_the_provider_accepts(block, 
 
     from mlflow_provider.connection import MLflowConnection
 
+    assert block.language == "dotenv", block.place
     (tmp_path / ".env").write_text(block.code)
     monkeypatch.setattr(settings, "ROOT", tmp_path)
     [(name, value)] = settings.read_env_file().items()

@@ -233,7 +233,6 @@ S3_CAUSES = {
     experiment,
     causes.NOT_SERVED,
     causes.SERVER_STORE_FAILS,
-    causes.NOT_ASCII,
     causes.NO_BOTO3,
     causes.NO_KEYS,
     causes.STORE_UNREACHABLE,
@@ -260,8 +259,6 @@ def _ask_server_for_artifacts(examination: Examination) -> None:
     response = examination.hook.run("api/2.0/mlflow-artifacts/artifacts", request_params={"path": path})
     if response.status_code == 503:
         raise MLflowProviderError(causes.NOT_SERVED)
-    if response.status_code == 401 and not (examination.connection.password or "").isascii():
-        raise MLflowProviderError(causes.NOT_ASCII)
     if not response.ok:
         raise MLflowProviderError(causes.SERVER_STORE_FAILS)
 
@@ -294,6 +291,7 @@ def _ask_s3(examination: Examination, bucket: str) -> None:
     "artifact",
     artifact_store,
     causes.SERVER_STORE_FAILS,
+    causes.NOT_ASCII,
     causes.NOT_WRITTEN,
     causes.OWN_DISK,
     causes.NOT_LISTED,
@@ -325,7 +323,8 @@ def _is_folder(examination: Examination) -> bool:
 def _why_not_written(examination: Examination, error: Exception) -> str:
     location = examination.artifact_uri
     if location.startswith("mlflow-artifacts:"):
-        return causes.SERVER_STORE_FAILS
+        has_ascii_password = (examination.connection.password or "").isascii()
+        return causes.SERVER_STORE_FAILS if has_ascii_password else causes.NOT_ASCII
     if _is_folder(examination):
         return causes.OWN_DISK.format(location=location)
     return causes.NOT_WRITTEN.format(location=location, error=_short(error))

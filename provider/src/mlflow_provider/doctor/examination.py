@@ -166,7 +166,7 @@ class Check:
         except Exception as error:  # what nobody has thought of fails this check alone
             log.debug("%s", self.title, exc_info=True)
             sentence = examination.masked(f"{type(error).__name__}: {error}")
-        says, _, do = sentence.rpartition("; ")
+        says, _, do = sentence.rstrip(".").rpartition("; ")
         return Result(self.title, "failed", says or do, do if says else "")
 
 
