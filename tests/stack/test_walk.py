@@ -155,16 +155,16 @@ def open_its_mlflow_run(walk: Walk) -> None:
     expect(walk.page.get_by_role("img", name="predicted_against_actual.png")).to_be_visible()
     walk.show("figure")
     walk.press("tab", "Overview")
-    walk.press("link", "Task instance in Airflow")
+    walk.follow("link", "Task instance in Airflow")
     expect(walk.page).to_have_url(re.compile(f"^{walk.airflow}/dags/mlflow_task_dag/.*/tasks/evaluate"))
+    walk.back()
     walk.back()
 
 
 def close_assistant(walk: Walk) -> None:
-    assistant = walk.page.get_by_text(walk.name("MLflow Assistant"))
-    expect(assistant.first).to_be_visible()
+    expect(walk.page.get_by_text(walk.name("MLflow Assistant")).first).to_be_visible()
     walk.press("button", "Close")
-    expect(assistant).to_have_count(0)
+    expect(walk.page.get_by_placeholder("Ask a question...")).to_be_hidden()
 
 
 def see_every_try(walk: Walk) -> None:
