@@ -101,6 +101,7 @@ class Walk:
     @contextmanager
     def trigger(self, dag_id: str) -> Iterator[Locator]:
         """Fill in the dialog that triggers a DAG for a block, and look at the DAG run then."""
+        self.page.wait_for_url(re.compile(f"/dags/{dag_id}"))
         self.page.get_by_role("button", name="Trigger Dag").click()
         dialog = self.page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag_id}")
         yield dialog
@@ -142,8 +143,7 @@ def wait_for_success(walk: Walk) -> None:
 
 
 def open_its_mlflow_run(walk: Walk) -> None:
-    walk.press("link", "evaluate", walk.page.get_by_role("table"))
-    walk.press("link", "Details")
+    open_details(walk, "evaluate")
     walk.see("Extra Links")
     walk.show("task", height=440)
     walk.follow("link", "MLflow run")
@@ -161,6 +161,13 @@ def open_its_mlflow_run(walk: Walk) -> None:
     walk.back()
 
 
+def open_details(walk: Walk, task_id: str) -> None:
+    """From a DAG run, open a task; the DAG run has details of its own."""
+    walk.press("link", task_id, walk.page.get_by_role("table"))
+    expect(walk.page.get_by_role("heading", name=task_id, exact=True)).to_be_visible()
+    walk.press("link", "Details")
+
+
 def close_assistant(walk: Walk) -> None:
     expect(walk.page.get_by_text(walk.name("MLflow Assistant")).first).to_be_visible()
     walk.press("button", "Close")
@@ -169,11 +176,11 @@ def close_assistant(walk: Walk) -> None:
 
 def see_every_try(walk: Walk) -> None:
     walk.page.get_by_role("navigation", name="breadcrumb").get_by_role("link", name="manual__").click()
-    walk.page.get_by_role("link", name="MLflow", exact=True).last.click()  # the first is in the navigation
+    walk.page.get_by_role("link", name="MLflow", exact=True).nth(1).click()  # the first is in the navigation
     table = walk.page.frame_locator("iframe[title=MLflow]").get_by_role("table")
     expect(table.get_by_role("row")).to_have_count(1 + 3)
     walk.see("FINISHED", "FAILED", "RuntimeError: The first try was told to fail.", within=table)
-    walk.show("tries", height=480)
+    walk.show("tries", height=640)
 
 
 def see_the_newest_runs(walk: Walk) -> None:
@@ -196,8 +203,7 @@ def use_operators(walk: Walk) -> None:
     with walk.trigger("mlflow_operator_dag"):
         pass
     wait_for_success(walk)
-    walk.press("link", "set_alias", walk.page.get_by_role("table"))
-    walk.press("link", "Details")
+    open_details(walk, "set_alias")
     walk.follow("link", "MLflow model version")
     walk.see("challenger")
     walk.back()
@@ -222,6 +228,7 @@ def run_the_pipeline(walk: Walk) -> None:
 
     wait_until("pipeline_3_promote has started", started, lambda time: time > triggered, DAG_RUN_SECONDS)
     newest.click()
+    walk.page.wait_for_url(re.compile("/runs/asset_triggered__"))
     wait_for_success(walk)
     walk.see("promote", "Skipped", within=walk.page.get_by_role("table"))
     walk.show("pipeline", height=640)
