@@ -203,7 +203,7 @@ def use_operators(walk: Walk) -> None:
     with walk.trigger("mlflow_operator_dag"):
         pass
     wait_for_success(walk)
-    open_details(walk, "set_alias")
+    open_details(walk, "get_challenger")
     walk.follow("link", "MLflow model version")
     walk.see("challenger")
     walk.back()
