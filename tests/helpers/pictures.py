@@ -14,35 +14,46 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 SHOTS = os.environ.get("SHOTS", "")  # the folder for them; without one, none are taken
-COLOURS = 128  # of the pages, with their figures; nobody sees the difference, and the files are a third
+COLOURS = 256  # so that a file has a third of its size
 WIDTH = 830  # of a README, in pixels
 SECONDS = 2.5  # that the animation shows each picture
 
 
-def take_picture(page: Page, height: int | None) -> Image:
-    """Return what is on the screen, down to a height, in pixels of the page."""
-    from PIL import Image  # here, because only `make shots` needs it
+def picture_file(name: str) -> Path:
+    return Path(SHOTS, f"{name}.png")
 
-    size = page.viewport_size
-    clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"]}
+
+def take_picture(page: Page, file: Path, height: int | None) -> None:
+    """Write what is on the screen to a file, in a window of this height, if not in one as high as it is."""
+    window = page.viewport_size
+    page.set_viewport_size({**window, "height": height or window["height"]})
     # In the middle of an animation or with a blinking cursor, each picture would be another.
-    taken = page.screenshot(clip=clip, animations="disabled", caret="hide")
-    return Image.open(io.BytesIO(taken)).convert("RGB")
+    taken = page.screenshot(animations="disabled", caret="hide")
+    page.set_viewport_size(window)
+    _few_colours(_read(io.BytesIO(taken))).save(file, optimize=True)
 
 
-def write_picture(picture: Image, file: Path) -> None:
-    picture.quantize(COLOURS, dither=0).save(file, optimize=True)
-
-
-def write_animation(pictures: Sequence[Image], file: Path) -> None:
+def write_animation(pictures: Sequence[Path], file: Path) -> None:
     """Show one picture after the other, forever; what is lower than the highest gets a white margin."""
     from PIL import Image
 
-    height = max(picture.height for picture in pictures)
+    images = [_read(picture) for picture in pictures]
+    height = max(image.height for image in images)
     frames = []
-    for picture in pictures:
-        frame = Image.new("RGB", (picture.width, height), "white")
-        frame.paste(picture)
-        frames.append(frame.resize((WIDTH, round(WIDTH * height / frame.width)), Image.Resampling.LANCZOS))
-    first, *others = [frame.quantize(COLOURS, dither=0) for frame in frames]
+    for image in images:
+        frame = Image.new("RGB", (image.width, height), "white")
+        frame.paste(image)
+        size = WIDTH, round(WIDTH * height / image.width)
+        frames.append(_few_colours(frame.resize(size, Image.Resampling.LANCZOS)))
+    first, *others = frames
     first.save(file, save_all=True, append_images=others, duration=SECONDS * 1000, loop=0, optimize=True)
+
+
+def _read(file: Path | io.BytesIO) -> Image:
+    from PIL import Image  # here, because only `make shots` needs it
+
+    return Image.open(file).convert("RGB")
+
+
+def _few_colours(image: Image) -> Image:
+    return image.quantize(COLOURS, dither=0)

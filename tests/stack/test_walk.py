@@ -17,11 +17,9 @@ import pytest
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 from tests.helpers.clones import ROOT, wait_until
-from tests.helpers.pictures import SHOTS, take_picture, write_animation, write_picture
+from tests.helpers.pictures import SHOTS, picture_file, take_picture, write_animation
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from tests.helpers.embedded_stack import Stack
 
 WINDOW = {"width": 1280, "height": 800}
@@ -66,7 +64,7 @@ class Walk:
     airflow: str
     tabs: list[Page]
     names: set[str] = field(default_factory=set)
-    pictures: dict[str, Image | None] = field(default_factory=dict)
+    pictures: list[str] = field(default_factory=list)
 
     @property
     def page(self) -> Page:
@@ -95,12 +93,15 @@ class Walk:
             expect((within or self.page).get_by_text(self.name(name), exact=True).first).to_be_visible()
 
     def show(self, name: str, height: int | None = None) -> None:
-        """Take a picture for README of what is on the screen, down to a height."""
-        self.pictures[name] = take_picture(self.page, height) if SHOTS else None
+        """Take a picture for README of what is on the screen, in a window of this height."""
+        self.pictures.append(name)
+        if SHOTS:
+            take_picture(self.page, picture_file(name), height)
 
     @contextmanager
     def trigger(self, dag_id: str) -> Iterator[Locator]:
         """Fill in the dialog that triggers a DAG for a block, and look at the DAG run then."""
+        self.page.wait_for_url(re.compile(f"/dags/{dag_id}"))
         self.page.get_by_role("button", name="Trigger Dag").click()
         dialog = self.page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag_id}")
         yield dialog
@@ -142,8 +143,7 @@ def wait_for_success(walk: Walk) -> None:
 
 
 def open_its_mlflow_run(walk: Walk) -> None:
-    walk.press("link", "evaluate", walk.page.get_by_role("table"))
-    walk.press("link", "Details")
+    open_details(walk, "evaluate")
     walk.see("Extra Links")
     walk.show("task", height=440)
     walk.follow("link", "MLflow run")
@@ -155,25 +155,32 @@ def open_its_mlflow_run(walk: Walk) -> None:
     expect(walk.page.get_by_role("img", name="predicted_against_actual.png")).to_be_visible()
     walk.show("figure")
     walk.press("tab", "Overview")
-    walk.press("link", "Task instance in Airflow")
+    walk.follow("link", "Task instance in Airflow")
     expect(walk.page).to_have_url(re.compile(f"^{walk.airflow}/dags/mlflow_task_dag/.*/tasks/evaluate"))
+    walk.back()
     walk.back()
 
 
+def open_details(walk: Walk, task_id: str) -> None:
+    """From a DAG run, open a task; the DAG run has details of its own."""
+    walk.press("link", task_id, walk.page.get_by_role("table"))
+    expect(walk.page.get_by_role("heading", name=task_id, exact=True)).to_be_visible()
+    walk.press("link", "Details")
+
+
 def close_assistant(walk: Walk) -> None:
-    assistant = walk.page.get_by_text(walk.name("MLflow Assistant"))
-    expect(assistant.first).to_be_visible()
+    expect(walk.page.get_by_text(walk.name("MLflow Assistant")).first).to_be_visible()
     walk.press("button", "Close")
-    expect(assistant).to_have_count(0)
+    expect(walk.page.get_by_placeholder("Ask a question...")).to_be_hidden()
 
 
 def see_every_try(walk: Walk) -> None:
     walk.page.get_by_role("navigation", name="breadcrumb").get_by_role("link", name="manual__").click()
-    walk.page.get_by_role("link", name="MLflow", exact=True).last.click()  # the first is in the navigation
+    walk.page.get_by_role("link", name="MLflow", exact=True).nth(1).click()  # the first is in the navigation
     table = walk.page.frame_locator("iframe[title=MLflow]").get_by_role("table")
     expect(table.get_by_role("row")).to_have_count(1 + 3)
     walk.see("FINISHED", "FAILED", "RuntimeError: The first try was told to fail.", within=table)
-    walk.show("tries", height=480)
+    walk.show("tries", height=640)
 
 
 def see_the_newest_runs(walk: Walk) -> None:
@@ -196,8 +203,7 @@ def use_operators(walk: Walk) -> None:
     with walk.trigger("mlflow_operator_dag"):
         pass
     wait_for_success(walk)
-    walk.press("link", "set_alias", walk.page.get_by_role("table"))
-    walk.press("link", "Details")
+    open_details(walk, "get_challenger")
     walk.follow("link", "MLflow model version")
     walk.see("challenger")
     walk.back()
@@ -222,9 +228,9 @@ def run_the_pipeline(walk: Walk) -> None:
 
     wait_until("pipeline_3_promote has started", started, lambda time: time > triggered, DAG_RUN_SECONDS)
     newest.click()
+    walk.page.wait_for_url(re.compile("/runs/asset_triggered__"))
     wait_for_success(walk)
     walk.see("promote", "Skipped", within=walk.page.get_by_role("table"))
-    walk.show("pipeline", height=640)
     walk.press("link", "promote", walk.page.get_by_role("table"))
     expect(walk.page.get_by_text(re.compile("is not better than")).first).to_be_visible()
 
@@ -243,7 +249,7 @@ def look_at_the_connection(walk: Walk) -> None:
     row = walk.page.get_by_role("row").filter(has_text=walk.name("mlflow_default"))
     walk.press("button", "Test Connection", row)
     walk.see("Test Connection Successful")
-    walk.show("connection", height=560)
+    walk.show("connection", height=440)
 
 
 STEPS: tuple[Callable[[Walk], None], ...] = (
@@ -274,13 +280,13 @@ def test_each_step_of_readme_has_a_function_here():
 
 
 def test_a_browser_walks_readme(walk: Walk):
-    for step, take in zip(read_steps(), STEPS, strict=True):
+    steps = read_steps()
+    for step, take in zip(steps, STEPS, strict=True):
         walk.names.clear()
-        before = len(walk.pictures)
+        walk.pictures.clear()
         take(walk)
         assert step.names <= walk.names, f"README, step {step.title}"
-        assert step.pictures == list(walk.pictures)[before:], f"README, step {step.title}"
+        assert step.pictures == walk.pictures, f"README, step {step.title}"
     if SHOTS:
-        for name, picture in walk.pictures.items():
-            write_picture(picture, Path(SHOTS, f"{name}.png"))
-        write_animation(list(walk.pictures.values()), Path(SHOTS, "walk.gif"))
+        pictures = [picture_file(name) for step in steps for name in step.pictures]
+        write_animation(pictures, Path(SHOTS, "walk.gif"))
