@@ -67,7 +67,8 @@ lock:  ## pin every version anew in constraints.txt
 	    --custom-compile-command "make lock" -o constraints.txt requirements.txt provider/pyproject.toml \
 	    --group airflow --group mlflow-server --group local --group dev
 
-bench:  ## measure what the DAG files cost to parse, and what predicting costs
+bench:  ## measure what the DAG files cost to parse, what tracking costs a task, and what predicting costs
 	@$(PYTHON) -m local.install
 	@.venv/bin/python benchmarks/parse_dags.py
+	@.venv/bin/python benchmarks/tracked_tasks.py
 	@.venv/bin/python benchmarks/predict.py
