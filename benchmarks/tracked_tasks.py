@@ -1,9 +1,9 @@
 """What tracking costs a task, with the setting ``[mlflow] preload`` and without it.
 
 Run with ``make bench``. Tasks are processes forked from one that has imported Airflow's SDK, as those of
-LocalExecutor are; with preload it has also imported what the embedded stack's ``airflow.cfg`` names. Seconds are
-of CPU, of the task's process alone, as a busy machine changes these least. All kinds take turns, against one MLflow
-server, and the median counts. Memory is the proportional share (PSS) of a task's process at its end.
+LocalExecutor are; with preload it has also imported what the embedded stack's ``airflow.cfg`` names. Seconds
+are of CPU, of the task's process alone, as a busy machine changes these least. All kinds take turns, against
+one MLflow server, and the median counts. Memory is a task's proportional share (PSS) at its end.
 
 The scheduler is left out, as it does the same for each of the tasks.
 """
@@ -30,10 +30,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "provider" / "tests")]
 os.environ |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "benchmark"}
 
+from tries import Try  # noqa: E402
+
 from local.settings import MLFLOW_VENV  # noqa: E402
 from mlflow_provider import task_run  # noqa: E402
 from mlflow_servers import run_mlflow_server  # noqa: E402
-from tries import Try  # noqa: E402
 
 os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 
@@ -131,7 +132,14 @@ def main() -> None:
     seconds = {key: median(cpu for cpu, _ in values) for key, values in measured.items()}
     memory = {key: median(pss for _, pss in values) for key, values in measured.items()}
     table = Table(
-        "task", "CPU (s)", "with preload (s)", "above plain (s)", "budget", "PSS (MB)", "with preload (MB)", box=None
+        "task",
+        "CPU (s)",
+        "with preload (s)",
+        "above plain (s)",
+        "budget",
+        "PSS (MB)",
+        "with preload (MB)",
+        box=None,
     )
     above = {kind: seconds[1, kind] - seconds[1, 0] for kind in range(len(KINDS))}
     for kind, function in enumerate(KINDS):

@@ -11,7 +11,9 @@ import pytest
 def test_tasks_start_with_mlflow_and_share_no_state(stack):
     run_id = stack.run("preload")
 
-    first, second = (stack.airflow.xcom("preload", run_id, "return_value", id) for id in ("first", "second"))
+    first, second = (
+        stack.airflow.xcom("preload", run_id, "return_value", task) for task in ("first", "second")
+    )
 
     assert first["had_mlflow"]
     assert second["had_mlflow"]

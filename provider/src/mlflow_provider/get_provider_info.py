@@ -76,9 +76,9 @@ def get_provider_info() -> dict:
                         "default": "True",
                     },
                     "preload": {
-                        "description": "Modules, comma separated, that the process from which tasks are forked "
-                        "imports once at its start, so that tasks need not: the scheduler with LocalExecutor, a "
-                        "Celery worker.\n",
+                        "description": "Modules, comma separated, that the process which forks the tasks "
+                        "imports once at its start, so that tasks need not: the scheduler with "
+                        "LocalExecutor, or a Celery worker.\n",
                         "version_added": "2.0.0",
                         "type": "string",
                         "example": "mlflow, pandas, sklearn",

@@ -30,8 +30,8 @@ from airflow.listeners import hookimpl
 
 log = logging.getLogger(__name__)
 
-# Whether this process, or one that it was forked from, has imported the modules.
-_is_done = False
+# What this process, or one that it was forked from, has imported.
+_imported: list[str] = []
 
 
 @hookimpl
@@ -41,7 +41,7 @@ def on_starting(component: Any) -> None:
         _renew_random_state()
     elif sys.argv[1:2] == ["scheduler"] and _tasks_are_forked_from_scheduler():
         preload()
-        # Airflow asks before it writes down that the scheduler lives, and would take a long import for its end.
+        # Airflow asks before it writes down that the scheduler lives, and would take a long import for death.
         component.latest_heartbeat = datetime.now(timezone.utc)
 
 
@@ -52,32 +52,32 @@ def on_celery_worker_init(**_: Any) -> None:
 
 def preload() -> None:
     """Import the modules of the setting ``[mlflow] preload``; one that cannot be is a warning in the log."""
-    global _is_done
     names = [name.strip() for name in conf.get("mlflow", "preload", fallback="").split(",") if name.strip()]
     if not names or sys.platform == "darwin":
         return
     from mlflow_provider.mlflow_state import environment
 
-    _is_done = True
     start = time.monotonic()
     # MLflow's telemetry would start a thread, which a forked process does not have.
     with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), _without_warnings(), _without_collection():
-        imported = [name for name in names if _import(name)]
+        _imported.extend(name for name in names if _import(name))
     seconds = time.monotonic() - start
-    log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(imported))
+    log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(_imported))
 
 
 def _import(name: str) -> bool:
     threads = set(threading.enumerate())
     try:
         importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        log.warning("[mlflow] preload: module %s cannot be imported: %s: %s", name, type(error).__name__, error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the scheduler starts without it
+        log.warning(
+            "[mlflow] preload: module %s cannot be imported: %s: %s", name, type(error).__name__, error
+        )
         return False
     if started := set(threading.enumerate()) - threads:
         log.warning(
-            "[mlflow] preload: module %s started threads (%s), which tasks do not have after the fork and may "
-            "wait for: leave it out.",
+            "[mlflow] preload: module %s started threads (%s). Tasks do not have them after the fork, "
+            "and may wait for them: leave the module out.",
             name,
             ", ".join(thread.name for thread in started),
         )
@@ -96,7 +96,7 @@ def _renew_random_state() -> None:
 
     Python's own does so by itself.
     """
-    if _is_done and (numpy := sys.modules.get("numpy")):
+    if _imported and (numpy := sys.modules.get("numpy")):
         numpy.random.seed()  # type: ignore[attr-defined]
 
 
