@@ -205,8 +205,13 @@ def use_operators(walk: Walk) -> None:
     wait_for_success(walk)
     open_details(walk, "get_challenger")
     walk.follow("link", "MLflow model version")
-    walk.see("challenger")
+    see_alias(walk, "challenger")
     walk.back()
+
+
+def see_alias(walk: Walk, alias: str) -> None:
+    """MLflow writes an ``@`` before it."""
+    expect(walk.page.get_by_role("status", name=walk.name(alias), exact=True).first).to_be_visible()
 
 
 def run_the_pipeline(walk: Walk) -> None:
@@ -238,7 +243,8 @@ def run_the_pipeline(walk: Walk) -> None:
     walk.follow("link", "Open MLflow", walk.page.frame_locator("iframe[title=MLflow]"))
     walk.press("link", "Model registry")
     walk.press("button", "Close", walk.page.get_by_role("dialog"))
-    walk.see("Housing pipeline", "champion")
+    walk.see("Housing pipeline")
+    see_alias(walk, "champion")
     walk.show("registry", height=440)
     walk.back()
 
