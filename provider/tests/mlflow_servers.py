@@ -258,7 +258,7 @@ def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iter
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = answer  # noqa: N815
+        do_GET = do_POST = do_PUT = answer  # noqa: N815
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -25,7 +25,6 @@ TIMED_OUT = "it did not answer in time; correct Host and Port, or raise Extra, t
 HANGS_UP = "it hangs up without an answer; begin Host with https:// if it speaks that, or correct Port"
 SPEAKS_HTTP = "it speaks http, not https; begin Host with http://, or correct Port"
 UNTRUSTED = "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"
-BAD_HEADER = "a header holds a line break or begins with a space; correct it in Extra"
 
 # The server
 REDIRECTED = "redirected to {url}; enter that as Host"

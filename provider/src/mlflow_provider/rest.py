@@ -199,7 +199,7 @@ def _reason(error: Exception) -> str:
     if "RemoteDisconnected" in text or "Connection reset" in text:
         return causes.HANGS_UP
     if isinstance(error, requests.exceptions.InvalidHeader):  # whose text shows the header, perhaps a secret
-        return causes.BAD_HEADER
+        return "a header holds a line break or begins with a space"
     return text
 
 

@@ -192,12 +192,6 @@ class TestTheServer:
 
         assert names(failure(), "server", causes.UNTRUSTED)
 
-    def test_a_header_that_cannot_be_sent(self, false_server, airflow_connection):
-        extra = {"X-Team": "first line\nsecond line"}
-        airflow_connection(conn_type="http", host=false_server(VERSION).url, extra=extra)
-
-        assert names(failure(), "server", causes.BAD_HEADER)
-
     def test_one_that_was_not_told_its_name_though_it_says_that_it_is_healthy(
         self, mlflow_server, airflow_connection
     ):
@@ -442,46 +436,55 @@ class TestNoTrackingUri:
 
 class TestOpenRuns:
     @pytest.fixture
-    def run_id(self, hook, name):
-        """A run that is RUNNING, of the first of three mapped task instances."""
+    def run_ids(self, hook, name, monkeypatch):
+        """Runs that are RUNNING, of mapped task instances, by map index; of an Airflow of their own."""
+        monkeypatch.setenv("AIRFLOW_VAR_MLFLOW_DEPLOYMENT", name)
         experiment_id = hook.get_or_create_experiment(name)
-        tags = {**runs.tags_of_dag_run("tests", name, "manual"), "airflow.task_id": "train"}
-        run, _ = runs.create(hook, experiment_id, "train", {"airflow.map_index": "0"}, tags)
-        return run["info"]["run_id"]
+        tags = {**runs.tags_of_dag_run(name, "dag", "manual"), "airflow.task_id": "train"}
+
+        def create(map_index: int) -> str:
+            run, _ = runs.create(hook, experiment_id, "train", {"airflow.map_index": str(map_index)}, tags)
+            return run["info"]["run_id"]
+
+        return [create(map_index) for map_index in range(4)]
 
     @pytest.fixture
-    def airflow(self):
-        """A function that returns a task instance to which Airflow tells these states.
+    def task_instance(self):
+        """A function that returns a task instance to which Airflow tells these states, by map index.
 
         tests/mlflow asks a real Airflow.
         """
 
-        def task_instance(**states: str | None) -> SimpleNamespace:
-            return SimpleNamespace(get_task_states=lambda dag_id, run_ids: {"manual": states})
+        def create(*states: str | None) -> SimpleNamespace:
+            told = {"manual": {f"train_{map_index}": state for map_index, state in enumerate(states)}}
+            return SimpleNamespace(get_task_states=lambda dag_id, run_ids: told)
 
-        return task_instance
+        return create
 
-    @pytest.mark.parametrize("states", [{"train_0": "failed", "train_1": "running"}, {}])
-    def test_one_whose_task_has_ended_or_is_gone(self, run_id, airflow, hook, states):
-        found = failure(task_instance=airflow(**states))
+    def test_those_whose_tasks_have_ended_or_are_gone_are_named(self, run_ids, task_instance, hook):
+        found = failure(task_instance=task_instance("failed", "running", "success"))
 
         assert names(found, "open runs", causes.OPEN_RUNS)
-        assert run_id in found[1]
-        assert hook.call("GET", "runs/get", {"run_id": run_id})["run"]["info"]["status"] == "RUNNING"
-        runs.delete(hook, run_id)
+        assert [run_id in found[1] for run_id in run_ids] == [True, False, True, True]
+        assert self.statuses(hook, run_ids) == ["RUNNING"] * 4
 
-    @pytest.mark.parametrize("state", ["running", "up_for_retry", "deferred", "queued", None])
-    def test_one_whose_task_goes_on_is_no_failure(self, run_id, airflow, hook, state):
-        results = examine(task_instance=airflow(train_0=state, train_1="success"))
+    def test_those_whose_tasks_go_on_are_no_failure(self, run_ids, task_instance):
+        results = examine(task_instance=task_instance("running", "up_for_retry", "deferred", None))
 
         assert {result.status for result in results} == {"ok"}
-        runs.delete(hook, run_id)
 
-    def test_one_is_ended_where_that_is_asked_for(self, run_id, airflow, hook):
-        results = list(examine(task_instance=airflow(train_0="failed"), close_open_runs=True))
+    def test_they_are_ended_where_that_is_asked_for(self, run_ids, task_instance, hook):
+        ended = task_instance("failed", "running", "success", "skipped")
 
-        assert results[-1].says == "1 closed"
-        assert hook.call("GET", "runs/get", {"run_id": run_id})["run"]["info"]["status"] == "KILLED"
+        results = list(examine(task_instance=ended, close_open_runs=True))
+
+        assert results[-1].says == "3 closed"
+        assert self.statuses(hook, run_ids) == ["KILLED", "RUNNING", "KILLED", "KILLED"]
+
+    @staticmethod
+    def statuses(hook, run_ids) -> list[str]:
+        found = [hook.call("GET", "runs/get", {"run_id": run_id})["run"] for run_id in run_ids]
+        return [run["info"]["status"] for run in found]
 
 
 def test_the_command_line_fits_a_terminal_of_80_columns_and_exits_with_1(airflow_connection):

@@ -128,7 +128,6 @@ def port(examination: Examination) -> str:
     causes.SPEAKS_HTTP,
     causes.UNTRUSTED,
     causes.HANGS_UP,
-    causes.BAD_HEADER,
     causes.REDIRECTED,
     causes.REDIRECTED_ELSEWHERE,
     causes.OTHER_MAJOR_VERSION,
