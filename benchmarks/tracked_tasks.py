@@ -115,6 +115,7 @@ def main() -> None:
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(connection),
             "MLFLOW_TRACKING_URI": server.url,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         }
         parents = []
         for modules in ("", config["mlflow"]["preload"]):

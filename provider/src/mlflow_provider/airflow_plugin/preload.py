@@ -97,14 +97,14 @@ def _renew_random_state() -> None:
     Python's own does so by itself.
     """
     if _imported and (numpy := sys.modules.get("numpy")):
-        numpy.random.seed()  # type: ignore[attr-defined]
+        numpy.random.seed()
 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
     # Some packages warn a thousand times. Not by catch_warnings(), which would undo the filters they set.
     showwarning = warnings.showwarning
-    warnings.showwarning = lambda *_, **__: None  # type: ignore[assignment]
+    warnings.showwarning = lambda *_, **__: None
     try:
         yield
     finally:
