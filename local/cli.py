@@ -76,9 +76,7 @@ def demo() -> None:
 def doctor(context: typer.Context) -> None:
     """Find out why artifacts get lost between Airflow and MLflow; options are the doctor's, e.g. --json."""
     if not (settings.AIRFLOW_HOME / "airflow.db").exists():  # which Airflow would make, without connections
-        raise LocalError(
-            "Nothing was started yet, so nothing can be examined; `make up` starts everything."
-        )
+        raise LocalError("Nothing was started yet, so nothing can be examined; `make up` starts everything.")
     command = [sys.executable, "-m", "mlflow_provider.doctor", *context.args]
     environment = {**supervision.environment(), **settings.read_env_file()}
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
