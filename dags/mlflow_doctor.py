@@ -25,7 +25,6 @@ QUEUES = ["default"]
 
 @dag(
     schedule=None,  # runs when you press play
-    catchup=False,
     # A worker that dies is tried again; what the doctor finds would be the same a second time.
     default_args={"owner": "mlflow-tutorial", "retries": 1, "retry_delay": duration(seconds=10)},
     params={

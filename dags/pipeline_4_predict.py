@@ -10,7 +10,7 @@ Starts when the champion changed, whoever changed it: `pipeline_3_promote`, `pip
 person in MLflow. Airflow's triggerer watches the alias in the model registry, and updates the asset
 `housing_champion` when it has moved.
 
-`predict` loads `models:/Housing pipeline@champion`, whichever version that is today, and predicts the
+`predict` loads the version behind `champion`, whichever that is today, and predicts the
 prices of the held-out sales. Its MLflow run `Predictions` has them as `predictions.csv`, with a figure.
 """
 
@@ -50,7 +50,8 @@ def pipeline_4_predict():  # the DAG's ID: a copy of this file needs another
                 f"{REGISTERED_MODEL_NAME!r} has no champion yet. Trigger pipeline_1_features first."
             ) from None
         mlflow.log_param("version", found["version"])
-        model = mlflow.pyfunc.load_model(f"models:/{REGISTERED_MODEL_NAME}@{CHAMPION}")
+        # Not by the alias, which may have moved since: what is loaded is what is logged.
+        model = mlflow.pyfunc.load_model(f"models:/{REGISTERED_MODEL_NAME}/{found['version']}")
 
         _, sales = split_housing(clean(load_housing()))
         predicted = model.predict(sales.drop(columns=TARGET))
