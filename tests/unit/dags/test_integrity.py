@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from local.dag_files import duplicate_dag_ids
-
 DAGS = Path(__file__).resolve().parents[3] / "dags"
 DAG_FILES = sorted(path.name for path in DAGS.glob("*.py"))
 LESSONS = [name for name in DAG_FILES if name.startswith("mlflow_") and name.endswith("_dag.py")]
@@ -28,11 +26,6 @@ def dags():
 
 def test_there_are_dag_files():
     assert DAG_FILES
-
-
-def test_no_two_files_claim_the_same_dag_id():
-    """A copy of a lesson whose function was not renamed: Airflow would show one of the two."""
-    assert duplicate_dag_ids(DAGS) == {}
 
 
 def test_parsing_imports_nothing_heavy():
