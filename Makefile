@@ -55,7 +55,7 @@ matrix:  ## run the provider's tests with the oldest, newest and next of all it 
 	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" .venv/bin/nox --noxfile provider/noxfile.py \
 	    --envdir "$(CURDIR)/.local/nox" --sessions "tests$(if $(CORNER),($(CORNER)))"
 
-bench:  ## measure what the DAG files cost to parse, what tracking costs a task, and what predicting costs
+bench:  ## measure what DAG files, tracked tasks and predictions cost
 	@$(PYTHON) -m local.install
 	@.venv/bin/python benchmarks/parse_dags.py
 	@.venv/bin/python benchmarks/tracked_tasks.py

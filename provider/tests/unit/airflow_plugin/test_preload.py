@@ -59,9 +59,11 @@ def start(tmp_path):
         if preload is not None:
             settings["AIRFLOW__MLFLOW__PRELOAD"] = preload
         path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        # Without what scikit-learn has set, if another test imported it.
+        unset = {name: value for name, value in os.environ.items() if not name.startswith("KMP_")}
         done = subprocess.run(
             [sys.executable, "-c", PRELUDE + code, *component.split()],
-            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **settings},
+            env={**unset, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **settings},
             capture_output=True,
             text=True,
             check=False,
