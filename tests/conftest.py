@@ -4,4 +4,11 @@ import importlib.util
 
 if importlib.util.find_spec("local") is None:
     collect_ignore = ["docker", "helpers", "lifecycle", "mlflow", "stack"]
-    collect_ignore += ["unit/docs", "unit/helpers", "unit/include", "unit/local", "unit/project", "unit/tools"]
+    collect_ignore += [
+        "unit/docs",
+        "unit/helpers",
+        "unit/include",
+        "unit/local",
+        "unit/project",
+        "unit/tools",
+    ]

@@ -47,9 +47,11 @@ def folder(started):
     started.bucket.objects.filter(Prefix=folder).delete()
 
 
-def test_the_same_dags_run_green_and_no_artifact_passes_through_mlflow(started, mlflow, folder, tmp_path):
+def test_the_lessons_run_green_and_no_artifact_passes_through_mlflow(
+    started, airflow, mlflow, folder, tmp_path
+):
     before = len(started.log("mlflow"))
-    demo.run(Console(), started.local_ports)
+    demo.run_lessons(Console(), airflow, started.local_ports)
     objects = in_bucket(started.bucket, folder)
     assert {"features.csv", "model.skops", "MLmodel"} <= {key.rpartition("/")[2] for key in objects}
     assert objects == in_mlflow(mlflow, tmp_path, "Housing")
