@@ -25,8 +25,8 @@ MODEL = "Housing pipeline"
 WORSE = {"share": 0.05}
 
 
-def mlflow_get(stack: Stack, path: str, **params: str) -> Any:
-    answer = requests.get(f"{stack.mlflow_url}/{path}", params=params, timeout=120)
+def mlflow_get(stack: Stack, endpoint: str, **params: str) -> Any:
+    answer = requests.get(f"{stack.mlflow_url}/{endpoint}", params=params, timeout=120)
     answer.raise_for_status()
     return answer
 

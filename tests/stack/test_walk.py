@@ -176,7 +176,7 @@ def close_assistant(walk: Walk) -> None:
 
 def see_every_try(walk: Walk) -> None:
     walk.page.get_by_role("navigation", name="breadcrumb").get_by_role("link", name="manual__").click()
-    walk.page.get_by_role("link", name="MLflow", exact=True).nth(1).click()  # the first is in the navigation
+    walk.page.get_by_role("link", name=walk.name("MLflow"), exact=True).nth(1).click()  # 0: navigation
     table = walk.page.frame_locator("iframe[title=MLflow]").get_by_role("table")
     expect(table.get_by_role("row")).to_have_count(1 + 3)
     walk.see("FINISHED", "FAILED", "RuntimeError: The first try was told to fail.", within=table)
