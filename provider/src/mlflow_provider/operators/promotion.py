@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
-from mlflow_provider.exceptions import MLflowNotFoundError, MLflowProviderError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.links import model_page
 from mlflow_provider.operators.registry import _ModelVersionOperator
 from mlflow_provider.version_compat import AirflowFailException, wait_for_response
@@ -296,7 +296,13 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
 
     def _set_alias(self, alias: str | None, version: str) -> None:
         params = {"name": self.name, "alias": alias, "version": version}
-        self.hook.call("POST", "registered-models/alias", params)
+        try:
+            self.hook.call("POST", "registered-models/alias", params)
+        except MLflowAPIError as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # MLflow refuses one of two gates that set a new alias at once. It is there now, and can be moved.
+            self.hook.call("POST", "registered-models/alias", params)
 
     def _figures(self, candidate: Mapping[str, Any], decision: _Decision) -> str:
         """Return, as Markdown, what a person needs to decide."""
