@@ -70,6 +70,7 @@ def clone(_clone: Clone, interrupted: Interrupted) -> Iterator[Clone]:
             file.unlink()
     for file, content in before.items():
         if not file.exists() or file.read_bytes() != content:
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
 
 

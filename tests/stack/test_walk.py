@@ -102,7 +102,9 @@ class Walk:
     def trigger(self, dag_id: str) -> Iterator[Locator]:
         """Fill in the dialog that triggers a DAG for a block, and look at the DAG run then."""
         self.page.wait_for_url(re.compile(f"/dags/{dag_id}"))
-        self.page.get_by_role("button", name="Trigger Dag").click()
+        button = self.page.get_by_role("button", name="Trigger Dag")
+        expect(button).to_have_count(1)  # the list of DAGs, which has one for each, is gone
+        button.click()
         dialog = self.page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag_id}")
         yield dialog
         self.press("button", "Trigger", dialog)

@@ -196,7 +196,7 @@ print(json.dumps({
     "random": random.getstate() == before,
     "run": mlflow.active_run() is None,
     "S3": "boto3" in sys.modules and sys.modules["boto3"].DEFAULT_SESSION is not None,
-    "telemetry": mlflow.telemetry.get_telemetry_client() is not None,
+    "telemetry": hasattr(mlflow, "telemetry") and mlflow.telemetry.get_telemetry_client() is not None,
 }))
 """
 
