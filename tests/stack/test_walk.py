@@ -147,7 +147,7 @@ def wait_for_success(walk: Walk) -> None:
     """Wait for the end of the DAG run that is on the screen; its page follows it."""
     state = walk.page.get_by_text(re.compile("^(Queued|Running|Success|Failed)$")).first  # its tasks' follow
     expect(state).to_have_text(re.compile("Success|Failed"), timeout=DAG_RUN_SECONDS * 1000)
-    expect(state).to_have_text("Success")
+    expect(state).to_have_text(walk.name("Success"))
 
 
 def open_its_mlflow_run(walk: Walk) -> None:
