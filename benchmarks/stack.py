@@ -23,6 +23,7 @@ import requests
 
 from benchmarks.report import Budget, Table
 from local.airflow_api import AirflowApi
+from local.demo import TUTORIAL
 from local.settings import MLFLOW_VENV
 from mlflow_servers import free_port
 from tests.helpers.clones import Clone, run_clone, wait_until
@@ -47,19 +48,30 @@ def measure() -> Iterator[Table | Budget]:
 
 def measure_demo(clone: Clone) -> Iterator[Table | Budget]:
     """Run ``make demo`` on a copy where nothing is installed, again, and after ``make down``."""
-    table = Table(("make demo", "seconds", "memory at most (MB)"))
-    for which in ("first", "again", "after make down"):
+    table = Table(("make demo", "lessons green (s)", "pipeline green (s)", "memory at most (MB)"))
+    for which, lessons_limit in (("first", "<= 60"), ("again", "<= 15"), ("after make down", None)):
         if which == "after make down":
             clone.make("down")
         with highest_memory(clone) as highest:
-            began = time.perf_counter()
-            clone.make("demo", **clone.ports)
-            seconds = time.perf_counter() - began
-        table.add(which, f"{seconds:.0f}", f"{highest[0]:,.0f}")
-        if which != "after make down":
-            limit = "<= 60" if which == "first" else "<= 15"
-            yield Budget(f"make demo, {which} (s)", limit, seconds)
+            lessons, pipeline = demo(clone)
+        table.add(which, f"{lessons:.0f}", f"{pipeline:.0f}", f"{highest[0]:,.0f}")
+        if lessons_limit:
+            yield Budget(f"make demo, {which}, lessons green (s)", lessons_limit, lessons)
+        if which == "first":
+            yield Budget("make demo, first, pipeline green (s)", "<= 120", pipeline)
     yield table
+
+
+def demo(clone: Clone) -> tuple[float, float]:
+    """Run ``make demo``; return the seconds until it shows the lessons, and until it ends."""
+    began, lessons = time.perf_counter(), 0.0
+    process = clone.start("demo", **clone.ports)
+    for line in process.stdout or ():
+        if TUTORIAL in line and "success" in line:
+            lessons = time.perf_counter() - began
+    if process.wait():
+        raise RuntimeError("make demo failed.")
+    return lessons, time.perf_counter() - began
 
 
 def measure_memory(clone: Clone) -> Iterator[Table | Budget]:
