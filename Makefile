@@ -55,11 +55,9 @@ matrix:  ## run the provider's tests with the oldest, newest and next of all it 
 	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" .venv/bin/nox --noxfile provider/noxfile.py \
 	    --envdir "$(CURDIR)/.local/nox" --sessions "tests$(if $(CORNER),($(CORNER)))"
 
-bench:  ## measure what DAG files, tracked tasks and predictions cost
+bench:  ## measure what all of it costs, and write docs/benchmarks.md
 	@$(PYTHON) -m local.install
-	@.venv/bin/python benchmarks/parse_dags.py
-	@.venv/bin/python benchmarks/tracked_tasks.py
-	@.venv/bin/python benchmarks/predict.py
+	@.venv/bin/python -m benchmarks $(ONLY)
 
 ##@ To work on it
 

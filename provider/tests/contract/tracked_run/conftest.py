@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from tries import Try
 
 from mlflow_provider.tracked_run import parent_run
+from tries import Try
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tries import status_of
 
 TASK = """\

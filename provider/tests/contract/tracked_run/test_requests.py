@@ -7,10 +7,10 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
-from tries import Try, fail, status_of
 
 from mlflow_provider import close_open_runs, task_run
 from mlflow_provider.exceptions import MLflowAPIError
+from tries import Try, fail, status_of
 
 # What Airflow says of a task instance that was never tried before.
 NEW = SimpleNamespace(next_method=None, task_reschedule_count=0)

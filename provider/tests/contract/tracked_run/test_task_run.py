@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 from mlflow_proxy import wait_until
-from tries import Try, fail, status_of
 
 from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
@@ -28,6 +27,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import parent_run
 from mlflow_provider.tracked_run.runs import tags_of_dag_run
 from mlflow_servers import run_mlflow_server
+from tries import Try, fail, status_of
 
 
 class TestStart:

@@ -1,0 +1,72 @@
+"""What a worker's environment takes: on the disk, to install, and to import.
+
+Airflow with this project's requirements, with the same and the full ``mlflow``, and with provider 1.1.0. uv
+installs each twice, from its cache the second time, which counts. To import means ``hooks.pyfunc`` of the
+provider, as a DAG file does, beyond Airflow's SDK; the best of three.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.report import Budget, Table
+from local.install import fetch_uv
+from local.settings import ROOT
+
+OURS = ("-r", "requirements.txt", "./provider", "-c", "constraints.txt")
+AIRFLOW = "apache-airflow>=3.3,<3.4"
+ENVIRONMENTS = {
+    "this project": OURS,
+    "with full mlflow": (*OURS, "mlflow>=3.17,<3.18"),
+    "with provider 1.1.0": ("airflow-provider-mlflow==1.1.0", "-c", "constraints.txt"),
+}
+IMPORT = """
+import time
+import airflow.sdk as sdk
+sdk.BaseOperator, sdk.BaseHook, sdk.dag, sdk.task
+began = time.perf_counter()
+import mlflow_provider.hooks.pyfunc
+print(time.perf_counter() - began)
+"""
+
+
+def megabytes(folder: Path) -> float:
+    """Return the size of all files below a folder."""
+    return sum(file.lstat().st_size for file in folder.rglob("*")) / 1e6
+
+
+def seconds_to_import(python: Path) -> float:
+    """Return how long the provider's hook takes to import."""
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    runs = [
+        subprocess.check_output([python, "-c", IMPORT], env=environment, text=True, stderr=subprocess.DEVNULL)
+        for _ in range(3)
+    ]
+    return min(float(printed.split()[-1]) for printed in runs)
+
+
+def measure() -> Iterator[Table | Budget]:
+    """Make each environment."""
+    uv = fetch_uv()
+    table = Table(("environment", "packages", "size (MB)", "install (s)", "import the hook (s)"))
+    for name, packages in ENVIRONMENTS.items():
+        with TemporaryDirectory(prefix="benchmark-") as folder:
+            for _ in range(2):
+                subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, folder], check=True)
+                install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", folder, AIRFLOW, *packages]
+                began = time.perf_counter()
+                subprocess.run(install, check=True, cwd=ROOT)
+                seconds = time.perf_counter() - began
+            count = len(list(Path(folder).glob("lib/python*/site-packages/*.dist-info")))
+            size = megabytes(Path(folder))
+            imported = seconds_to_import(Path(folder, "bin", "python"))
+        table.add(name, str(count), f"{size:.0f}", f"{seconds:.0f}", f"{imported:.2f}")
+        if packages is OURS:
+            yield Budget("worker environment (MB)", "<= 600", size)
+    yield table

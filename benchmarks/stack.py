@@ -1,0 +1,189 @@
+"""The whole stack: to green DAGs, at rest, and with a sweep.
+
+It runs from a fresh copy of the project, whose packages uv has in its cache. Memory is what processes have of
+their own and their share of the rest (PSS). A sweep maps one task over many indices, four at a time; its
+seconds are the DAG run's, the median of three that take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+
+import psutil
+import requests
+
+from benchmarks.report import Budget, Table
+from local.airflow_api import AirflowApi
+from local.demo import TUTORIAL
+from local.settings import MLFLOW_VENV
+from mlflow_servers import free_port
+from tests.helpers.clones import Clone, run_clone, wait_until
+
+HERE = Path(__file__).parent
+ROUNDS = 3
+TASKS = 32
+MORE_TASKS = (128, 512)
+REST_SECONDS = 20  # until nothing that has just ended counts
+
+
+def measure() -> Iterator[Table | Budget]:
+    """Start it, run the demo, and the sweeps."""
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
+        run_clone(Path(folder).resolve()) as clone,
+    ):
+        yield from measure_demo(clone)
+        yield from measure_memory(clone)
+        yield from measure_sweeps(clone)
+
+
+def measure_demo(clone: Clone) -> Iterator[Table | Budget]:
+    """Run ``make demo`` on a copy where nothing is installed, again, and after ``make down``."""
+    table = Table(("make demo", "lessons green (s)", "pipeline green (s)", "memory at most (MB)"))
+    for which, lessons_limit in (("first", "<= 60"), ("again", "<= 15"), ("after make down", None)):
+        if which == "after make down":
+            clone.make("down")
+        with highest_memory(clone) as highest:
+            lessons, pipeline = demo(clone)
+        table.add(which, f"{lessons:.0f}", f"{pipeline:.0f}", f"{highest[0]:,.0f}")
+        if lessons_limit:
+            yield Budget(f"make demo, {which}, lessons green (s)", lessons_limit, lessons)
+        if which == "first":
+            yield Budget("make demo, first, pipeline green (s)", "<= 120", pipeline)
+    yield table
+
+
+def demo(clone: Clone) -> tuple[float, float]:
+    """Run ``make demo``; return the seconds until it shows the lessons, and until it ends."""
+    began, lessons = time.perf_counter(), 0.0
+    process = clone.start("demo", **clone.ports)
+    for line in process.stdout or ():
+        if TUTORIAL in line and "success" in line:
+            lessons = time.perf_counter() - began
+    if process.wait():
+        raise RuntimeError("make demo failed.")
+    return lessons, time.perf_counter() - began
+
+
+def measure_memory(clone: Clone) -> Iterator[Table | Budget]:
+    """Count the processes and the memory of the stack at rest, and of MLflow as it comes."""
+    time.sleep(REST_SECONDS)
+    everything = clone.processes()
+    parent, child = clone.mlflow_processes()
+    table = Table(("at rest", "processes", "memory (MB)"))
+    table.add("the stack", str(len(everything)), f"{megabytes(everything):,.0f}")
+    table.add("MLflow's part of it", "2", f"{megabytes([parent, child]):,.0f}")
+    with mlflow_by_default() as processes:
+        table.add("`mlflow server`, as it comes", str(len(processes)), f"{megabytes(processes):,.0f}")
+    yield table
+    yield Budget("MLflow server at rest (MB)", "<= 450", megabytes([parent, child]))
+    yield Budget("the stack at rest (MB)", "<= 1200", megabytes(everything))
+
+
+def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
+    """Run the sweeps in turn, then the larger ones."""
+    shutil.copy(HERE / "dags" / "sweeps.py", clone.folder / "dags")
+    clone.make("up")  # returns when the new DAG file is read
+    airflow = AirflowApi(clone.airflow_port)
+    airflow.log_in()
+    kinds = ("plain", "by_hand", "tracked", "nested")
+    runs: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(ROUNDS):
+        for kind in kinds:
+            runs[kind].append(sweep(airflow, kind, TASKS))
+    seconds = {kind: median(durations) for kind, durations in runs.items()}
+    table = Table(("sweep", "tasks", "seconds", "per task", "of plain tasks"))
+    for kind in kinds:
+        table.add(*row(kind, TASKS, seconds[kind]), f"{seconds[kind] / seconds['plain']:.2f}")
+    for tasks in MORE_TASKS:
+        for kind in ("plain", "nested"):
+            table.add(*row(kind, tasks, sweep(airflow, kind, tasks)), "")
+    yield table
+    yield Budget(
+        f"sweep of {TASKS} tracked tasks / plain ones", "<= 1.5", seconds["tracked"] / seconds["plain"]
+    )
+
+
+def sweep(airflow: AirflowApi, kind: str, tasks: int) -> float:
+    """Run a sweep, and return the seconds that it took."""
+    dag_id = f"sweep_{kind}"
+    run_id = airflow.trigger(dag_id, tasks=tasks)
+    dag_run = wait_until(
+        f"{dag_id} has ended", lambda: airflow.dag_run(dag_id, run_id), lambda run: run["end_date"], 1200
+    )
+    if dag_run["state"] != "success":
+        raise RuntimeError(f"{dag_id}: {dag_run['state']}")
+    return dag_run["duration"]
+
+
+def row(kind: str, tasks: int, seconds: float) -> tuple[str, ...]:
+    """Return the cells of a sweep."""
+    return kind.replace("_", " "), str(tasks), f"{seconds:.1f}", f"{seconds / tasks:.2f}"
+
+
+def megabytes(processes: list[psutil.Process]) -> float:
+    """Return the memory of processes, as far as they still run."""
+    total = 0
+    for process in processes:
+        with suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return total / 1e6
+
+
+@contextmanager
+def highest_memory(clone: Clone) -> Iterator[list[float]]:
+    """Look at the stack's memory every second of a block; the only item is the most that was seen."""
+    highest, done = [0.0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(1):
+            highest[0] = max(highest[0], megabytes(clone.processes()))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield highest
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def mlflow_by_default() -> Iterator[list[psutil.Process]]:
+    """Start MLflow's server with nothing but a port, for a block; its processes, at rest."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        server = subprocess.Popen(
+            [MLFLOW_VENV / "bin" / "python", "-m", "mlflow", "server", f"--port={port}"],
+            cwd=folder,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        process = psutil.Process(server.pid)
+        try:
+            wait_until(
+                "MLflow's server answers",
+                lambda: requests.get(f"http://127.0.0.1:{port}/health", timeout=5),
+                lambda response: response.ok,
+            )
+            time.sleep(REST_SECONDS)
+            yield [process, *process.children(recursive=True)]
+        finally:
+            children = process.children(recursive=True)
+            for each in (process, *children):
+                with suppress(psutil.NoSuchProcess):
+                    each.terminate()
+            _, alive = psutil.wait_procs([process, *children], timeout=10)
+            for each in alive:
+                each.kill()
+            server.wait()
