@@ -12,7 +12,6 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
@@ -23,6 +22,7 @@ from mlflow_provider.exceptions import (
     MLflowNotFoundError,
     MLflowUnreachableError,
 )
+from mlflow_provider.login import Authentication, Login
 
 if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
@@ -38,8 +38,6 @@ MAX_RETRY_AFTER_SECONDS = 30.0
 # All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
 # that has two dots in a row.
 NO_ANSWER = (OSError, HTTPError)
-
-Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
 class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
@@ -70,12 +68,10 @@ def new_session(
     if connection.workspace:
         session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
     session.verify = connection.verify
-    if connection.token:
-        session.auth = _bearer(connection.token)
-    elif connection.username:
-        session.auth = (auth_type or _basic)(connection.username, connection.password or "")
+    if auth_type and connection.username:
+        session.auth = auth_type(connection.username, connection.password or "")
     else:
-        session.auth = _anonymous
+        session.auth = Login(connection)
     retry = _Retry(
         total=connection.retries if retries is None else retries,
         status_forcelist=RETRIED_STATUS_CODES,
@@ -224,21 +220,3 @@ def _advice(
     if error_code is None and (is_page or response.ok or response.status_code in NOT_THERE):
         return causes.NOT_MLFLOW.format(request=request)
     return None
-
-
-def _basic(username: str, password: str) -> Authentication:
-    # As bytes: of a string, requests would send Latin-1, where MLflow's own client and server use UTF-8.
-    return HTTPBasicAuth(username.encode(), password.encode())
-
-
-def _bearer(token: str) -> Authentication:
-    # An authentication, not a header: requests replaces the header where ~/.netrc knows the host.
-    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return authenticate
-
-
-def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request  # without it, requests would look for a login in ~/.netrc

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from mlflow_provider.rest import Authentication
+    from mlflow_provider.login import Authentication
 
 # As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
 PAGE_SIZE = 1000
