@@ -57,8 +57,8 @@ def components(ports: Ports) -> list[Component]:
 
     :raises LocalError: MinIO runs, and has no keys.
     """
-    # The keys of the object store are for those two only, and its administrator's password for MLflow: they are
-    # in no task's environment.
+    # No task finds in its environment the keys of the object store, which are for those two only, or the
+    # password of MLflow's administrator.
     return [*([_minio(ports)] if ports.minio else []), _mlflow(ports), *_airflow(ports)]
 
 

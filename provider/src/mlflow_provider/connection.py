@@ -58,6 +58,8 @@ DATABRICKS_DOMAINS = (
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+MAX_HOST_NAME_LENGTH = 253  # RFC 1035
+
 # `::1`: Airflow hands an IPv6 address on without the brackets that it needs in a URL.
 _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
 
@@ -253,8 +255,8 @@ def _url(conn: Connection) -> SplitResult:
         raise invalid("Host", "holds a login; enter it as Login and Password, which Airflow keeps secret.")
     if conn.port and host_port and conn.port != host_port:
         raise invalid("Port", f"{conn.port}, but Host says {host_port}; enter one of them only.")
-    if not parts.hostname:
-        raise invalid("Host", "has no host name; enter e.g. http://localhost:5000.")
+    if not parts.hostname or len(parts.hostname) > MAX_HOST_NAME_LENGTH:
+        raise invalid("Host", "has no host name, or one that is too long; enter e.g. http://localhost:5000.")
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = conn.port or host_port

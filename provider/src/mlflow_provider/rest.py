@@ -21,6 +21,7 @@ from mlflow_provider.exceptions import (
     MLflowAPIError,
     MLflowNotFoundError,
     MLflowUnreachableError,
+    with_advice,
 )
 from mlflow_provider.login import Authentication, Login
 
@@ -33,6 +34,7 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
 NOT_THERE = (404, 405)
+MAX_MESSAGE_LENGTH = 1000  # of what the server says, which may repeat what it was given
 # A server that asks for more with Retry-After is asked again earlier: a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
 # All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
@@ -161,7 +163,9 @@ def _error(
 ) -> MLflowAPIError:
     error_code = answer.get("error_code")
     advice = _advice(connection, response, request, error_code)
-    said = advice or answer.get("message") or response.text.strip()[:300]
+    said = advice or with_advice(
+        str(answer.get("message") or response.text.strip()[:300])[:MAX_MESSAGE_LENGTH]
+    )
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
@@ -186,7 +190,7 @@ def _reason(error: Exception) -> str:
             return causes.SPEAKS_HTTP
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return causes.UNTRUSTED
-    if "NameResolutionError" in text:
+    if "NameResolutionError" in text or "IDNA" in text:
         return causes.UNKNOWN_HOST
     if "refused" in text:
         return causes.REFUSED

@@ -384,6 +384,7 @@ class TestErrors:
             ({"host": "  "}, "Host", "enter the address of the server"),
             ({"host": "http://"}, "Host", "enter e.g. http://localhost:5000"),
             ({"host": "mlflow:99999"}, "Host", "enter e.g. http://localhost:5000"),
+            ({"host": "x" * 10_000}, "Host", "one that is too long; enter e.g."),
             ({"host": "http://[::1"}, "Host", "enter e.g. http://localhost:5000"),
             ({"host": "file:///mlruns"}, "Host", "by http or https"),
             ({"host": "sqlite:///mlflow.db"}, "Host", "by http or https"),
