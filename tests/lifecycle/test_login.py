@@ -103,7 +103,7 @@ def test_the_doctor_finds_all_well(running):
     assert "All is well" in said
 
 
-def test_airflows_page_shows_the_runs(running, airflow):
+def test_airflows_page_shows_the_runs_and_not_the_password(running, password):
     token = requests.get(f"http://127.0.0.1:{running.airflow_port}/auth/token", timeout=60).json()
     page = requests.get(
         f"http://127.0.0.1:{running.airflow_port}/mlflow/",
@@ -112,6 +112,7 @@ def test_airflows_page_shows_the_runs(running, airflow):
     )
     assert page.status_code == 200
     assert "Scaler" in page.text
+    assert password not in page.text
 
 
 def test_it_stays_on_and_is_not_changed_while_it_is_up(running):

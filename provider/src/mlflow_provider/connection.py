@@ -251,7 +251,7 @@ def _url(conn: Connection) -> SplitResult:
         raise invalid("Host", f"scheme {parts.scheme!r}; a worker reaches MLflow by http or https.")
     if conn.schema and conn.schema != parts.scheme:
         raise invalid("Schema", f"{conn.schema!r}, but Host says {parts.scheme!r}; enter one of them only.")
-    if parts.username or parts.password:
+    if parts.username or parts.password or "@" in parts.path:  # after one slash instead of two
         raise invalid("Host", "holds a login; enter it as Login and Password, which Airflow keeps secret.")
     if conn.port and host_port and conn.port != host_port:
         raise invalid("Port", f"{conn.port}, but Host says {host_port}; enter one of them only.")

@@ -389,6 +389,7 @@ class TestErrors:
             ({"host": "file:///mlruns"}, "Host", "by http or https"),
             ({"host": "sqlite:///mlflow.db"}, "Host", "by http or https"),
             ({"host": f"http://ada:{PASSWORD}@mlflow"}, "Host", "enter it as Login and Password"),
+            ({"host": f"http:/ada:{PASSWORD}@mlflow"}, "Host", "enter it as Login and Password"),
             ({"host": "http://mlflow:5000", "port": 5001}, "Port", "enter one of them only"),
             ({"schema": "ftp"}, "Schema", "enter http or https"),
             ({"host": "https://mlflow", "schema": "http"}, "Schema", "enter one of them only"),
