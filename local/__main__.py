@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from local import install, ports
+from local import install, mlflow_login, ports
 from local.settings import ROOT, TEMPORARY, VENV, LocalError, is_up
 
 PYTHON = VENV / "bin" / "python"
@@ -16,7 +16,7 @@ def environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in ports.WITH_MINIO.variables() or not name.startswith(foreign)
+        if name in (*ports.WITH_MINIO.variables(), "MLFLOW_AUTH") or not name.startswith(foreign)
     }
     kept["TMPDIR"] = str(TEMPORARY)  # of which nothing is left when the stack is down
     # Everything it asks is on this machine, whatever proxy the shell has for the rest of the world.
@@ -26,11 +26,12 @@ def environment() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Make sure that the ports can be used, and that everything is installed.
+    """Make sure that what the shell asks for can be done, and that everything is installed.
 
-    :raises LocalError: a port cannot be used, or something cannot be installed.
+    :raises LocalError: a port cannot be used, a setting is wrong, or something cannot be installed.
     """
     ports.named(free=not is_up())
+    mlflow_login.wanted()
     if is_up() and not all(step.is_done() for step in install.RUN):
         # Nothing may run from an environment that changes.
         print("The project has changed since the stack was started; stopping it", flush=True)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
+from local import mlflow_login
 from local.settings import ROOT, LocalError
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
     extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in linked.items() if to in containers}
     if service in containers:
         fields |= {"host": "http://127.0.0.1", "port": containers[service]}
+    if service == "mlflow" and fields["login"] in (None, "", mlflow_login.USER):
+        fields["login"], fields["password"] = mlflow_login.credentials() or (None, None)
     ids = {"connection_id": entry["conn_id"], "conn_type": entry["conn_type"]}
     # Not {}: Airflow masks it in logs as a secret, and warns in every task's that it is too short for one.
     return {**ids, **fields, "extra": json.dumps(extra) if extra else None}

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from local import airflow_settings, object_store, settings, supervision
+from local import airflow_settings, mlflow_login, object_store, settings, supervision
 from local import demo as demonstration
 from local.settings import LocalError
 from local.stack import Stack
@@ -84,7 +84,9 @@ def doctor(context: typer.Context) -> None:
 
 def _print_addresses(stack: Stack) -> None:
     console.print(f"\nAirflow  http://localhost:{stack.ports.airflow}")
-    console.print(f"MLflow   http://localhost:{stack.ports.mlflow}")
+    place = mlflow_login.PASSWORD.relative_to(settings.ROOT)
+    login = f"  (login: {mlflow_login.USER}, password: in {place})" if mlflow_login.is_on() else ""
+    console.print(f"MLflow   http://localhost:{stack.ports.mlflow}{login}")
     if console_port := stack.ports.minio_console:
         login = f"login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name}"
         console.print(f"MinIO    http://localhost:{console_port}  ({login})")

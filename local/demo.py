@@ -8,7 +8,7 @@ import requests
 from rich.console import Console
 from rich.table import Column, Table
 
-from local import settings
+from local import mlflow_login, settings
 from local.airflow_api import AirflowApi
 from local.settings import LocalError
 from local.waiting import wait_for
@@ -147,7 +147,9 @@ def _run(ports: Ports, run_id: str) -> dict[str, Any]:
 
 
 def _get(ports: Ports, path: str, params: dict[str, str]) -> requests.Response:
-    response = requests.get(f"http://127.0.0.1:{ports.mlflow}/{path}", params=params, timeout=60)
+    response = requests.get(
+        f"http://127.0.0.1:{ports.mlflow}/{path}", params=params, auth=mlflow_login.credentials(), timeout=60
+    )
     if not response.ok:
         problem = f"MLflow answers {response.status_code} to {path} {params}"
         raise LocalError(f"What the DAGs should have left in MLflow cannot be had: {problem}.", response.text)

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from local import airflow_home, airflow_settings, install, object_store, ports, settings, supervision
+from local import (
+    airflow_home,
+    airflow_settings,
+    install,
+    mlflow_login,
+    object_store,
+    ports,
+    settings,
+    supervision,
+)
 from local.airflow_api import AirflowApi
 from local.dag_files import duplicate_dag_ids
 from local.settings import LocalError
@@ -89,6 +98,9 @@ class Stack:
         if (wanted := settings.setting("MINIO")) is not None and bool(wanted) != bool(self.ports.minio):
             place = "in MinIO" if self.ports.minio else "on the disk"
             raise LocalError(f"Already up, with the artifacts {place}; to change that, `make down` first.")
+        if (wanted_login := mlflow_login.wanted()) is not None and wanted_login != mlflow_login.is_on():
+            how = "with" if mlflow_login.is_on() else "without"
+            raise LocalError(f"Already up, {how} a login on MLflow; to change that, `make down` first.")
         self.console.print("Already up")
         self._bring_up(GIVEN_UP)
 
@@ -103,6 +115,7 @@ class Stack:
         shutil.rmtree(settings.TEMPORARY, ignore_errors=True)
         for folder in (settings.LOGS, settings.TEMPORARY, settings.AIRFLOW_HOME, settings.MLFLOW_HOME):
             folder.mkdir(parents=True, exist_ok=True)
+        mlflow_login.prepare()
         if program:
             object_store.prepare(program)
         self.ports.remember()
@@ -158,7 +171,9 @@ class Stack:
         with suppress(requests.RequestException):
             # Not /health: it is green even where the API refuses to answer.
             url = f"http://127.0.0.1:{self.ports.mlflow}/api/2.0/mlflow/experiments/search"
-            requests.post(url, json={"max_results": 1}, timeout=5).raise_for_status()
+            answer = requests.post(url, json={"max_results": 1}, auth=mlflow_login.credentials(), timeout=5)
+            if answer.status_code != requests.codes.unauthorized:  # of a password that was changed in MLflow
+                answer.raise_for_status()
             heard["mlflow"] = time.time()
         with suppress(requests.RequestException):
             heard.update(AirflowApi(self.ports.airflow).heartbeats())

@@ -22,7 +22,7 @@ from xmlrpc.client import ServerProxy
 
 import psutil
 
-from local import object_store, settings
+from local import mlflow_login, object_store, settings
 from local.ports import Ports
 from local.settings import LocalError
 
@@ -57,7 +57,8 @@ def components(ports: Ports) -> list[Component]:
 
     :raises LocalError: MinIO runs, and has no keys.
     """
-    # The keys of the object store are for those two only: no task finds them in its environment.
+    # No task finds in its environment the keys of the object store, which are for those two only, or the
+    # password of MLflow's administrator.
     return [*([_minio(ports)] if ports.minio else []), _mlflow(ports), *_airflow(ports)]
 
 
@@ -74,7 +75,11 @@ def _mlflow(ports: Ports) -> Component:
     command = [MLFLOW, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={ports.mlflow}", "--workers=1"]
     command += [f"--backend-store-uri={MLFLOW_DATABASE}", f"--artifacts-destination={destination}"]
     command += [f"--allowed-hosts=localhost:{ports.mlflow},127.0.0.1:{ports.mlflow}"]
-    return Component("mlflow", command, object_store.keys(ports) if ports.minio else {}, ports.mlflow)
+    given = object_store.keys(ports) if ports.minio else {}
+    if mlflow_login.is_on():
+        command += ["--app-name=basic-auth"]
+        given |= mlflow_login.environment()
+    return Component("mlflow", command, given, ports.mlflow)
 
 
 def _airflow(ports: Ports) -> list[Component]:

@@ -28,6 +28,7 @@ class Proxy:
     :param lost: paths; the server gets and answers such a request, but the answer is lost. Once each.
     :param late: paths; as lost, and the server gets the request only some seconds later. Once each.
     :param forbidden: paths; answered with 403.
+    :param token: the bearer token that it wants; what comes without it is answered with 401.
     :param changed: ends of paths; the first byte of the answer is another one.
     :param hangs: whether nothing is answered any more.
     :param sizes: of the answers, in bytes.
@@ -39,10 +40,19 @@ class Proxy:
     lost: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
+    token: str = ""
     changed: list[str] = field(default_factory=list)
     hangs: bool = False
     sizes: list[int] = field(default_factory=list)
     late_is_done: threading.Event = field(default_factory=threading.Event)
+
+    def refusal(self, path: str, authorization: str | None) -> tuple[int, bytes] | None:
+        """Return status and body of the answer to a request that is not passed on."""
+        if self.token and authorization != f"Bearer {self.token}":
+            return 401, b"You are not authenticated."
+        if path in self.forbidden:
+            return 403, b'{"error_code": "PERMISSION_DENIED", "message": "Not yours."}'
+        return None
 
 
 @contextmanager
@@ -58,8 +68,8 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
             proxy.requests.append(f"{self.command} {path}")
             if proxy.hangs:
                 ended.wait()
-            if path in proxy.forbidden:
-                self._answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "Not yours."}')
+            if refusal := proxy.refusal(path, self.headers.get("Authorization")):
+                self._answer(*refusal)
                 return
             if path in proxy.late:
                 proxy.late.remove(path)

@@ -70,11 +70,26 @@ def test_every_port_of_ours_can_be_another(project):
         "mlflow": {"5001"},
         "minio": {"9010", "9011"},
     }
-    (allowed,) = [word for word in services["mlflow"]["command"] if word.startswith("--allowed-hosts=")]
-    assert {"mlflow:5000", "localhost:5001", "127.0.0.1:5001"} <= set(allowed.partition("=")[2].split(","))
+    [allowed] = re.findall(r"--allowed-hosts=(\S+)", services["mlflow"]["command"][-1])
+    assert {"mlflow:5000", "localhost:5001", "127.0.0.1:5001"} <= set(allowed.split(","))
     for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
         ui_urls = json.loads(services[name]["environment"]["AIRFLOW__MLFLOW__UI_URLS"])
         assert ui_urls == {"http://mlflow:5000": "http://localhost:5001"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_on"), [({}, False), ({"MLFLOW_AUTH": ""}, False), ({"MLFLOW_AUTH": "1"}, True)]
+)
+def test_one_variable_switches_the_login_on(project, variables, is_on):
+    mlflow = project.config(files=[GENERATED, OVERRIDE], **variables)["services"]["mlflow"]
+    assert ("--app-name=basic-auth" in mlflow["command"][-1].split()) is is_on
+
+
+def test_the_password_of_the_login_can_be_another(project):
+    chosen = {"MLFLOW_ADMIN_PASSWORD": "another-secret", "MLFLOW_SECRET_KEY": "another-key"}
+    environment = project.config(files=[GENERATED, OVERRIDE], **chosen)["services"]["mlflow"]["environment"]
+    assert environment["MLFLOW_AUTH_ADMIN_PASSWORD"] == "another-secret"
+    assert environment["MLFLOW_FLASK_SERVER_SECRET_KEY"] == "another-key"
 
 
 def test_every_secret_is_a_demo_value(services):
@@ -92,8 +107,12 @@ def test_every_secret_is_a_demo_value(services):
 
 def test_the_connections_hold_demo_values_that_mlflow_has_too(services):
     settings = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
-    (minio,) = [one for one in settings["connections"] if one["conn_id"] == "minio_default"]
+    mlflow, minio = settings["connections"]
     environment = services["mlflow"]["environment"]
+    assert (mlflow["conn_login"], mlflow["conn_password"]) == (
+        environment["MLFLOW_AUTH_ADMIN_USERNAME"],
+        environment["MLFLOW_AUTH_ADMIN_PASSWORD"],
+    )
     assert (minio["conn_login"], minio["conn_password"]) == (
         environment["AWS_ACCESS_KEY_ID"],
         environment["AWS_SECRET_ACCESS_KEY"],

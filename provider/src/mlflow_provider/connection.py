@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -58,6 +58,8 @@ DATABRICKS_DOMAINS = (
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+MAX_HOST_NAME_LENGTH = 253  # RFC 1035
+
 # `::1`: Airflow hands an IPv6 address on without the brackets that it needs in a URL.
 _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
 
@@ -86,6 +88,7 @@ class MLflowConnection:
     :param retries: how often to try again when the server is down, overloaded or failing.
     :param headers: HTTP headers for REST calls (connections of type ``http`` only).
     :param artifact_environment: variables for MLflow's artifact client: S3 keys, region, endpoint.
+    :param get_connection: looks the Airflow connection up; None if it is not to be read again.
     """
 
     conn_id: str
@@ -102,6 +105,7 @@ class MLflowConnection:
     retries: int = DEFAULT_RETRIES
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     artifact_environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    get_connection: Callable[[str], Connection] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def read(cls, conn_id: str, get_connection: Callable[[str], Connection]) -> MLflowConnection:
@@ -136,7 +140,23 @@ class MLflowConnection:
             artifact_environment=(
                 aws_environment(artifact_conn_id, get_connection) if artifact_conn_id else {}
             ),
+            get_connection=get_connection,
         )
+
+    def with_new_login(self) -> MLflowConnection | None:
+        """Read the Airflow connection again, and return this one with the login that it has now.
+
+        :return: None if the login is the same, or is for another server, which alone may get it.
+        """
+        if not self.get_connection:
+            return None
+        try:
+            now = MLflowConnection.read(self.conn_id, self.get_connection)
+        except Exception:  # the server's refusal says more
+            log.debug("Connection %r cannot be read again.", self.conn_id, exc_info=True)
+            return None
+        renewed = replace(self, username=now.username, password=now.password, token=now.token)
+        return renewed if now.url == self.url and renewed != self else None
 
     @property
     def has_login(self) -> bool:
@@ -231,12 +251,12 @@ def _url(conn: Connection) -> SplitResult:
         raise invalid("Host", f"scheme {parts.scheme!r}; a worker reaches MLflow by http or https.")
     if conn.schema and conn.schema != parts.scheme:
         raise invalid("Schema", f"{conn.schema!r}, but Host says {parts.scheme!r}; enter one of them only.")
-    if parts.username or parts.password:
+    if parts.username or parts.password or "@" in parts.path:  # after one slash instead of two
         raise invalid("Host", "holds a login; enter it as Login and Password, which Airflow keeps secret.")
     if conn.port and host_port and conn.port != host_port:
         raise invalid("Port", f"{conn.port}, but Host says {host_port}; enter one of them only.")
-    if not parts.hostname:
-        raise invalid("Host", "has no host name; enter e.g. http://localhost:5000.")
+    if not parts.hostname or len(parts.hostname) > MAX_HOST_NAME_LENGTH:
+        raise invalid("Host", "has no host name, or one that is too long; enter e.g. http://localhost:5000.")
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = conn.port or host_port

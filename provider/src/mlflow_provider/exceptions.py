@@ -91,4 +91,14 @@ def wrap_mlflow_errors(what: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException) as error:
         log.debug("%s", what, exc_info=True)
-        raise MLflowProviderError(f"{what}: {error}") from None
+        raise MLflowProviderError(f"{what}: {with_advice(str(error))}") from None
+
+
+def with_advice(said: str) -> str:
+    """Return what MLflow said, and if that is that something is missing or forbidden, what to do."""
+    said = said.strip().removesuffix(".")
+    if said.endswith("not found"):
+        return causes.NOT_FOUND.format(said=said)
+    if said.rstrip("'").endswith("Permission denied"):
+        return causes.FORBIDDEN.format(said=said)
+    return said

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import ActiveRun, MlflowClient
 
     from mlflow_provider.connection import MLflowConnection
+    from mlflow_provider.login import Login
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # its thread changes the environment while others read it
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # on stderr, where Airflow sees errors
 }
+
+LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 @contextmanager
@@ -87,6 +90,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
         with (
             _uris_and_experiment(connection.tracking_uri),
             _workspace_of_the_environment(connection),
+            _login_of(connection),
             aws_clients_of_the_environment(),
             _logs_at_their_own_level(),
         ):
@@ -158,6 +162,45 @@ def _workspace_of_the_environment(connection: MLflowConnection) -> Iterator[None
         yield
     finally:
         _WORKSPACE.set(chosen)
+
+
+class RequestAuth:
+    """The login of the connection that a block points at, as MLflow's ``RequestAuthProvider``.
+
+    Not a subclass of that: it would import ``mlflow``. See the entry point ``mlflow.request_auth_provider``.
+    """
+
+    name = "airflow-connection"
+    login: Login | None = None  # of the innermost block
+
+    def get_name(self) -> str:
+        return self.name
+
+    def get_auth(self) -> Login | None:
+        return RequestAuth.login
+
+
+@contextmanager
+def _login_of(connection: MLflowConnection) -> Iterator[None]:
+    """Let MLflow take a connection's login from a :class:`Login`, which reads it again when it is refused."""
+    from mlflow.environment_variables import MLFLOW_TRACKING_AUTH as AUTH
+
+    from mlflow_provider.login import Login
+
+    def renew(renewed: MLflowConnection) -> None:
+        # For processes that the block has yet to start.
+        set_environment({name: renewed.environment[name] for name in LOGIN_VARIABLES})
+
+    of_the_worker = os.environ.get(AUTH.name)
+    is_ours = connection.has_login and not connection.is_databricks and not of_the_worker
+    before = RequestAuth.login, AUTH.get
+    RequestAuth.login = Login(connection, renew) if is_ours else None
+    # Not by the variable itself: MLflow in another Python, which the block starts, would miss this provider.
+    AUTH.get = lambda: RequestAuth.name if is_ours else of_the_worker  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RequestAuth.login, AUTH.get = before  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
@@ -22,7 +21,9 @@ from mlflow_provider.exceptions import (
     MLflowAPIError,
     MLflowNotFoundError,
     MLflowUnreachableError,
+    with_advice,
 )
+from mlflow_provider.login import Authentication, Login
 
 if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
@@ -33,13 +34,12 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
 NOT_THERE = (404, 405)
+MAX_MESSAGE_LENGTH = 1000  # of what the server says, which may repeat what it was given
 # A server that asks for more with Retry-After is asked again earlier: a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
 # All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
 # that has two dots in a row.
 NO_ANSWER = (OSError, HTTPError)
-
-Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
 class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
@@ -70,12 +70,10 @@ def new_session(
     if connection.workspace:
         session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
     session.verify = connection.verify
-    if connection.token:
-        session.auth = _bearer(connection.token)
-    elif connection.username:
-        session.auth = (auth_type or _basic)(connection.username, connection.password or "")
+    if auth_type and connection.username:
+        session.auth = auth_type(connection.username, connection.password or "")
     else:
-        session.auth = _anonymous
+        session.auth = Login(connection)
     retry = _Retry(
         total=connection.retries if retries is None else retries,
         status_forcelist=RETRIED_STATUS_CODES,
@@ -165,7 +163,9 @@ def _error(
 ) -> MLflowAPIError:
     error_code = answer.get("error_code")
     advice = _advice(connection, response, request, error_code)
-    said = advice or answer.get("message") or response.text.strip()[:300]
+    said = advice or with_advice(
+        str(answer.get("message") or response.text.strip()[:300])[:MAX_MESSAGE_LENGTH]
+    )
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
@@ -190,7 +190,7 @@ def _reason(error: Exception) -> str:
             return causes.SPEAKS_HTTP
         if "CERTIFICATE_VERIFY_FAILED" in text:
             return causes.UNTRUSTED
-    if "NameResolutionError" in text:
+    if "NameResolutionError" in text or "IDNA" in text:
         return causes.UNKNOWN_HOST
     if "refused" in text:
         return causes.REFUSED
@@ -224,21 +224,3 @@ def _advice(
     if error_code is None and (is_page or response.ok or response.status_code in NOT_THERE):
         return causes.NOT_MLFLOW.format(request=request)
     return None
-
-
-def _basic(username: str, password: str) -> Authentication:
-    # As bytes: of a string, requests would send Latin-1, where MLflow's own client and server use UTF-8.
-    return HTTPBasicAuth(username.encode(), password.encode())
-
-
-def _bearer(token: str) -> Authentication:
-    # An authentication, not a header: requests replaces the header where ~/.netrc knows the host.
-    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return authenticate
-
-
-def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request  # without it, requests would look for a login in ~/.netrc

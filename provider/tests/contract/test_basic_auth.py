@@ -7,9 +7,11 @@ import json
 import mlflow
 import pytest
 
-from mlflow_provider.exceptions import MLflowAPIError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, wrap_mlflow_errors
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.registry import CreateRegisteredModelOperator, RegisterModelOperator
+
+HOW_TO_GET_IT = "ask MLflow's administrator for the permission, or enter another login in the connection"
 
 
 @pytest.fixture
@@ -80,8 +82,13 @@ def test_what_a_user_may_not_do_is_an_error_that_says_so(
     airflow_connection(host=mlflow_auth_server.url, login=name, password=password)
     eve = MLflowClientHook()
 
-    with pytest.raises(MLflowAPIError, match="Permission denied") as raised:
+    with pytest.raises(MLflowAPIError, match=f"Permission denied; {HOW_TO_GET_IT}$") as raised:
         eve.call("DELETE", "registered-models/delete", {"name": name})
+    with (
+        pytest.raises(MLflowProviderError, match=f"Permission denied'; {HOW_TO_GET_IT}$"),
+        wrap_mlflow_errors("Deleting it with the package"),
+    ):
+        eve.client.delete_registered_model(name)
 
     assert raised.value.status_code == 403
     assert eve.test_connection()[0]

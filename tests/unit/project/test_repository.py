@@ -160,7 +160,7 @@ def test_the_example_of_an_env_file_shows_all_that_make_up_reads(monkeypatch, tm
     (tmp_path / ".env").write_text("\n".join(lines))
     monkeypatch.setattr("local.settings.ROOT", tmp_path)
     shown = read_env_file()
-    assert set(shown) == {"AIRFLOW_CONN_MLFLOW_DEFAULT", "MINIO", *WITH_MINIO.variables()}
+    assert set(shown) == {"AIRFLOW_CONN_MLFLOW_DEFAULT", "MINIO", "MLFLOW_AUTH", *WITH_MINIO.variables()}
     assert json.loads(shown["AIRFLOW_CONN_MLFLOW_DEFAULT"])["conn_type"] == "mlflow"
 
 

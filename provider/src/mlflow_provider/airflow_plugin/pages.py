@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def _error_page(_request: Request, error: Exception) -> HTMLResponse:
 def _page(filter_string: str, dag_ids: Collection[str]) -> HTMLResponse:
     # This reads the connection here and not in the thread below.
     hook = MLflowClientHook().with_limits(timeout=SECONDS, retries=0)
-    connection = hook.connection
+    connection = hook.connection = replace(hook.connection, get_connection=None)
     found, experiments = within(lambda: _ask(hook, filter_string))
     rows = [_row(connection, experiments, run) for run in found]
     shown = [row for row in rows if row.get("dag_id") in dag_ids or "error" in row]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from mlflow_provider.rest import Authentication
+    from mlflow_provider.login import Authentication
 
 # As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
 PAGE_SIZE = 1000
@@ -340,11 +340,18 @@ class MLflowClientHook(MLflowBaseHook):
 
 
 def as_tag_list(tags: Tags | None) -> list[dict[str, str]] | None:
-    """Return tags, given as a mapping or as MLflow's list of key and value, as the latter."""
+    """Return tags, given as a mapping or as MLflow's list of key and value, as the latter.
+
+    :raises ValueError: they are something else, e.g. text.
+    """
     if not tags:
         return None
-    pairs = tags.items() if isinstance(tags, Mapping) else [(tag["key"], tag["value"]) for tag in tags]
-    return [{"key": key, "value": str(value)} for key, value in pairs]
+    try:
+        pairs = tags.items() if isinstance(tags, Mapping) else [(tag["key"], tag["value"]) for tag in tags]
+    except (TypeError, KeyError):
+        problem = f"{str(tags)[:100]!r} are no tags; give names and values, as in {{'data': 'housing'}}."
+        raise ValueError(problem) from None
+    return [{"key": str(key), "value": str(value)} for key, value in pairs]
 
 
 def quoted(value: str) -> str:

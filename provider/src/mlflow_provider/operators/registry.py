@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError
+from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError, wrap_mlflow_errors
 from mlflow_provider.hooks.client import as_tag_list
 from mlflow_provider.links import MLflowModelVersionLink, model_page, push_model_version_link
 from mlflow_provider.operators.base import MLflowBaseOperator
@@ -358,7 +358,8 @@ class RegisterModelOperator(_ModelVersionOperator):
         self.hook.connection.registry_url()  # one that REST does not reach is refused before it is written to
         if existing := _existing_version(self, self.name, self.model_uri):
             return self.push_model_version(context, existing, f"Nothing to register: {self.model_uri} is")
-        with self.hook.tracking():
+        what = f"Connection {self.mlflow_conn_id!r}, registering {self.model_uri} as {self.name!r}"
+        with self.hook.tracking(), wrap_mlflow_errors(what):
             import mlflow
 
             version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def close_open_runs(context: Context, mlflow_conn_id: str = MLflowClientHook.def
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     try:
         hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id).with_limits(timeout=SECONDS, retries=0)
+        hook.connection = replace(hook.connection, get_connection=None)  # which the thread may not read again
         within(partial(_close, hook, runs.of_dag_run(dag_id, run_id), context.get("dag_run")))
     except MLflowProviderError as error:
         log.warning("MLflow runs of %s, DAG run %s, may be left RUNNING: %s", dag_id, run_id, error)

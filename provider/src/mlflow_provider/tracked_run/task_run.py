@@ -111,6 +111,8 @@ def task_run(
     """
     _check_choice("on_tracking_error", on_tracking_error, OnTrackingError)
     _check_choice("retry", retry, Retry)
+    if tags is not None and not isinstance(tags, Mapping):
+        raise ValueError(f"tags is {str(tags)[:100]!r}; give names and values, as in {{'data': 'housing'}}.")
     attempt = _Attempt(context or get_current_context(), mlflow_conn_id, retry, on_tracking_error)
     with _end_with_block(attempt):
         attempt.start(experiment, run_name, tags or {}, nested=nested)

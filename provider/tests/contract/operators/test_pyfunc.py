@@ -270,6 +270,21 @@ class TestPredictions:
         with pytest.raises(MLflowProviderError, match=r"'mlflow_default', writing p\.json to run nowhere: "):
             predict(models.housing, [[1.0, 2.0]], artifact_file="p.json", run_id="nowhere")
 
+    @pytest.mark.parametrize(
+        "artifact_file",
+        ["../climbed.json", "../../../../climbed.json", "a/../../climbed.json", "{tmp_path}/climbed.json"],
+    )
+    def test_cannot_climb_out_of_the_runs_folder(
+        self, predict, models, mlflow_server, tmp_path, artifact_file
+    ):
+        path = artifact_file.format(tmp_path=tmp_path)
+
+        with pytest.raises(MLflowProviderError, match=f"'mlflow_default', writing {path} to run "):
+            predict(models.housing, HOUSES, artifact_file=path, run_id=models.run_id)
+
+        for folder in (mlflow_server.folder, tmp_path):
+            assert list(folder.rglob("climbed*")) == []
+
     def test_that_are_too_many_for_an_xcom_are_refused(self, predict, models):
         data = {"do": "give_back", "what": "x" * MAX_XCOM_BYTES}
 

@@ -9,6 +9,9 @@ from datetime import datetime, timezone
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.execution_time import macros
+from jinja2 import UndefinedError
+from jinja2.exceptions import SecurityError
 
 from mlflow_provider import operators
 from mlflow_provider.operators.base import MLflowBaseOperator
@@ -69,6 +72,25 @@ def test_templates_are_rendered_in_every_template_field(operator_class, dag):
 
     rendered = {name: getattr(operator, name) for name in operator_class.template_fields}
     assert rendered == dict.fromkeys(operator_class.template_fields, "housing-test")
+
+
+@each_operator
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ environ['SECRET'] }}",
+        "{{ os.environ['SECRET'] }}",
+        "{{ macros.ds_add.__globals__ }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ self.__init__.__globals__ }}",
+    ],
+)
+def test_templates_cannot_read_the_environment(operator_class, template, dag, monkeypatch):
+    monkeypatch.setenv("SECRET", "s3cret")
+    operator = operator_class(task_id="task", **arguments(operator_class, template))
+
+    with pytest.raises((SecurityError, UndefinedError)):
+        operator.render_template_fields({"macros": macros, "params": {}})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,203 @@
+"""What people enter that cannot be: each ends in a sentence that names it, and says what to do."""
+
+from __future__ import annotations
+
+import math
+import uuid
+
+import mlflow
+import pytest
+from tries import Try
+
+from mlflow_provider import task_run
+from mlflow_provider.exceptions import (
+    MLflowAPIError,
+    MLflowNotFoundError,
+    MLflowProviderError,
+    MLflowUnreachableError,
+)
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
+from mlflow_provider.operators.registry import (
+    CreateRegisteredModelOperator,
+    GetModelVersionByAliasOperator,
+    GetModelVersionOperator,
+    GetRegisteredModelOperator,
+    RegisterModelOperator,
+)
+from task_log import exceptions_in_log
+
+LONG = "x" * 10_000
+UNICODE = "Häuser 🏠 \"quoted\" 'twice' %s {name} <b>"
+ELSEWHERE = "correct that, or the connection if it is on another server"
+
+
+@pytest.fixture
+def track(name, mlflow_default):
+    """A function that runs a block in a tracked task, and returns its run as MLflow has it."""
+
+    def track(block=lambda: None, **arguments):
+        a_try = Try(f"manual__{uuid.uuid4().hex}")
+        with task_run(context=a_try.context, **{"experiment": name} | arguments) as run:
+            block()
+        return MLflowClientHook().call("GET", "runs/get", {"run_id": run.info.run_id})["run"]
+
+    return track
+
+
+class TestNames:
+    @pytest.mark.parametrize("long_or_not", [UNICODE, LONG], ids=["unicode", "10,000 characters"])
+    def test_of_runs_and_tags_are_kept(self, track, long_or_not):
+        run = track(run_name=long_or_not, tags={"text": long_or_not})
+
+        tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+        kept = min(len(long_or_not), 8000)  # MLflow's own limit
+        assert tags["text"][:kept] == long_or_not[:kept]
+        assert run["info"]["run_name"][:kept] == long_or_not[:kept]
+
+    def test_of_experiments_and_models_may_be_unicode(self, hook, execute, name):
+        unicode = f"{UNICODE} {name}"
+
+        assert hook.get_or_create_experiment(unicode) == hook.get_or_create_experiment(unicode)
+        assert execute(CreateRegisteredModelOperator, name=unicode)["registered_model"]["name"] == unicode
+
+    def test_of_experiments_that_are_too_long_are_an_error_of_one_sentence(self, track):
+        with pytest.raises(MLflowAPIError, match="'name' exceeds the maximum length of 500") as raised:
+            track(experiment=LONG)
+
+        assert len(str(raised.value)) < 300
+        assert exceptions_in_log(raised.value) == [str(raised.value)]
+
+    def test_that_are_too_long_do_not_fill_an_error(self, execute):
+        with pytest.raises(MLflowNotFoundError) as raised:
+            execute(GetRegisteredModelOperator, name=f"{LONG}{uuid.uuid4().hex}")
+
+        assert len(str(raised.value)) < 1500
+
+    def test_with_what_mlflow_forbids_say_so(self, execute):
+        with pytest.raises(MLflowAPIError, match="Names cannot contain"):
+            execute(CreateRegisteredModelOperator, name="houses/ames")
+
+
+class TestTags:
+    def test_that_are_no_strings_become_some(self, hook, execute, track, name):
+        tags = {"folds": 5, "none": None, "list": [1, 2], 7: True}
+        texts = {"folds": "5", "none": "None", "list": "[1, 2]", "7": "True"}
+
+        run, model = track(tags=tags), execute(CreateRegisteredModelOperator, name=name, tags=tags)
+
+        for found in (run["data"]["tags"], model["registered_model"]["tags"]):
+            assert texts.items() <= {tag["key"]: tag["value"] for tag in found}.items()
+
+    @pytest.mark.parametrize("tags", ["data=housing", ["data"], 5, [{"data": "housing"}]], ids=repr)
+    def test_that_are_none_at_all_are_shown(self, execute, track, name, tags):
+        """As a template makes them in a DAG without render_template_as_native_obj."""
+        for attempt in (
+            lambda: execute(CreateRegisteredModelOperator, name=name, tags=tags),
+            lambda: track(tags=tags),
+        ):
+            with pytest.raises(ValueError, match="give names and values, as in ") as raised:
+                attempt()
+            assert str(tags)[:20] in str(raised.value)
+
+
+def test_metrics_that_are_no_numbers_arrive_and_end_no_task(track):
+    def log() -> None:
+        mlflow.log_metrics({"nan": math.nan, "more": math.inf, "less": -math.inf})
+
+    run = track(log)
+
+    assert run["info"]["status"] == "FINISHED"
+    found = {metric["key"]: float(metric["value"]) for metric in run["data"]["metrics"]}
+    assert math.isnan(found["nan"])
+    # MLflow's databases know no infinity; it takes the largest number.
+    assert (found["more"], found["less"]) >= (1.7e308, -math.inf)
+    assert found["less"] <= -1.7e308
+
+
+class TestModels:
+    """That are not there, or no longer, or not here."""
+
+    @pytest.fixture
+    def download(self, mlflow_default, tmp_path):
+        def download(model_uri):
+            with pytest.raises(MLflowProviderError) as raised:
+                MLflowPyfuncHook().download_model(model_uri, tmp_path)
+            assert exceptions_in_log(raised.value) == [str(raised.value)]
+            return str(raised.value)
+
+        return download
+
+    def test_a_version_that_was_deleted(self, execute, model, download):
+        model.delete_version("2")
+
+        said = download(f"models:/{model.name}/2")
+
+        assert said.startswith(f"Connection 'mlflow_default', downloading model models:/{model.name}/2: ")
+        assert said.endswith(f"not found; {ELSEWHERE}")
+        with pytest.raises(MLflowNotFoundError, match=f"version=2.* not found; {ELSEWHERE}$"):
+            execute(GetModelVersionOperator, name=model.name, version=2)
+
+    def test_an_alias_that_does_not_exist(self, execute, model, download):
+        said = download(f"models:/{model.name}@nobody")
+
+        assert said.endswith(f"alias nobody not found; {ELSEWHERE}")
+        with pytest.raises(MLflowNotFoundError, match=f"alias nobody not found; {ELSEWHERE}$"):
+            execute(GetModelVersionByAliasOperator, name=model.name, alias="nobody")
+
+    @pytest.mark.parametrize("uri", ["runs:/{id}/model", "models:/m-{id}"])
+    def test_a_run_or_a_model_of_another_server(self, download, uri):
+        model_uri = uri.format(id=uuid.uuid4().hex)
+
+        said = download(model_uri)
+
+        assert said.startswith(f"Connection 'mlflow_default', downloading model {model_uri}: ")
+        assert said.endswith(f"not found; {ELSEWHERE}")
+
+    def test_a_run_of_another_server_that_is_to_be_registered(self, execute, name):
+        run_id = uuid.uuid4().hex
+
+        with pytest.raises(MLflowNotFoundError, match=f"Run with id={run_id} not found; {ELSEWHERE}$"):
+            execute(RegisterModelOperator, model_uri=f"runs:/{run_id}/model", name=name)
+
+    def test_what_is_no_model_is_named_when_it_is_to_be_registered(self, execute, name):
+        with pytest.raises(
+            MLflowProviderError, match=f"'mlflow_default', registering nonsense as '{name}': "
+        ):
+            execute(RegisterModelOperator, model_uri="nonsense", name=name)
+
+
+def test_a_deleted_experiment_is_named_by_a_task_with_the_command_that_restores_it(hook, track, name):
+    experiment_id = hook.get_or_create_experiment(name)
+    hook.call("POST", "experiments/delete", {"experiment_id": experiment_id})
+
+    with pytest.raises(MLflowAPIError, match=f"'{name}' is deleted.*--experiment-id {experiment_id}$"):
+        track()
+
+
+class TestConnection:
+    def test_with_a_path_on_which_there_is_no_mlflow(self, mlflow_server, airflow_connection):
+        airflow_connection(host=f"{mlflow_server.url}/tools/mlflow")
+
+        with pytest.raises(
+            MLflowAPIError, match=r"/tools/mlflow .*is not an MLflow server.*; correct Host and Port"
+        ):
+            MLflowClientHook().search_experiments()
+
+    def test_with_port_0_is_one_without_port(self, airflow_connection):
+        airflow_connection(host="127.0.0.1", port=0, extra={"retries": 0})
+
+        with pytest.raises(MLflowUnreachableError, match=r"MLflow at http://127\.0\.0\.1 \("):
+            MLflowClientHook().search_experiments()
+
+    @pytest.mark.parametrize("host", ["mlflöw.invalid", "🏠.invalid", "my_mlflow.invalid"])
+    def test_with_a_host_name_of_any_letters(self, airflow_connection, host):
+        airflow_connection(host=host, extra={"retries": 0})
+
+        with pytest.raises(MLflowUnreachableError, match="its host name is unknown here"):
+            MLflowClientHook().search_experiments()
+
+    def test_with_a_login_of_any_letters_and_length_is_sent(self, mlflow_server, airflow_connection):
+        airflow_connection(host=mlflow_server.url, login="ä" * 10_000, password="🏠" * 1000)
+
+        assert MLflowClientHook().test_connection()[0]
