@@ -30,6 +30,7 @@ class Proxy:
     :param forbidden: paths; answered with 403.
     :param changed: ends of paths; the first byte of the answer is another one.
     :param hangs: whether nothing is answered any more.
+    :param delay: seconds that each answer is late.
     :param sizes: of the answers, in bytes.
     :param late_is_done: whether the server has got a late request.
     """
@@ -41,12 +42,17 @@ class Proxy:
     forbidden: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     hangs: bool = False
+    delay: float = 0
     sizes: list[int] = field(default_factory=list)
     late_is_done: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
-def _proxy(server: MLflowServer) -> Iterator[Proxy]:
+def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
+    """Run a proxy for a block.
+
+    :param port: where it answers; 0 for a free one.
+    """
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -58,6 +64,7 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
             proxy.requests.append(f"{self.command} {path}")
             if proxy.hangs:
                 ended.wait()
+            time.sleep(proxy.delay)
             if path in proxy.forbidden:
                 self._answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "Not yours."}')
                 return
@@ -95,7 +102,7 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as listener:
         listener.daemon_threads = True
         proxy = Proxy(f"http://127.0.0.1:{listener.server_port}")
         threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
@@ -107,7 +114,7 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
 @pytest.fixture
 def mlflow_proxy(mlflow_server: MLflowServer, airflow_connection: Callable[..., str]) -> Iterator[Proxy]:
     """A proxy to which the connection ``mlflow_default`` leads."""
-    with _proxy(mlflow_server) as proxy:
+    with run_proxy(mlflow_server) as proxy:
         airflow_connection("mlflow_default", host=proxy.url)
         yield proxy
 

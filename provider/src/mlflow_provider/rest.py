@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Retry
 
 from mlflow_provider import causes
@@ -47,6 +47,24 @@ class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
 
 
 class _Retry(Retry):
+    """As urllib3's, but there may be fewer further tries when no answer comes in time.
+
+    :param timeouts: how many; None for as many as after other failures.
+    """
+
+    def __init__(self, *args: Any, timeouts: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.timeouts = timeouts
+
+    def new(self, **kwargs: Any) -> _Retry:
+        return super().new(timeouts=self.timeouts, **kwargs)
+
+    def increment(self, *args: Any, error: Exception | None = None, **kwargs: Any) -> Retry:
+        before = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
+        if isinstance(error, ReadTimeoutError) and before == self.timeouts:
+            raise error
+        return super().increment(*args, error=error, **kwargs)
+
     def get_retry_after(self, response: Any) -> float | None:
         seconds = super().get_retry_after(response)
         return None if seconds is None else min(seconds, MAX_RETRY_AFTER_SECONDS)
@@ -57,6 +75,7 @@ def new_session(
     *,
     auth_type: Callable[[str, str], Authentication] | None = None,
     retries: int | None = None,
+    timeouts: int | None = None,
 ) -> requests.Session:
     """Return a session with the connection's login, TLS verification and retries.
 
@@ -64,6 +83,7 @@ def new_session(
     :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
         authentication by default.
     :param retries: instead of the connection's.
+    :param timeouts: how often to try again when no answer comes in time; as ``retries`` by default.
     """
     session = requests.Session()
     session.headers.update(connection.headers)
@@ -78,6 +98,7 @@ def new_session(
         session.auth = _anonymous
     retry = _Retry(
         total=connection.retries if retries is None else retries,
+        timeouts=timeouts,
         status_forcelist=RETRIED_STATUS_CODES,
         # Also of what is not idempotent, as MLflow's own client does: a server that is restarted is the
         # common case, an answer lost on its way back the rare one. `if_exists` is the way out of that.

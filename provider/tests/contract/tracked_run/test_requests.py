@@ -126,6 +126,11 @@ class TestParent:
 
 
 class TestLostAnswer:
+    @pytest.mark.fault(
+        "The answer that a run was created is lost on its way",
+        sees="nothing",
+        green="by itself, with one run",
+    )
     @pytest.mark.parametrize("nested", [False, True])
     def test_a_run_that_was_created_is_used(self, track, a_try, mlflow_proxy, runs, parents, nested):
         mlflow_proxy.lost.append("runs/create")
@@ -134,6 +139,11 @@ class TestLostAnswer:
         assert status_of(runs()) == ["FINISHED"]
         assert len(parents()) == nested
 
+    @pytest.mark.fault(
+        "A request to create a run arrives late, after another",
+        sees="two runs while the task runs, then one",
+        green="by itself",
+    )
     def test_a_run_that_is_created_late_is_deleted(self, a_try, mlflow_proxy, runs, experiment):
         mlflow_proxy.late.append("runs/create")
         with task_run(context=a_try.context, experiment=experiment):
@@ -142,6 +152,11 @@ class TestLostAnswer:
 
         assert status_of(runs()) == ["FINISHED"]
 
+    @pytest.mark.fault(
+        "MLflow refuses (403)",
+        sees="the task's error: what MLflow said",
+        green="with *Clear*, when MLflow allows it",
+    )
     def test_a_refusal_is_final(self, track, a_try, mlflow_proxy):
         mlflow_proxy.forbidden.append("runs/create")
         with pytest.raises(MLflowAPIError, match="Not yours"):
@@ -193,6 +208,11 @@ class TestEndOfDagRun:
 
         return call
 
+    @pytest.mark.fault(
+        "MLflow hangs when a DAG run ends",
+        sees="a warning in the callback's log: MLflow runs ... may be left RUNNING",
+        green="`mlflow_doctor` ends what was left open",
+    )
     def test_a_server_that_hangs_is_left_after_five_seconds(
         self, track, a_try, mlflow_proxy, end_of_dag_run, caplog
     ):
