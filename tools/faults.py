@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -30,8 +31,8 @@ FOLDERS = (
 # Those that take an installation or an engine of their own are only named, with what runs them.
 ELSEWHERE = {"tests/lifecycle": "make lifecycle-test", "tests/docker": "make docker-test"}
 ALSO_THERE = """\
-Kubeflow Pipelines has a public plan of what to test of its own MLflow integration (proposal KEP-12862). Its cases, section by
-section, and what holds here:"""
+Kubeflow Pipelines has a public plan of what to test of its own MLflow integration (proposal KEP-12862). Its
+cases, section by section, and what holds here:"""
 # A page with the seconds of each machine would never stay the same.
 BOUNDS = {1: "a second", 5: "5 s", 10: "10 s", 30: "30 s", 60: "a minute", 120: "2 minutes", 300: "5 minutes"}
 
@@ -71,7 +72,7 @@ class Collector:
         self._faults: dict[str, Fault] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        properties = dict(report.user_properties)
+        properties: dict[str, Any] = dict(report.user_properties)
         if not (row := properties.get("fault")) or (report.when != "call" and report.passed):
             return
         file, line, _ = report.location

@@ -1,6 +1,6 @@
-"""What Kubeflow Pipelines plans to test of its MLflow integration, what it is called here, and which test has it.
+"""What Kubeflow Pipelines plans to test of its MLflow integration, what holds here, and its tests.
 
-.. seealso:: https://github.com/kubeflow/pipelines/tree/master/proposals/12862-mlflow-integration (TestPlan.md)
+.. seealso:: https://github.com/kubeflow/pipelines/blob/master/proposals/12862-mlflow-integration/TestPlan.md
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Case(NamedTuple):
 TASK_RUN = "provider/tests/contract/tracked_run/test_task_run.py"
 REQUESTS = "provider/tests/contract/tracked_run/test_requests.py"
 PROCESSES = "provider/tests/contract/tracked_run/test_processes.py"
+LOOPS = "provider/tests/contract/tracked_run/test_task_loops.py"
 CLIENT = "provider/tests/contract/hooks/test_client.py"
 REST = "provider/tests/contract/test_rest.py"
 LOGIN = "provider/tests/contract/test_basic_auth.py"
@@ -262,8 +263,7 @@ CASES = (
         "a run for each map index or iteration, under one parent",
         (
             f"{STACK}::test_mapped_tasks_share_one_parent",
-            "provider/tests/contract/tracked_run/test_task_loops.py::"
-            "test_each_iteration_has_a_run_of_its_own_under_one_parent",
+            f"{LOOPS}::test_each_iteration_has_a_run_of_its_own_under_one_parent",
         ),
     ),
     Case(
@@ -302,7 +302,7 @@ CASES = (
     Case(
         "1.10",
         "MLflow fails, and the task does not",
-        "with `on_tracking_error=\"warn\"`",
+        'with `on_tracking_error="warn"`',
         (f"{REQUESTS}::test_with_warn_no_refusal_fails_the_task",),
     ),
     Case(

@@ -115,9 +115,7 @@ def run_mlflow_server(
         _stop(server)
 
 
-def _start(
-    folder: Path, password: str | None, *options: str, port: int | None = None
-) -> MLflowServer:
+def _start(folder: Path, password: str | None, *options: str, port: int | None = None) -> MLflowServer:
     port = port or free_port()
     address = f"127.0.0.1:{port}"
     command = [

@@ -1,4 +1,4 @@
-"""Faults that take their time, which only `make faults` waits for: an MLflow of one's own to stop, hang and start.
+"""Faults that take their time, which only `make faults` waits for: MLflow is stopped, hangs, and starts.
 
 The tasks are tries as ``tries.Try`` makes them, at real servers; tests/stack/faults has those of a scheduler.
 """

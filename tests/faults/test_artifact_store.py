@@ -1,10 +1,9 @@
-"""The artifact store is down, full, gone, or refuses: behind MLflow, and where tasks write to it themselves."""
+"""The artifact store is down, full, gone or refuses, behind MLflow and where tasks write to it themselves."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from tries import status_of
 
 from mlflow_provider import causes, task_run
 from mlflow_servers import free_port
-from tests.helpers.outages import Server, clear
 from tests.helpers.minio_build import minio_binary
+from tests.helpers.outages import Server, clear
 
 KEYS = ("faults-tests", "faults-tests-secret")
 SERVER_SAYS = "the task's error: the upload failed; its log: MLflow cannot use its own artifact store"
@@ -87,6 +86,20 @@ def store(_store: Store) -> Store:
     return _store
 
 
+@pytest.fixture(scope="module")
+def _server_of_store(tmp_path_factory: pytest.TempPathFactory, _store: Store) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("behind") / "mlflow"
+    server = Server(folder, "--artifacts-destination=s3://mlflow/artifacts")
+    keys = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), KEYS, strict=True))
+    where = {"AWS_DEFAULT_REGION": "us-east-1", "MLFLOW_S3_ENDPOINT_URL": _store.url}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {**keys, **where}.items():
+            environment.setenv(name, value)
+        server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 def mlflow_default(request: pytest.FixtureRequest, airflow_connection: Callable[..., str]) -> str:
     """A connection whose requests are sent three times, not seven: that would take two minutes."""
@@ -127,18 +140,9 @@ def goes_green(a_try, log_artifact, runs, hook, fault_is_over):
 class TestBehindMlflow:
     """Artifacts pass through the server, which has the keys."""
 
-    @pytest.fixture(scope="class")
-    def server(self, tmp_path_factory, _store) -> Iterator[Server]:
-        folder = tmp_path_factory.mktemp("behind") / "mlflow"
-        server = Server(folder, "--artifacts-destination=s3://mlflow/artifacts")
-        keys = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), KEYS, strict=True))
-        where = {"AWS_DEFAULT_REGION": "us-east-1", "MLFLOW_S3_ENDPOINT_URL": _store.url}
-        with pytest.MonkeyPatch.context() as environment:
-            for name, value in {**keys, **where}.items():
-                environment.setenv(name, value)
-            server.start()
-        yield server
-        server.kill()
+    @pytest.fixture
+    def server(self, _server_of_store: Server) -> Server:
+        return _server_of_store
 
     @pytest.mark.fault(
         "The object store behind MLflow is down", sees=SERVER_SAYS, green="with *Clear*, when it is up"
@@ -188,10 +192,8 @@ class TestDisk:
     )
     def test_a_task_fails_while_the_disk_is_full(self, small_disk, log_artifact, goes_green, caplog):
         ballast = small_disk / "ballast"
-        with ballast.open("wb") as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(b"." * 4096)
-                file.flush()
+        with pytest.raises(OSError, match="No space left"):
+            ballast.write_bytes(bytes(2 * TMPFS_BYTES))
         with pytest.raises(Exception, match="mlflow-artifacts"):
             log_artifact()
         assert causes.SERVER_STORE_FAILS in caplog.text

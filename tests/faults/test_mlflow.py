@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowException
 from mlflow_proxy import run_proxy, wait_until
 from tries import Try, status_of
 
@@ -83,9 +86,7 @@ class TestStart:
     @pytest.mark.fault(
         "MLflow takes 10 s for each answer", sees="a task that takes longer", green="by itself"
     )
-    def test_a_task_has_the_patience_for_a_server_that_is_slow(
-        self, mlflow_proxy, a_try, runs, experiment
-    ):
+    def test_a_task_has_the_patience_for_a_server_that_is_slow(self, mlflow_proxy, a_try, runs, experiment):
         mlflow_proxy.delay = 10
         train(a_try, experiment)
         mlflow_proxy.delay = 0
@@ -93,7 +94,7 @@ class TestStart:
         assert status_of(runs()) == ["FINISHED"]
 
     @pytest.mark.fault(
-        "MLflow is down, and the task may go on without (`on_tracking_error=\"warn\"`)",
+        'MLflow is down, and the task may go on without (`on_tracking_error="warn"`)',
         sees="a warning in the task's log: This task runs without an MLflow run",
         green="it never was anything else",
         lost="what the task logged, as chosen",
@@ -175,11 +176,10 @@ class TestMiddle:
                 if logs:
                     mlflow.log_metric("mae", 0.4)
 
-        with pytest.raises(Exception) as raised:  # MLflow's own, where it is MLflow's that failed
+        # An error of MLflow's own, where it is MLflow's package that failed.
+        with pytest.raises((MlflowException, MLflowProviderError), match=re.escape(server.url)) as raised:
             lose_the_server()
-        said = caplog.text + str(raised.value)
-        assert server.url in str(raised.value)
-        assert causes.REFUSED in said
+        assert causes.REFUSED in caplog.text + str(raised.value)
         server.start()
         assert status_of(runs()) == ["RUNNING"]
         clear(a_try)
@@ -190,7 +190,7 @@ class TestMiddle:
         assert finished.info.status == "FINISHED"
 
     @pytest.mark.fault(
-        "MLflow dies in the middle of a task, which may go on without (`on_tracking_error=\"warn\"`)",
+        'MLflow dies in the middle of a task, which may go on without (`on_tracking_error="warn"`)',
         sees="a warning in the task's log: MLflow run ... may be left RUNNING",
         green="it never was anything else; the end of the DAG run, or `mlflow_doctor`, ends the run",
     )
@@ -248,14 +248,13 @@ class TestArtifact:
 
         came_back = hook.client.download_artifacts(run.info.run_id, file.name, str(received))
         assert hook.client.get_run(run.info.run_id).info.status == "FINISHED"
-        with open(came_back, "rb") as there, file.open("rb") as here:
-            assert there.read() == here.read()
+        assert filecmp.cmp(came_back, file, shallow=False)
 
 
 class TestManyAtOnce:
     @pytest.fixture
     def at_once(self):
-        """A function that lets as many tasks do something at the same moment, and returns what they return."""
+        """A function that lets so many tasks do something at once, and returns what they return."""
 
         def run(task) -> list:
             together = threading.Barrier(TASKS)
@@ -280,9 +279,7 @@ class TestManyAtOnce:
         f"{TASKS} tasks create the same registered model at once", sees="nothing", green="by itself"
     )
     def test_one_registered_model_comes_of_it(self, mlflow_default, experiment, at_once):
-        found = at_once(
-            lambda _: MLflowClientHook().create_registered_model(experiment, if_exists="skip")
-        )
+        found = at_once(lambda _: MLflowClientHook().create_registered_model(experiment, if_exists="skip"))
 
         assert [answer["registered_model"]["name"] for answer in found] == [experiment] * TASKS
 

@@ -1,4 +1,4 @@
-"""A task that logs to its MLflow run until a test tells it to end; its DAG is in tests/stack/dags/task_mlflow.py."""
+"""A task that logs to its run until it is told to end; its DAG is in tests/stack/dags/task_mlflow.py."""
 
 from __future__ import annotations
 

@@ -6,14 +6,11 @@ What needs no scheduler is in provider/tests/contract/tracked_run/. The DAGs are
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.helpers.clones import wait_until
-
-if TYPE_CHECKING:
-    from tests.helpers.embedded_stack import Stack
 
 
 def tags_of(run: dict[str, Any]) -> dict[str, str]:

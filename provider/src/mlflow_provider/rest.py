@@ -56,14 +56,22 @@ class _Retry(Retry):
         super().__init__(*args, **kwargs)
         self.timeouts = timeouts
 
-    def new(self, **kwargs: Any) -> _Retry:
+    def new(self, **kwargs: Any) -> Any:
         return super().new(timeouts=self.timeouts, **kwargs)
 
-    def increment(self, *args: Any, error: Exception | None = None, **kwargs: Any) -> Retry:
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        *rest: Any,
+        **kwargs: Any,
+    ) -> Any:
         before = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
         if isinstance(error, ReadTimeoutError) and before == self.timeouts:
             raise error
-        return super().increment(*args, error=error, **kwargs)
+        return super().increment(method, url, response, error, *rest, **kwargs)
 
     def get_retry_after(self, response: Any) -> float | None:
         seconds = super().get_retry_after(response)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow.sdk import get_current_context
 
 from mlflow_provider import links, mlflow_state
+from mlflow_provider.artifact_errors import cause_of
 from mlflow_provider.connection import DEFAULT_TIMEOUT_SECONDS, MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -306,6 +307,8 @@ class _Attempt:
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
             return
+        if self.run and (cause := cause_of(error, self.run["info"]["artifact_uri"])):
+            log.error("Artifacts of MLflow run %s: %s.", self.run["info"]["run_id"], cause)
         status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
         self.end(status, f"{type(error).__name__}: {error}", is_retried=is_retried)

@@ -524,7 +524,9 @@ class TestParent:
             with task_run(context=a_try.context, experiment=name, nested=True):
                 pass
 
-        found = hook.client.search_runs([hook.get_or_create_experiment(other)], "tags.`airflow.parent_run` LIKE '%'")
+        found = hook.client.search_runs(
+            [hook.get_or_create_experiment(other)], "tags.`airflow.parent_run` LIKE '%'"
+        )
         assert len(parents()) == len(found) == 1
         assert parents()[0].info.run_id != found[0].info.run_id
 
