@@ -190,7 +190,7 @@ class TestDisk:
     @pytest.mark.fault(
         "The disk of MLflow's artifacts is full", sees=SERVER_SAYS, green="with *Clear*, when there is room"
     )
-    def test_a_task_fails_while_the_disk_is_full(self, small_disk, log_artifact, goes_green, caplog):
+    def test_a_task_fails_while_the_disk_is_full(self, server, small_disk, log_artifact, goes_green, caplog):
         ballast = small_disk / "ballast"
         with pytest.raises(OSError, match="No space left"):
             ballast.write_bytes(bytes(2 * TMPFS_BYTES))

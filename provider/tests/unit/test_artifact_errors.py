@@ -1,4 +1,4 @@
-"""What an error of an artifact store means; what is said where it is really raised, the contract tests see."""
+"""What the error of an artifact store means; contract tests and faults see it where it is really raised."""
 
 from __future__ import annotations
 

@@ -230,7 +230,8 @@ class _Attempt:
         return run
 
     def _newest_run(self, hook: MLflowClientHook, experiment_id: str) -> dict[str, Any] | None:
-        newest_first = ["attributes.start_time DESC"]
+        # The IDs that Airflow gives to tries ascend (UUID 7), whatever the clocks of the workers say.
+        newest_first = [f"tags.`{TRY_ID}` DESC", "attributes.start_time DESC"]
         found = hook.search_runs([experiment_id], runs.with_tags(self.identity), newest_first, max_results=1)
         return found[0] if found else None
 
