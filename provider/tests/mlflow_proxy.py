@@ -119,10 +119,10 @@ def mlflow_proxy(mlflow_server: MLflowServer, airflow_connection: Callable[..., 
         yield proxy
 
 
-def wait_until(what: str, look: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something is seen."""
+def wait_until(what: str, look: Callable[[], bool], seconds: float = 60, pause: float = 0.1) -> None:
+    """Wait until something is seen, for which to look again and again after a pause."""
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
             pytest.fail(f"not seen within {seconds:g} s: {what}", pytrace=False)
-        time.sleep(0.1)
+        time.sleep(pause)

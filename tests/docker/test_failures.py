@@ -138,6 +138,20 @@ def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
     write_artifact()
 
 
+@pytest.mark.fault(
+    "In Docker: MLflow's Postgres is killed, and started again",
+    sees="a request that takes longer",
+    green="by itself",
+)
+def test_mlflow_goes_on_when_its_database_has_been_restarted(alone, write_artifact, fault_is_over):
+    alone.up("mlflow")
+    write_artifact()
+    alone.docker("kill", "--signal=KILL", alone.container("mlflow-postgres"))
+    alone.start_containers("mlflow-postgres", wait=True)
+    fault_is_over()
+    write_artifact()
+
+
 def test_a_name_that_mlflow_does_not_know_is_told(started):
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     address = started.docker("inspect", f"--format={form}", started.container("mlflow")).strip()

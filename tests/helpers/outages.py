@@ -24,7 +24,7 @@ class Server:
 
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir()
-        self._folder = folder
+        self.folder = folder
         self._options = options
         self._port = free_port()
         self._running = ExitStack()
@@ -34,7 +34,7 @@ class Server:
     def start(self) -> None:
         """Start it if it is down, and wait until it answers."""
         if not self._process:
-            server = run_mlflow_server(self._folder, None, *self._options, port=self._port)
+            server = run_mlflow_server(self.folder, None, *self._options, port=self._port)
             self._process = self._running.enter_context(server)
 
     def kill(self) -> None:

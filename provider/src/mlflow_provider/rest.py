@@ -5,6 +5,7 @@ Imported when the first request is made: ``requests`` would cost every DAG parse
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
 NOT_THERE = (404, 405)
+BACKOFF_SECONDS = 2
+# What MLflow says, as if the request were a bad one, when more requests wait than it has connections to its
+# database.
+OVERLOADED = "QueuePool limit of size"
 # A server that asks for more with Retry-After is asked again earlier: a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
 # All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
@@ -111,7 +116,7 @@ def new_session(
         # Also of what is not idempotent, as MLflow's own client does: a server that is restarted is the
         # common case, an answer lost on its way back the rare one. `if_exists` is the way out of that.
         allowed_methods=None,
-        backoff_factor=2,  # waits 0, 4, 8, 16 seconds
+        backoff_factor=BACKOFF_SECONDS,  # waits 0, 4, 8, 16 seconds
         raise_on_status=False,
     )
     for scheme in ("http://", "https://"):
@@ -174,6 +179,11 @@ def call(
     endpoint = f"{API_PREFIX}/{path}"
     connection = _at_registry(connection, endpoint)
     response = send(session, connection, method, endpoint, given, **request_kwargs)
+    for failed in range(connection.retries):
+        if not _is_overloaded(response):
+            break
+        time.sleep(BACKOFF_SECONDS * 2**failed)
+        response = send(session, connection, method, endpoint, given, **request_kwargs)
     try:
         answer = response.json()
     except requests.JSONDecodeError:
@@ -189,6 +199,10 @@ def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnectio
     return replace(connection, url=connection.registry_url()) if is_registry else connection
 
 
+def _is_overloaded(response: requests.Response) -> bool:
+    return response.status_code == requests.codes.bad_request and OVERLOADED in response.text
+
+
 def _error(
     request: str, connection: MLflowConnection, response: requests.Response, answer: Mapping[str, Any]
 ) -> MLflowAPIError:
@@ -201,7 +215,8 @@ def _error(
     }.get(error_code or "", MLflowAPIError)
     return error_class(
         f"{request} at {_server(connection)}: {response.status_code} {error_code or response.reason}: {said}",
-        status_code=response.status_code,
+        # To whoever decides whether to try again, an overloaded server is one that fails.
+        status_code=requests.codes.unavailable if _is_overloaded(response) else response.status_code,
         error_code=error_code,
     )
 

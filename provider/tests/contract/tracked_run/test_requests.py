@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import pytest
 from tries import Try, fail, status_of
 
-from mlflow_provider import close_open_runs, task_run
-from mlflow_provider.exceptions import MLflowAPIError
+from mlflow_provider import causes, close_open_runs, task_run
+from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
+from mlflow_provider.tracked_run.task_run import _timeout
 
 # What Airflow says of a task instance that was never tried before.
 NEW = SimpleNamespace(next_method=None, task_reschedule_count=0)
@@ -123,6 +125,22 @@ class TestParent:
         monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
 
         track(a_try, nested=True)()
+
+
+class TestPatience:
+    def test_a_server_that_does_not_answer_in_time_is_asked_once_more(self, hook, mlflow_proxy):
+        mlflow_proxy.hangs = True
+        with pytest.raises(MLflowUnreachableError, match=causes.TIMED_OUT):
+            hook.with_limits(timeout=0.2, retries=4, timeouts=1).call("GET", "experiments/get-by-name")
+
+        assert len(mlflow_proxy.requests) == 2
+
+    @pytest.mark.parametrize(("timeout", "waits"), [(5.0, 5.0), (120.0, 20.0), (300.0, 300.0)])
+    def test_a_timeout_that_was_raised_is_heeded(self, timeout, waits):
+        """As the error of a server that is slower says."""
+        connection = MLflowConnection("mlflow_default", "http://mlflow:5000", timeout=timeout)
+
+        assert _timeout(connection, 20.0) == waits
 
 
 class TestLostAnswer:
