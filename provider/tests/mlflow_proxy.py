@@ -64,7 +64,7 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
             proxy.requests.append(f"{self.command} {path}")
             if proxy.hangs:
                 ended.wait()
-            time.sleep(proxy.delay)
+            ended.wait(proxy.delay)
             if path in proxy.forbidden:
                 self._answer(403, b'{"error_code": "PERMISSION_DENIED", "message": "Not yours."}')
                 return

@@ -5,71 +5,20 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import boto3
 import pytest
-import requests
 from tries import status_of
 
 from mlflow_provider import causes, task_run
-from mlflow_servers import free_port
 from tests.helpers.minio_build import minio_binary
+from tests.helpers.object_store import KEYS, REGION, Store
 from tests.helpers.outages import Server, clear
 
-KEYS = ("faults-tests", "faults-tests-secret")
 SERVER_SAYS = "the task's error: the upload failed; its log: MLflow cannot use its own artifact store"
 TMPFS_BYTES = 4_000_000
-
-
-class Store:
-    """A MinIO with a bucket ``mlflow``, which may die and come back with what it holds."""
-
-    def __init__(self, program: Path, folder: Path) -> None:
-        self._address = f"127.0.0.1:{free_port()}"
-        console = f"--console-address=127.0.0.1:{free_port()}"
-        self._command = [program, "server", f"--address={self._address}", console, folder / "data"]
-        self._command += [f"--certs-dir={folder}"]
-        self._log = folder / "minio.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"http://{self._address}"
-        self.start()
-        keys = {"aws_access_key_id": KEYS[0], "aws_secret_access_key": KEYS[1]}
-        s3 = boto3.resource("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
-        self.bucket = s3.create_bucket(Bucket="mlflow")
-
-    def start(self) -> None:
-        if self._process:
-            return
-        keys = dict(zip(("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD"), KEYS, strict=True))
-        with self._log.open("a") as log:
-            self._process = subprocess.Popen(
-                self._command, env={**os.environ, **keys}, stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + 300
-        while not self._is_ready():
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.2)
-
-    def _is_ready(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/minio/health/ready", timeout=5).ok
-        except requests.RequestException:
-            return False
-
-    def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def lose_bucket(self) -> None:
-        self.bucket.objects.delete()
-        self.bucket.delete()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +40,7 @@ def _server_of_store(tmp_path_factory: pytest.TempPathFactory, _store: Store) ->
     folder = tmp_path_factory.mktemp("behind") / "mlflow"
     server = Server(folder, "--artifacts-destination=s3://mlflow/artifacts")
     keys = dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), KEYS, strict=True))
-    where = {"AWS_DEFAULT_REGION": "us-east-1", "MLFLOW_S3_ENDPOINT_URL": _store.url}
+    where = {"AWS_DEFAULT_REGION": REGION, "MLFLOW_S3_ENDPOINT_URL": _store.url}
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {**keys, **where}.items():
             environment.setenv(name, value)
@@ -163,7 +112,7 @@ class TestBehindMlflow:
         with pytest.raises(Exception, match="mlflow-artifacts"):
             log_artifact()
         assert causes.SERVER_STORE_FAILS in caplog.text
-        store.bucket.create()
+        store.create_bucket()
         goes_green()
 
 
@@ -209,7 +158,7 @@ class TestDirect:
         """A function that lets ``mlflow_default`` name an artifact connection to the store."""
 
         def connect(login: str = KEYS[0], password: str = KEYS[1]) -> None:
-            extra = {"endpoint_url": store.url, "region_name": "us-east-1"}
+            extra = {"endpoint_url": store.url, "region_name": REGION}
             airflow_connection("store", conn_type="aws", login=login, password=password, extra=extra)
             airflow_connection(host=mlflow_server.url, extra={"artifact_conn_id": "store", "retries": 0})
 
@@ -256,7 +205,7 @@ class TestDirect:
         with pytest.raises(Exception, match="NoSuchBucket"):
             log_artifact()
         assert causes.NO_BUCKET.format(bucket="mlflow") in caplog.text
-        store.bucket.create()
+        store.create_bucket()
         goes_green()
 
     @pytest.mark.fault(
