@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status doctor clean reset test lifecycle-test docker-test matrix bench check package reference shots lock bump
+.PHONY: help demo up down status doctor clean reset test faults lifecycle-test docker-test matrix bench check package reference shots lock bump
 
 help:  ## list the targets
 	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
@@ -41,6 +41,10 @@ clean: down  ## stop everything, and remove what was installed; the data stay
 test:  ## run the tests of the provider, the DAGs and the running stack
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -m pytest -q -n 3 --no-loadscope-reorder --durations=15
+
+faults:  ## make everything happen that goes wrong at users, and write docs/faults.md
+	@$(PYTHON) -m local.install
+	@.venv/bin/python -m tools.faults
 
 lifecycle-test:  ## install, start, stop, upgrade and upset the stack, and see that it takes it
 	@$(PYTHON) -m local.install

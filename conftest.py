@@ -8,7 +8,7 @@ import pytest
 
 from local.settings import MLFLOW_VENV
 
-pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy"]
+pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults"]
 
 os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 

@@ -1,3 +1,3 @@
 """What every test of the provider may use."""
 
-pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy"]
+pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults"]

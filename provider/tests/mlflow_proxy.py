@@ -31,6 +31,7 @@ class Proxy:
     :param token: the bearer token that it wants; what comes without it is answered with 401.
     :param changed: ends of paths; the first byte of the answer is another one.
     :param hangs: whether nothing is answered any more.
+    :param delay: seconds that each answer is late.
     :param sizes: of the answers, in bytes.
     :param late_is_done: whether the server has got a late request.
     """
@@ -43,6 +44,7 @@ class Proxy:
     token: str = ""
     changed: list[str] = field(default_factory=list)
     hangs: bool = False
+    delay: float = 0
     sizes: list[int] = field(default_factory=list)
     late_is_done: threading.Event = field(default_factory=threading.Event)
 
@@ -56,7 +58,11 @@ class Proxy:
 
 
 @contextmanager
-def _proxy(server: MLflowServer) -> Iterator[Proxy]:
+def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
+    """Run a proxy for a block.
+
+    :param port: where it answers; 0 for a free one.
+    """
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,6 +74,7 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
             proxy.requests.append(f"{self.command} {path}")
             if proxy.hangs:
                 ended.wait()
+            ended.wait(proxy.delay)
             if refusal := proxy.refusal(path, self.headers.get("Authorization")):
                 self._answer(*refusal)
                 return
@@ -105,7 +112,7 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as listener:
         listener.daemon_threads = True
         proxy = Proxy(f"http://127.0.0.1:{listener.server_port}")
         threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
@@ -117,15 +124,15 @@ def _proxy(server: MLflowServer) -> Iterator[Proxy]:
 @pytest.fixture
 def mlflow_proxy(mlflow_server: MLflowServer, airflow_connection: Callable[..., str]) -> Iterator[Proxy]:
     """A proxy to which the connection ``mlflow_default`` leads."""
-    with _proxy(mlflow_server) as proxy:
+    with run_proxy(mlflow_server) as proxy:
         airflow_connection("mlflow_default", host=proxy.url)
         yield proxy
 
 
-def wait_until(what: str, look: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something is seen."""
+def wait_until(what: str, look: Callable[[], bool], seconds: float = 60, pause: float = 0.1) -> None:
+    """Wait until something is seen, for which to look again and again after a pause."""
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
             pytest.fail(f"not seen within {seconds:g} s: {what}", pytrace=False)
-        time.sleep(0.1)
+        time.sleep(pause)

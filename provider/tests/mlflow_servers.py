@@ -98,27 +98,30 @@ def _mlflow() -> list[str]:
 
 
 @contextmanager
-def run_mlflow_server(folder: Path, password: str | None = None, *options: str) -> Iterator[MLflowServer]:
+def run_mlflow_server(
+    folder: Path, password: str | None = None, *options: str, port: int | None = None
+) -> Iterator[MLflowServer]:
     """Run a server, as lean as MLflow allows, for a block.
 
-    :param folder: an empty folder for its database, artifacts and log.
+    :param folder: for its database, artifacts and log; empty, or an earlier server's, to go on with.
     :param password: switches login on, and is the password of the user ``admin``.
     :param options: more options of ``mlflow server``.
+    :param port: where it answers; without, a free one.
     """
-    server = _start(folder, password, *options)
+    server = _start(folder, password, *options, port=port)
     try:
         yield server
     finally:
         _stop(server)
 
 
-def _start(folder: Path, password: str | None, *options: str) -> MLflowServer:
-    address = f"127.0.0.1:{free_port()}"
-    host, port = address.split(":")
+def _start(folder: Path, password: str | None, *options: str, port: int | None = None) -> MLflowServer:
+    port = port or free_port()
+    address = f"127.0.0.1:{port}"
     command = [
         *_mlflow(),
         "server",
-        f"--host={host}",
+        "--host=127.0.0.1",
         f"--port={port}",
         f"--allowed-hosts={address}",
         "--workers=1",
@@ -135,7 +138,7 @@ def _start(folder: Path, password: str | None, *options: str) -> MLflowServer:
             "MLFLOW_AUTH_ADMIN_PASSWORD": password,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "for tests",
         }
-    with (folder / "log").open("w") as log:
+    with (folder / "log").open("a") as log:
         process = subprocess.Popen(
             command,
             cwd=folder,

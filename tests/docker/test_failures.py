@@ -83,6 +83,11 @@ def test_a_database_of_a_newer_mlflow_is_named(alone):
     explained("didn't complete successfully", said)
 
 
+@pytest.mark.fault(
+    "In Docker: MinIO is down",
+    sees="the task's error names /mlflow-artifacts/; MLflow's log: EndpointConnectionError",
+    green="with *Clear*, when it is up",
+)
 def test_a_task_says_that_artifacts_failed_and_the_servers_log_that_minio_is_down(started):
     started.docker("stop", "--time=5", started.container("minio"))
     try:
@@ -93,6 +98,11 @@ def test_a_task_says_that_artifacts_failed_and_the_servers_log_that_minio_is_dow
     explained("EndpointConnectionError", started.log("mlflow"))
 
 
+@pytest.mark.fault(
+    "In Docker: the bucket is gone",
+    sees="MLflow's log: NoSuchBucket",
+    green="by `astro dev start`, which makes it",
+)
 def test_the_servers_log_names_a_missing_bucket_and_the_next_start_makes_it(alone, write_artifact):
     alone.up("mlflow")
     alone.bucket.objects.delete()
@@ -104,6 +114,11 @@ def test_the_servers_log_names_a_missing_bucket_and_the_next_start_makes_it(alon
     write_artifact()
 
 
+@pytest.mark.fault(
+    "In Docker: MLflow's keys of the store are wrong",
+    sees="MLflow's log: SignatureDoesNotMatch",
+    green="when they are right",
+)
 def test_the_servers_log_names_a_wrong_s3_key(alone, laid_over, write_artifact):
     alone.up("mlflow", over=laid_over("mlflow: { environment: { AWS_SECRET_ACCESS_KEY: wrong } }"))
     with pytest.raises(MlflowException, match="/mlflow-artifacts/"):
@@ -111,10 +126,29 @@ def test_the_servers_log_names_a_wrong_s3_key(alone, laid_over, write_artifact):
     explained("SignatureDoesNotMatch", alone.log("mlflow"))
 
 
+@pytest.mark.fault(
+    "In Docker: MLflow's Postgres takes 10 s to start",
+    sees="MLflow starts later",
+    green="by itself",
+)
 def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
     slow = "sleep 10; exec docker-entrypoint.sh postgres"
     alone.up("mlflow", over=laid_over(f"mlflow-postgres: {{ entrypoint: [sh, -c, '{slow}'] }}"))
     wait_until("MLflow is healthy", lambda: alone.is_healthy("mlflow"))
+    write_artifact()
+
+
+@pytest.mark.fault(
+    "In Docker: MLflow's Postgres is killed, and started again",
+    sees="a request that takes longer",
+    green="by itself",
+)
+def test_mlflow_goes_on_when_its_database_has_been_restarted(alone, write_artifact, fault_is_over):
+    alone.up("mlflow")
+    write_artifact()
+    alone.docker("kill", "--signal=KILL", alone.container("mlflow-postgres"))
+    alone.start_containers("mlflow-postgres", wait=True)
+    fault_is_over()
     write_artifact()
 
 

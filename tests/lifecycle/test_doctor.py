@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
-import boto3
 import pytest
-import requests
 
 from mlflow_provider import causes
 from mlflow_provider.doctor import examine
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_servers import free_port
-
-KEYS = ("doctor-tests", "doctor-tests-secret")
-REGION = "eu-central-1"
+from tests.helpers.object_store import KEYS, REGION, Store
 
 
 @pytest.fixture(scope="module")
@@ -27,41 +18,9 @@ def store(minio_program, tmp_path_factory):
     """The address of a MinIO with a bucket ``mlflow``."""
     if not minio_program:
         pytest.skip("No minio on PATH, and no Go to compile it; MINIO=/path/to/minio says where one is.")
-    folder = tmp_path_factory.mktemp("minio")
-    address = f"127.0.0.1:{free_port()}"
-    names = ("MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "MINIO_SITE_REGION")
-    options = [f"--address={address}", f"--console-address=127.0.0.1:{free_port()}", f"--certs-dir={folder}"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [minio_program, "server", *options, folder / "data"],
-            env={**os.environ, **dict(zip(names, (*KEYS, REGION), strict=True))},
-            stdout=log,
-            stderr=log,
-        )
-    url = f"http://{address}"
-    deadline = time.monotonic() + 300
-    while not _is_ready(url):
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.2)
-    client = boto3.client(
-        "s3",
-        endpoint_url=url,
-        region_name=REGION,
-        aws_access_key_id=KEYS[0],
-        aws_secret_access_key=KEYS[1],
-    )
-    client.create_bucket(Bucket="mlflow", CreateBucketConfiguration={"LocationConstraint": REGION})
-    yield url
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/minio/health/ready", timeout=5).ok
-    except requests.RequestException:
-        return False
+    store = Store(minio_program, tmp_path_factory.mktemp("minio"))
+    yield store.url
+    store.kill()
 
 
 @pytest.fixture

@@ -159,6 +159,11 @@ def test_another_store_is_refused_while_it_is_up(running):
     assert "Already up, with the artifacts in MinIO; to change that, `make down` first." in output
 
 
+@pytest.mark.fault(
+    "The stack's MinIO is killed",
+    sees="nothing; it is started again",
+    green="by itself",
+)
 def test_minio_comes_back_when_it_is_killed(running, objects):
     before = objects()
     killed = minio_process(running)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 
+import pytest
 import requests
 
 from local.airflow_api import AirflowApi
@@ -180,6 +181,11 @@ class TestBroken:
         assert "dags/broken.py: Airflow cannot import it" in output
         assert "No module named 'no_such_module'" in output
 
+    @pytest.mark.fault(
+        "The stack's supervisor is killed",
+        sees="`make status`: the supervisor was killed",
+        green="by `make down up`",
+    )
     def test_down_finds_what_a_killed_supervisor_left(self, running):
         (supervisor,) = (each for each in running.processes() if each.cmdline()[-1:] == ["supervisord"])
         supervisor.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from local.airflow_api import AirflowApi
 from local.demo import DAG_IDS, PIPELINE
 from tests.helpers.clones import run_clone
 from tests.helpers.embedded_stack import Stack
+from tests.helpers.logging_task import LoggingTask
 from tests.helpers.pictures import SHOTS
 
 HERE = Path(__file__).parent
@@ -99,6 +100,20 @@ def idle_stack(stack: Stack) -> Iterator[Stack]:
     stack.wait_until_idle()
     yield stack
     stack.clone.make("up")
+
+
+@pytest.fixture
+def start_logging() -> Callable[[Stack], LoggingTask]:
+    """A function that starts a task; if it runs when the test ends, it ends, too."""
+    started: list[LoggingTask] = []
+
+    def start(stack: Stack) -> LoggingTask:
+        started.append(LoggingTask(stack))
+        return started[-1]
+
+    yield start
+    for task in started:
+        task.tell()
 
 
 @pytest.fixture(scope="session")

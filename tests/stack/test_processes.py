@@ -31,6 +31,11 @@ def test_status_shows_every_component(stack):
         assert any(re.match(rf" {name} +up +\d+ ", line) for line in lines), lines
 
 
+@pytest.mark.fault(
+    "One of MLflow's processes is killed",
+    sees="nothing; it is started again",
+    green="by itself",
+)
 @pytest.mark.parametrize("which", [0, 1], ids=["parent", "child"])
 def test_mlflow_comes_back_when_one_of_its_processes_is_killed(idle_stack, which):
     clone = idle_stack.clone
@@ -45,6 +50,11 @@ def test_mlflow_comes_back_when_one_of_its_processes_is_killed(idle_stack, which
     assert set(idle_stack.processes("mlflow")).isdisjoint(processes)
 
 
+@pytest.mark.fault(
+    "MLflow is killed under a DAG run",
+    sees="tasks that take longer",
+    green="by itself",
+)
 def test_a_dag_run_ends_green_although_mlflow_is_killed_under_it(idle_stack):
     before = idle_stack.clone.run_ids()
     processes = idle_stack.processes("mlflow")

@@ -145,6 +145,11 @@ def test_a_moved_champion_starts_one_dag_run_that_knows_the_version(watched):
     ]
 
 
+@pytest.mark.fault(
+    "The triggerer is killed while assets are watched",
+    sees="nothing; each event starts one DAG run",
+    green="by itself",
+)
 def test_what_happens_while_the_triggerer_is_killed_is_announced_once(outage):
     assert outage.busy.announced("versions") == [("1", ["2"]), ("2", ["3", "4", "5"])]
     assert outage.busy.announced("champions") == [("1", ["2"]), ("2", ["5"])]
@@ -157,6 +162,11 @@ def test_a_killed_triggerer_repeats_nothing_when_nothing_happened(outage):
     assert outage.quiet.announced("challengers") == [(None, ["2"])]
 
 
+@pytest.mark.fault(
+    "The triggerer is killed while a sensor is deferred",
+    sees="a sensor that waits longer",
+    green="by itself",
+)
 def test_a_deferred_sensor_outlives_the_triggerer(outage, stack):
     assert stack.wait_for_end(*outage.sensor_run)["state"] == "success"
     found = {key: stack.airflow.xcom(*outage.sensor_run, key) for key in ("name", "version", "model_uri")}

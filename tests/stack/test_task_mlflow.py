@@ -5,19 +5,12 @@ What needs no scheduler is in provider/tests/contract/tracked_run/. The DAGs are
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.helpers.clones import wait_until
-
-if TYPE_CHECKING:
-    from tests.helpers.embedded_stack import Stack
-
-OUTAGE_SECONDS = 20
 
 
 def tags_of(run: dict[str, Any]) -> dict[str, str]:
@@ -46,6 +39,11 @@ def test_the_retry_of_a_task_that_was_killed_has_a_run_of_its_own(stack, endings
     assert tags_of(run)["airflow.retry_of"] == killed["info"]["run_id"]
 
 
+@pytest.mark.fault(
+    "A task's process is killed, and there are no retries",
+    sees="the run KILLED when the DAG run has ended",
+    green="with *Clear*",
+)
 @pytest.mark.parametrize(("dag_id", "number"), [("killed", 1), ("killed_mapped", 3)])
 def test_a_task_that_was_killed_for_good_is_closed(stack, endings, dag_id, number):
     wait_until(
@@ -55,6 +53,11 @@ def test_a_task_that_was_killed_for_good_is_closed(stack, endings, dag_id, numbe
     )
 
 
+@pytest.mark.fault(
+    "A task times out",
+    sees="the run KILLED: AirflowTaskTimeout",
+    green="with *Clear*",
+)
 def test_a_task_that_times_out_was_killed(stack, endings):
     [run] = stack.mlflow_runs("times_out", endings["times_out"])
     assert run["info"]["status"] == "KILLED"
@@ -64,57 +67,6 @@ def test_a_task_that_times_out_was_killed(stack, endings):
 @pytest.mark.parametrize("dag_id", ["uses_the_context_manager", "is_async"])
 def test_other_kinds_of_tasks_have_a_run_too(stack, endings, dag_id):
     assert stack.mlflow_statuses(dag_id, endings[dag_id]) == ["FINISHED"]
-
-
-class Logging:
-    """A DAG run whose task logs to its MLflow run until it is told to end."""
-
-    dag_id = "logs_until_told"
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.run_id = stack.airflow.trigger(self.dag_id)
-
-    def tell(self) -> None:
-        told = self.stack.clone.folder / "dags" / "task_mlflow.told" / self.run_id
-        told.parent.mkdir(exist_ok=True)
-        told.touch()
-
-    def wait_for_end(self) -> dict[str, Any]:
-        return self.stack.wait_for_end(self.dag_id, self.run_id)
-
-    def statuses(self) -> list[str]:
-        return self.stack.mlflow_statuses(self.dag_id, self.run_id)
-
-    def wait_for_run(self, number: int = 1) -> None:
-        """Wait until that many MLflow runs are there, and the newest of them is running."""
-        wait_until(
-            f"its MLflow run number {number} is running",
-            self.statuses,
-            lambda statuses: len(statuses) == number and statuses[-1] == "RUNNING",
-        )
-
-    def clear(self) -> None:
-        path = f"dags/{self.dag_id}/clearTaskInstances"
-        self.stack.ask("POST", path, dry_run=False, dag_run_id=self.run_id, only_failed=False)
-
-    def mark_failed(self) -> None:
-        path = f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.dag_id}"
-        self.stack.ask("PATCH", path, new_state="failed")
-
-
-@pytest.fixture
-def start_logging() -> Callable[[Stack], Logging]:
-    """A function that starts a task; if it runs when the test ends, it ends, too."""
-    started: list[Logging] = []
-
-    def start(stack: Stack) -> Logging:
-        started.append(Logging(stack))
-        return started[-1]
-
-    yield start
-    for logging in started:
-        logging.tell()
 
 
 def test_a_task_that_is_cleared_after_its_end_starts_a_new_run(stack, start_logging):
@@ -129,6 +81,11 @@ def test_a_task_that_is_cleared_after_its_end_starts_a_new_run(stack, start_logg
     assert logging.statuses() == ["FINISHED", "FINISHED"]
 
 
+@pytest.mark.fault(
+    "A task is cleared while it runs",
+    sees="its run KILLED, and a new one",
+    green="by itself",
+)
 def test_a_task_that_is_cleared_while_it_runs_was_killed_and_starts_a_new_run(stack, start_logging):
     logging = start_logging(stack)
     logging.wait_for_run()
@@ -140,24 +97,17 @@ def test_a_task_that_is_cleared_while_it_runs_was_killed_and_starts_a_new_run(st
     assert logging.statuses() == ["KILLED", "FINISHED"]
 
 
+@pytest.mark.fault(
+    "A task is marked failed while it runs",
+    sees="its run KILLED",
+    green="with *Clear*",
+)
 def test_a_task_that_is_marked_failed_while_it_runs_was_killed(stack, start_logging):
     logging = start_logging(stack)
     logging.wait_for_run()
     logging.mark_failed()
 
     wait_until("its MLflow run is closed", logging.statuses, lambda statuses: statuses == ["KILLED"])
-
-
-def test_a_task_survives_twenty_seconds_without_mlflow(idle_stack, start_logging):
-    logging = start_logging(idle_stack)
-    logging.wait_for_run()
-    idle_stack.stop("mlflow")
-    time.sleep(OUTAGE_SECONDS)
-    idle_stack.clone.make("up")
-    logging.tell()
-
-    assert logging.wait_for_end()["state"] == "success"
-    assert logging.statuses() == ["FINISHED"]
 
 
 def test_the_password_is_nowhere(stack, endings, password):

@@ -5,6 +5,7 @@ Imported when the first request is made: ``requests`` would cost every DAG parse
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Retry
 
 from mlflow_provider import causes
@@ -35,6 +36,10 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
 NOT_THERE = (404, 405)
 MAX_MESSAGE_LENGTH = 1000  # of what the server says, which may repeat what it was given
+BACKOFF_SECONDS = 2
+# What MLflow says, as if the request were a bad one, when more requests wait than it has connections to its
+# database.
+OVERLOADED = "QueuePool limit of size"
 # A server that asks for more with Retry-After is asked again earlier: a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
 # All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
@@ -47,6 +52,32 @@ class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
 
 
 class _Retry(Retry):
+    """As urllib3's, but there may be fewer further tries when no answer comes in time.
+
+    :param timeouts: how many; None for as many as after other failures.
+    """
+
+    def __init__(self, *args: Any, timeouts: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.timeouts = timeouts
+
+    def new(self, **kwargs: Any) -> Any:
+        return super().new(timeouts=self.timeouts, **kwargs)
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        *rest: Any,
+        **kwargs: Any,
+    ) -> Any:
+        before = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
+        if isinstance(error, ReadTimeoutError) and before == self.timeouts:
+            raise error
+        return super().increment(method, url, response, error, *rest, **kwargs)
+
     def get_retry_after(self, response: Any) -> float | None:
         seconds = super().get_retry_after(response)
         return None if seconds is None else min(seconds, MAX_RETRY_AFTER_SECONDS)
@@ -57,6 +88,7 @@ def new_session(
     *,
     auth_type: Callable[[str, str], Authentication] | None = None,
     retries: int | None = None,
+    timeouts: int | None = None,
 ) -> requests.Session:
     """Return a session with the connection's login, TLS verification and retries.
 
@@ -64,6 +96,7 @@ def new_session(
     :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
         authentication by default.
     :param retries: instead of the connection's.
+    :param timeouts: how often to try again when no answer comes in time; as ``retries`` by default.
     """
     session = requests.Session()
     session.headers.update(connection.headers)
@@ -76,11 +109,12 @@ def new_session(
         session.auth = Login(connection)
     retry = _Retry(
         total=connection.retries if retries is None else retries,
+        timeouts=timeouts,
         status_forcelist=RETRIED_STATUS_CODES,
         # Also of what is not idempotent, as MLflow's own client does: a server that is restarted is the
         # common case, an answer lost on its way back the rare one. `if_exists` is the way out of that.
         allowed_methods=None,
-        backoff_factor=2,  # waits 0, 4, 8, 16 seconds
+        backoff_factor=BACKOFF_SECONDS,  # waits 0, 4, 8, 16 seconds
         raise_on_status=False,
     )
     for scheme in ("http://", "https://"):
@@ -143,6 +177,11 @@ def call(
     endpoint = f"{API_PREFIX}/{path}"
     connection = _at_registry(connection, endpoint)
     response = send(session, connection, method, endpoint, given, **request_kwargs)
+    for failed in range(connection.retries):
+        if not _is_overloaded(response):
+            break
+        time.sleep(BACKOFF_SECONDS * 2**failed)
+        response = send(session, connection, method, endpoint, given, **request_kwargs)
     try:
         answer = response.json()
     except requests.JSONDecodeError:
@@ -156,6 +195,10 @@ def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnectio
     """Return a connection to the registry for its endpoints, as for the ``mlflow`` package."""
     is_registry = endpoint.startswith(REGISTRY)
     return replace(connection, url=connection.registry_url()) if is_registry else connection
+
+
+def _is_overloaded(response: requests.Response) -> bool:
+    return response.status_code == requests.codes.bad_request and OVERLOADED in response.text
 
 
 def _error(
@@ -172,7 +215,8 @@ def _error(
     }.get(error_code or "", MLflowAPIError)
     return error_class(
         f"{request} at {_server(connection)}: {response.status_code} {error_code or response.reason}: {said}",
-        status_code=response.status_code,
+        # To whoever decides whether to try again, an overloaded server is one that fails.
+        status_code=requests.codes.unavailable if _is_overloaded(response) else response.status_code,
         error_code=error_code,
     )
 

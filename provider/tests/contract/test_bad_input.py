@@ -7,7 +7,6 @@ import uuid
 
 import mlflow
 import pytest
-from tries import Try
 
 from mlflow_provider import task_run
 from mlflow_provider.exceptions import (
@@ -26,6 +25,7 @@ from mlflow_provider.operators.registry import (
     RegisterModelOperator,
 )
 from task_log import exceptions_in_log
+from tries import Try
 
 LONG = "x" * 10_000
 UNICODE = "Häuser 🏠 \"quoted\" 'twice' %s {name} <b>"

@@ -18,6 +18,9 @@ from mlflow_servers import Answer, free_port
 from task_log import exceptions_in_log
 
 HANG_UP = Answer(0)
+OVERLOADED = Answer(
+    400, '{"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5 overflow 10 reached"}'
+)
 
 
 def search(hook: MLflowClientHook) -> dict:
@@ -33,7 +36,7 @@ def slept(monkeypatch):
 
 
 class TestRetries:
-    @pytest.mark.parametrize("failure", [Answer(429), Answer(500), Answer(503), HANG_UP])
+    @pytest.mark.parametrize("failure", [Answer(429), Answer(500), Answer(503), HANG_UP, OVERLOADED])
     def test_a_server_that_recovers_is_answered_for(self, false_server, airflow_connection, failure):
         server = false_server(failure, Answer(body='{"experiments": []}'))
         airflow_connection(host=server.url)
@@ -51,6 +54,17 @@ class TestRetries:
             search(MLflowClientHook())
 
         assert (raised.value.status_code, raised.value.error_code) == (503, None)
+        assert len(server.requests) == 1 + 3
+
+    def test_a_server_that_stays_overloaded_is_one_that_fails(self, false_server, airflow_connection, slept):
+        """MLflow answers 400, as if the request were a bad one."""
+        server = false_server(OVERLOADED)
+        airflow_connection(host=server.url, extra={"retries": 3})
+
+        with pytest.raises(MLflowAPIError, match="QueuePool limit") as raised:
+            search(MLflowClientHook())
+
+        assert raised.value.status_code == 503
         assert len(server.requests) == 1 + 3
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404])

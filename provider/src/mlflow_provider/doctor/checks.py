@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 
 from mlflow_provider import causes
+from mlflow_provider.artifact_errors import cause_of
 from mlflow_provider.doctor.examination import (
     CHECKS,
     TIMEOUT_SECONDS,
@@ -215,18 +216,6 @@ def _new_run(examination: Examination) -> dict[str, Any]:
     return run
 
 
-S3_CAUSES = {
-    "InvalidAccessKeyId": causes.WRONG_KEYS,
-    "SignatureDoesNotMatch": causes.WRONG_KEYS,
-    "InvalidToken": causes.WRONG_KEYS,
-    "ExpiredToken": causes.WRONG_KEYS,
-    "NoSuchBucket": causes.NO_BUCKET,
-    "AuthorizationHeaderMalformed": causes.WRONG_REGION,
-    "PermanentRedirect": causes.WRONG_REGION,
-    "RequestTimeTooSkewed": causes.CLOCK_SKEW,
-}
-
-
 @check(
     "artifact store",
     experiment,
@@ -275,15 +264,15 @@ def _ask_s3(examination: Examination, bucket: str) -> None:
         try:
             client = boto3.client("s3", endpoint_url=endpoint, config=limits, verify=verify)
             client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
-            raise MLflowProviderError(causes.NO_KEYS.format(location=examination.artifact_uri)) from None
         except exceptions.ClientError as error:
-            code = error.response["Error"]["Code"]
-            cause = S3_CAUSES.get(code, causes.STORE_FORBIDS)
-            raise MLflowProviderError(cause.format(code=code, bucket=bucket)) from None
-        except (exceptions.BotoCoreError, ValueError):  # the latter of an endpoint that is no address
-            cause = causes.STORE_UNREACHABLE.format(endpoint=endpoint or "AWS S3's own address")
-            raise MLflowProviderError(cause) from None
+            forbids = causes.STORE_FORBIDS.format(code=error.response["Error"]["Code"], bucket=bucket)
+            raise MLflowProviderError(cause_of(error, examination.artifact_uri) or forbids) from None
+        except (
+            exceptions.BotoCoreError,
+            ValueError,
+        ) as error:  # the latter of an endpoint that is no address
+            silent = causes.STORE_UNREACHABLE.format(endpoint=endpoint or "AWS S3's own address")
+            raise MLflowProviderError(cause_of(error, examination.artifact_uri) or silent) from None
 
 
 @check(

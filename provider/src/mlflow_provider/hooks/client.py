@@ -55,20 +55,23 @@ class MLflowClientHook(MLflowBaseHook):
         super().__init__(mlflow_conn_id)
         self.method = method.upper()
         self.auth_type = auth_type
+        self._timeouts: int | None = None
 
     @property
     def base_url(self) -> str:
         """Address of the server, without a trailing slash."""
         return self.connection.url
 
-    def with_limits(self, timeout: float, retries: int) -> MLflowClientHook:
+    def with_limits(self, timeout: float, retries: int, timeouts: int | None = None) -> MLflowClientHook:
         """Return a hook for the same server with other limits than the connection's.
 
         :param timeout: seconds to wait for an answer.
         :param retries: how often to try again.
+        :param timeouts: how often to try again when no answer came in time; as ``retries`` by default.
         """
         hook = MLflowClientHook(self.method, self.mlflow_conn_id, self.auth_type)
         hook.connection = replace(self.connection, timeout=timeout, retries=retries)
+        hook._timeouts = timeouts
         return hook
 
     @cached_property
@@ -78,7 +81,9 @@ class MLflowClientHook(MLflowBaseHook):
     def _new_session(self, retries: int | None = None) -> requests.Session:
         from mlflow_provider import rest
 
-        return rest.new_session(self.connection, auth_type=self.auth_type, retries=retries)
+        return rest.new_session(
+            self.connection, auth_type=self.auth_type, retries=retries, timeouts=self._timeouts
+        )
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
         """Return a session that carries the connection's login; it is kept and reused.

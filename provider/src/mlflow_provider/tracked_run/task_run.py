@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow.sdk import get_current_context
 
 from mlflow_provider import links, mlflow_state
-from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.artifact_errors import cause_of
+from mlflow_provider.connection import DEFAULT_TIMEOUT_SECONDS, MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import deployment, parent_run, runs
@@ -54,8 +55,9 @@ TRY_ID = "airflow.try_id"
 TRY_NUMBER = "airflow.try_number"
 MAX_TRIES = "airflow.max_tries"
 
-# Seconds. The first request: a server that is down or never answers is reported within a minute.
-FIRST_REQUEST_TIMEOUT = 6.0
+# Seconds. The first request, which is sent once more if no answer comes: a server that never answers is
+# reported within a minute, as is one that is down, and one that is slow has its time.
+FIRST_REQUEST_TIMEOUT = 20.0
 # Every later one. What has been computed by then is worth waiting two minutes for a server to come back.
 TIMEOUT = 30.0
 MORE_RETRIES = 2
@@ -180,7 +182,7 @@ class _Attempt:
         """A hook for a server that has answered before, and so is likely to answer again."""
         given = self.hook.connection
         retries = given.retries + MORE_RETRIES
-        return self.hook.with_limits(timeout=min(given.timeout, TIMEOUT), retries=retries)
+        return self.hook.with_limits(_timeout(given, TIMEOUT), retries)
 
     def start(
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
@@ -204,7 +206,8 @@ class _Attempt:
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
     ) -> dict[str, Any]:
         given = self.hook.connection
-        first = self.hook.with_limits(min(given.timeout, FIRST_REQUEST_TIMEOUT), given.retries)
+        timeout = _timeout(given, FIRST_REQUEST_TIMEOUT)
+        first = self.hook.with_limits(timeout, given.retries, timeouts=min(given.retries, 1))
         experiment_id = first.get_or_create_experiment(experiment or self.ti.dag_id)
         now = {**tags_of_task(self.context), parent_run.SUPERSEDED: "false"}
         self.identity = {TASK_INSTANCE: _identity(self.context, now[runs.DAG_RUN])}
@@ -229,7 +232,8 @@ class _Attempt:
         return run
 
     def _newest_run(self, hook: MLflowClientHook, experiment_id: str) -> dict[str, Any] | None:
-        newest_first = ["attributes.start_time DESC"]
+        # The IDs that Airflow gives to tries ascend (UUID 7), whatever the clocks of the workers say.
+        newest_first = [f"tags.`{TRY_ID}` DESC", "attributes.start_time DESC"]
         found = hook.search_runs([experiment_id], runs.with_tags(self.identity), newest_first, max_results=1)
         return found[0] if found else None
 
@@ -306,6 +310,8 @@ class _Attempt:
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
             return
+        if self.run and (cause := cause_of(error, self.run["info"]["artifact_uri"])):
+            log.error("Artifacts of MLflow run %s: %s.", self.run["info"]["run_id"], cause)
         status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
         self.end(status, f"{type(error).__name__}: {error}", is_retried=is_retried)
@@ -325,6 +331,12 @@ class _Attempt:
     def _end_parent(self, hook: MLflowClientHook) -> None:
         if self.run and (parent_run_id := runs.tags_of(self.run).get(runs.PARENT_RUN_ID)):
             parent_run.end_if_children_ended(hook, self.run["info"]["experiment_id"], parent_run_id)
+
+
+def _timeout(connection: MLflowConnection, seconds: float) -> float:
+    """Return how long to wait for an answer: as long as the connection says if that was raised."""
+    given = connection.timeout
+    return given if given > DEFAULT_TIMEOUT_SECONDS else min(given, seconds)
 
 
 def _is_first_try(ti: Any) -> bool:

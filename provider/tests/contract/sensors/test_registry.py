@@ -75,6 +75,11 @@ def test_the_version_that_the_triggerer_found_is_returned(execute, model, xcoms,
     assert xcoms["model_uri"] == f"models:/{model.name}/2"
 
 
+@pytest.mark.fault(
+    "MLflow fails while a sensor waits",
+    sees="in the task's log: what is wrong, Retrying",
+    green="by itself",
+)
 def test_a_server_that_fails_is_asked_again(false_server, airflow_connection):
     airflow_connection(host=false_server(Answer(503, "down")).url, extra='{"retries": 0}')
 

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlflow_provider import close_open_runs, task_run
-from mlflow_provider.exceptions import MLflowAPIError
+from mlflow_provider import causes, close_open_runs, task_run
+from mlflow_provider.connection import MLflowConnection
+from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
+from mlflow_provider.tracked_run.task_run import _timeout
 from tries import Try, fail, status_of
 
 # What Airflow says of a task instance that was never tried before.
@@ -125,7 +127,28 @@ class TestParent:
         track(a_try, nested=True)()
 
 
+class TestPatience:
+    def test_a_server_that_does_not_answer_in_time_is_asked_once_more(self, hook, mlflow_proxy):
+        mlflow_proxy.hangs = True
+        with pytest.raises(MLflowUnreachableError, match=causes.TIMED_OUT):
+            hook.with_limits(timeout=0.2, retries=4, timeouts=1).call("GET", "experiments/get-by-name")
+
+        assert len(mlflow_proxy.requests) == 2
+
+    @pytest.mark.parametrize(("timeout", "waits"), [(5.0, 5.0), (120.0, 20.0), (300.0, 300.0)])
+    def test_a_timeout_that_was_raised_is_heeded(self, timeout, waits):
+        """As the error of a server that is slower says."""
+        connection = MLflowConnection("mlflow_default", "http://mlflow:5000", timeout=timeout)
+
+        assert _timeout(connection, 20.0) == waits
+
+
 class TestLostAnswer:
+    @pytest.mark.fault(
+        "The answer that a run was created is lost on its way",
+        sees="nothing",
+        green="by itself, with one run",
+    )
     @pytest.mark.parametrize("nested", [False, True])
     def test_a_run_that_was_created_is_used(self, track, a_try, mlflow_proxy, runs, parents, nested):
         mlflow_proxy.lost.append("runs/create")
@@ -134,6 +157,11 @@ class TestLostAnswer:
         assert status_of(runs()) == ["FINISHED"]
         assert len(parents()) == nested
 
+    @pytest.mark.fault(
+        "A request to create a run arrives late, after another",
+        sees="two runs while the task runs, then one",
+        green="by itself",
+    )
     def test_a_run_that_is_created_late_is_deleted(self, a_try, mlflow_proxy, runs, experiment):
         mlflow_proxy.late.append("runs/create")
         with task_run(context=a_try.context, experiment=experiment):
@@ -142,6 +170,11 @@ class TestLostAnswer:
 
         assert status_of(runs()) == ["FINISHED"]
 
+    @pytest.mark.fault(
+        "MLflow refuses (403)",
+        sees="the task's error: what MLflow said",
+        green="with *Clear*, when MLflow allows it",
+    )
     def test_a_refusal_is_final(self, track, a_try, mlflow_proxy):
         mlflow_proxy.forbidden.append("runs/create")
         with pytest.raises(MLflowAPIError, match="Not yours"):
@@ -193,6 +226,11 @@ class TestEndOfDagRun:
 
         return call
 
+    @pytest.mark.fault(
+        "MLflow hangs when a DAG run ends",
+        sees="a warning in the callback's log: MLflow runs ... may be left RUNNING",
+        green="`mlflow_doctor` ends what was left open",
+    )
     def test_a_server_that_hangs_is_left_after_five_seconds(
         self, track, a_try, mlflow_proxy, end_of_dag_run, caplog
     ):

@@ -92,6 +92,15 @@ class TestStart:
 
         assert [run.info.run_name for run in runs()] == ["train[0]", "train[1]"]
 
+    def test_more_parameters_than_a_request_takes_arrive(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.log_params({f"fold_{number}": number for number in range(250)})
+
+        [run] = runs()
+        assert len(run.data.params) == 250
+
     def test_runs_the_block_starts_inside_it_belong_to_it_and_its_experiment(self, a_try, runs, experiment):
         import mlflow
 
@@ -333,6 +342,11 @@ class TestNextTry:
         assert in_each_run() == [("1", 0.5, ["1.txt", "2.txt"])]
         assert (run.data.tags["airflow.try_number"], run.data.tags["airflow.reason"]) == ("2", "")
 
+    @pytest.mark.fault(
+        "A task's process is killed (`kill -9`), and there are retries",
+        sees="the run of that try KILLED, and why",
+        green="by its next try",
+    )
     @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
     def test_a_retry_of_a_try_that_was_killed_starts_a_run_of_its_own(
         self, a_try, runs, experiment, hook, in_each_run, left
@@ -472,6 +486,12 @@ class TestOpenRuns:
             end_of_dag_run()
             assert status_of(runs()) == ["RUNNING"]
 
+    def test_where_there_are_none_nothing_is_done(self, runs, end_of_dag_run, caplog):
+        end_of_dag_run()
+
+        assert runs() == []
+        assert caplog.text == ""
+
     def test_a_server_that_is_away_is_only_logged(self, a_try, airflow_connection, end_of_dag_run, caplog):
         airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
         end_of_dag_run()
@@ -497,6 +517,18 @@ class TestParent:
                 pass
 
         assert len(parents()) == 2
+
+    def test_another_experiment_has_another(self, a_try, runs, parents, experiment, hook):
+        other = f"{experiment}-2"
+        for name in (experiment, other):
+            with task_run(context=a_try.context, experiment=name, nested=True):
+                pass
+
+        found = hook.client.search_runs(
+            [hook.get_or_create_experiment(other)], "tags.`airflow.parent_run` LIKE '%'"
+        )
+        assert len(parents()) == len(found) == 1
+        assert parents()[0].info.run_id != found[0].info.run_id
 
     def test_tasks_that_start_at_the_same_moment_agree_on_one(
         self, mlflow_default, hook, experiment, parents
@@ -724,6 +756,11 @@ with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
 """
 
 
+@pytest.mark.fault(
+    "Airflow ends a task while compiled code computes",
+    sees="the run KILLED: Airflow ended the task",
+    green="with *Clear*",
+)
 def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, experiment, tmp_path):
     code = KILLED_WHILE_COMPUTING.format(path=sys.path, run_id=a_try.run_id, experiment=experiment)
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,60 @@
+"""An MLflow server that a test stops, hangs and starts again, and a task that is cleared after it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_servers import MLflowServer, free_port, run_mlflow_server
+
+if TYPE_CHECKING:
+    from tries import Try
+
+
+class Server:
+    """An MLflow server that may die, hang, and come back at the same address with the same data.
+
+    :param folder: for all that it keeps; it is made.
+    :param options: more options of ``mlflow server``.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._options = options
+        self._port = free_port()
+        self._running = ExitStack()
+        self._process: MLflowServer | None = None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it if it is down, and wait until it answers."""
+        if not self._process:
+            server = run_mlflow_server(self.folder, None, *self._options, port=self._port)
+            self._process = self._running.enter_context(server)
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self._running.close()
+        self._process = None
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let it take connections, and answer none, for a block."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
+
+
+def clear(a_try: Try) -> None:
+    """Do to a task instance that has ended what the button Clear does."""
+    a_try.try_number += 1
+    a_try.max_tries += 1
+    a_try.clear_number += 1
