@@ -57,7 +57,7 @@ class Fault:
     @property
     def run_by(self) -> str:
         """The command that makes it happen, if `make faults` does not."""
-        return next((command for folder, command in ELSEWHERE.items() if folder in self.place[0]), "")
+        return next((command for name, command in ELSEWHERE.items() if self.place[0].startswith(name)), "")
 
     @property
     def within(self) -> str:

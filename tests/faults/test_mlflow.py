@@ -87,9 +87,13 @@ class TestStart:
     @pytest.mark.fault(
         "MLflow takes 10 s for each answer", sees="a task that takes longer", green="by itself"
     )
-    def test_a_task_has_the_patience_for_a_server_that_is_slow(self, mlflow_proxy, a_try, runs, experiment):
+    def test_a_task_has_the_patience_for_a_server_that_is_slow(
+        self, mlflow_proxy, a_try, runs, experiment, airflow_connection
+    ):
+        airflow_connection(host=mlflow_proxy.url)
         mlflow_proxy.delay = 10
         train(a_try, experiment)
+        assert len(mlflow_proxy.requests) >= 4
         mlflow_proxy.delay = 0
 
         assert status_of(runs()) == ["FINISHED"]
@@ -280,6 +284,7 @@ class TestManyAtOnce:
 
         assert [answer["registered_model"]["name"] for answer in found] == [experiment] * TASKS
 
+    @pytest.mark.timeout(1800)
     @pytest.mark.fault(
         f"{TASKS} tracked tasks start under the same new parent at once", sees="nothing", green="by itself"
     )
