@@ -92,13 +92,15 @@ def test_the_navigation_leads_to_the_newest_runs_and_to_mlflow(page: Page, stack
     expect(opened.value.get_by_text("Model registry").first).to_be_visible()  # GenAI has none
 
 
-def test_the_page_leads_back_to_the_task_instance_and_is_as_dark_as_airflow(page: Page, run_page: str):
+def test_the_page_leads_back_to_the_task_instance_and_looks_like_airflow(page: Page, run_page: str):
     page.goto(run_page)
     page.get_by_role("link", name="MLflow", exact=True).last.click()
     frame = page.frame_locator("iframe[title=MLflow]")
     for theme, background in BACKGROUNDS.items():
         page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
         expect(frame.locator("body")).to_have_css("background-color", background)
+    font = page.evaluate("getComputedStyle(document.body).fontFamily")
+    expect(frame.locator("body")).to_have_css("font-family", font)
 
     frame.get_by_role("link", name="is_async").last.click()
 

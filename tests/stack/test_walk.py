@@ -138,7 +138,7 @@ def run_it(walk: Walk) -> None:
 
 
 def open_dag(walk: Walk, dag_id: str) -> None:
-    """Open a DAG from the list of all; the page *Home* has links with its name, too, but to its last tasks."""
+    """Open a DAG from the list of all; on the page *Home* links of its name lead to its last tasks."""
     walk.press("link", "Dags")
     walk.page.locator(f"a[href='/dags/{walk.name(dag_id)}']").first.click()
 

@@ -104,7 +104,12 @@ def _row(
 
 def _metrics(metrics: list[dict[str, Any]]) -> str:
     # MLflow sends NaN and infinity as strings.
-    return ", ".join(f"{metric['key']} {float(metric['value']):.4g}" for metric in metrics[:MAX_METRICS])
+    return ", ".join(f"{metric['key']} {_number(float(metric['value']))}" for metric in metrics[:MAX_METRICS])
+
+
+def _number(value: float) -> str:
+    """Write a number with four digits, and with all before the point where these are not too many."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _places_in_airflow(tags: Mapping[str, str]) -> dict[str, str]:

@@ -28,9 +28,15 @@ def page(*found: dict) -> str:
 
 
 def test_it_shows_its_first_metrics():
-    assert "<td>m0 2.45e+04, m1 nan, m2 inf, m3 1</td>" in page(
-        run(metrics=(24500.1, "NaN", "Infinity", 1, 2))
-    )
+    assert "<td>m0 0.8529, m1 nan, m2 inf, m3 1</td>" in page(run(metrics=(0.85294, "NaN", "Infinity", 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(31106.77, "31,107"), (9999.94, "10,000"), (-24500.1, "-24,500"), (2.5e12, "2.5e+12")],
+)
+def test_a_price_is_written_out(value, shown):
+    assert f"<td>m0 {shown}</td>" in page(run(metrics=(value,)))
 
 
 def test_what_comes_from_mlflow_is_no_html():
