@@ -39,12 +39,13 @@ def faketime() -> str:
     green="by its next try",
 )
 def test_the_next_try_finds_the_run_of_the_last_one_whatever_its_clock_said(
-    faketime, a_try, runs, experiment
+    faketime, a_try, runs, experiment, fault_is_over
 ):
     fail(a_try, ValueError("no sales"), experiment=experiment)
     code = KILLED.format(path=sys.path, run_id=a_try.run_id, experiment=experiment)
     subprocess.run([faketime, "-m", "-f", "-1h", sys.executable, "-c", code], check=False)
     assert status_of(runs()) == ["RUNNING", "FAILED"]  # as the clocks said
+    fault_is_over()
     a_try.try_number = 3
     with task_run(context=a_try.context, experiment=experiment):
         pass

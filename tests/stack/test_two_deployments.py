@@ -46,7 +46,7 @@ def tell(stack: Stack) -> None:
 @pytest.mark.fault(
     "Two Airflows have DAG runs of the same ID on one MLflow",
     sees="each its own runs",
-    green="it never was anything else",
+    green="all along",
 )
 def test_each_sees_to_its_own_runs(stack, production):
     def statuses() -> list[str]:
