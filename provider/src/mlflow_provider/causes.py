@@ -46,11 +46,6 @@ READ_ONLY = (
     "or enter another login"
 )
 
-FORBIDDEN = "{said}; ask MLflow's administrator for the permission, or enter another login in the connection"
-
-# What is asked for
-NOT_FOUND = "{said}; correct that, or the connection if it is on another server"
-
 # The experiment
 NO_EXPERIMENT = "there is no experiment {name!r}; correct the name, or run the task that creates it"
 DELETED_EXPERIMENT = (

@@ -98,7 +98,9 @@ def with_advice(said: str) -> str:
     """Return what MLflow said, and if that is that something is missing or forbidden, what to do."""
     said = said.strip().removesuffix(".")
     if said.endswith("not found"):
-        return causes.NOT_FOUND.format(said=said)
+        return f"{said}; correct that, or the connection if it is on another server"
     if said.rstrip("'").endswith("Permission denied"):
-        return causes.FORBIDDEN.format(said=said)
+        return (
+            f"{said}; ask MLflow's administrator for the permission, or enter another login in the connection"
+        )
     return said
