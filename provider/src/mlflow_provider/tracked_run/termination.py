@@ -9,19 +9,26 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 # Where the signals of this process are announced, during a block; the innermost last.
 _announced: list[socket.socket] = []
 
 
-def _announce_nothing() -> None:
-    """Part a forked process from its parent, which would take the child's signals for its own."""
-    if _announced:
-        signal.set_wakeup_fd(-1)
+def _part_from_task() -> None:
+    """Part a forked process from the task: its signals are not the task's, and SIGTERM ends it.
+
+    Airflow's handler does nothing in a fork, and a ``multiprocessing.Pool`` may then never come to its end.
+    """
+    if not _announced:
+        return
+    signal.set_wakeup_fd(-1)
     for writer in _announced:
         writer.close()
+    if getattr(signal.getsignal(signal.SIGTERM), "__module__", None) == TASK_RUNNER:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_announce_nothing)
+os.register_at_fork(after_in_child=_part_from_task)
 
 
 @contextmanager

@@ -21,8 +21,13 @@ def log(fold):
     mlflow.log_metric(f"rmse_{{fold}}", fold)
 
 
+def on_term(*_):
+    pass  # as Airflow's handler does in a process that a task has forked
+
+
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as in a task of Airflow's
+    on_term.__module__ = "airflow.sdk.execution_time.task_runner"
+    signal.signal(signal.SIGTERM, on_term)
     with task_run(context=Try({run_id!r}).context, experiment={experiment!r}) as run:
         {block}
         print(mlflow.get_run(run.info.run_id).info.status)
