@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status doctor clean reset test faults lifecycle-test docker-test matrix bench check package reference shots lock bump
+.PHONY: help demo up down status doctor clean reset test stack-test faults lifecycle-test docker-test matrix bench check package reference shots lock bump
 
 help:  ## list the targets
 	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
@@ -38,9 +38,13 @@ clean: down  ## stop everything, and remove what was installed; the data stay
 
 ##@ To test it
 
-test:  ## run the tests of the provider, the DAGs and the running stack
+test:  ## run the tests of the provider, the DAGs and all else that needs no stack
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -m pytest -q -n 3 --no-loadscope-reorder --durations=15
+
+stack-test:  ## start the stack as a newcomer does, and test it, also with a browser
+	@$(PYTHON) -m local.install
+	@.venv/bin/python -m pytest --durations=30 tests/stack
 
 faults:  ## make everything happen that goes wrong at users, and write docs/faults.md
 	@$(PYTHON) -m local.install

@@ -18,12 +18,6 @@ def pytest_configure() -> None:
     os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(Path(__file__).parent / "dags")
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the tests of the stack go first: they take longest, one by one, and wait most of the time."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.startswith("tests/stack/") and not os.nice(0):
-        os.nice(10)
-
-
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give the tests of a file to one worker, where they share what it makes; those of the stack, too.

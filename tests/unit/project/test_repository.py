@@ -105,7 +105,7 @@ class TestMakefile:
         assert {name: found for name, found in unknown.items() if found} == {}
 
     def test_every_suite_is_run_by_the_workflow(self):
-        suites = {"check", "test", "lifecycle-test", "docker-test", "matrix", "package"}
+        suites = {"check", "test", "stack-test", "lifecycle-test", "docker-test", "matrix", "package"}
         assert named_targets()[".github/workflows/ci.yml"] == suites
 
 
