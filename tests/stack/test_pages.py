@@ -9,6 +9,8 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
+from tests.helpers.clones import wait_until
+
 if TYPE_CHECKING:
     from tests.helpers.embedded_stack import Stack
 
@@ -21,7 +23,11 @@ BACKGROUNDS = {"dark": "oklch(0.232 0.032 266)", "light": "rgb(255, 255, 255)"}
 def read_page(stack: Stack, path: str) -> str:
     token = requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
     cookies = {"_token": token}  # as a browser would send it
-    return requests.get(f"{stack.airflow_url}{path}", cookies=cookies, timeout=60).text
+    return wait_until(  # a busy machine may need more than the five seconds that a page waits for MLflow
+        f"{path} shows runs",
+        lambda: requests.get(f"{stack.airflow_url}{path}", cookies=cookies, timeout=60).text,
+        lambda page: "MLflow cannot be asked" not in page,
+    )
 
 
 def test_a_task_instance_has_the_address_of_its_run(stack, endings):
