@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+import warnings
 from dataclasses import asdict
 
 from mlflow_provider.doctor import examine
@@ -23,7 +24,9 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     arguments = parser.parse_args()
-    logging.disable()  # what libraries log on the way says less than the checks
+    # What libraries say on the way says less than the checks.
+    logging.disable()
+    warnings.simplefilter("ignore")
     # As Airflow's own commands do: a task would ask for the connection through its supervisor.
     from airflow.models import Connection
 
