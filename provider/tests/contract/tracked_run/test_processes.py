@@ -48,6 +48,9 @@ FORK = """
         os.waitpid(child, 0)
         log(0), log(1)
 """
+# Python announces a signal, to the parent's watcher too if nothing parts them, only where a handler stays.
+OWN_HANDLER = """
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))"""
 FORK_THAT_RETURNS = """
         if not os.fork():
             sys.exit(log(0))
@@ -85,6 +88,7 @@ SHELL_AFTER_A_CHILD = """
     ("block", "status", "children"),
     [
         pytest.param(FORK, "RUNNING", 0, id="fork"),
+        pytest.param(OWN_HANDLER + FORK, "RUNNING", 0, id="fork with a handler of its own"),
         pytest.param(FORK_THAT_RETURNS, "RUNNING", 0, id="fork that leaves the block"),
         pytest.param(POOL, "RUNNING", 0, id="Pool"),
         pytest.param(JOBLIB_FORK, "RUNNING", 0, id="joblib, multiprocessing"),
