@@ -190,6 +190,7 @@ class TestMiddle:
             lose_the_server()
         assert causes.REFUSED in caplog.text + str(raised.value)
         server.start()
+        airflow_connection(host=server.url)  # as patient as by default
         fault_is_over()
         assert status_of(runs()) == ["RUNNING"]
         clear(a_try)
@@ -217,6 +218,7 @@ class TestMiddle:
             server.kill()
         assert "may be left RUNNING" in caplog.text
         server.start()
+        airflow_connection(host=server.url)  # as patient as by default
         fault_is_over()
         close_open_runs({"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id})
 
