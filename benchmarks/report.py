@@ -38,11 +38,13 @@ class Budget:
 
     :param what: names the thing and its unit.
     :param limit: e.g. ``<= 0.3``.
+    :param if_missed: why it is, if it is, and what would meet it.
     """
 
     what: str
     limit: str
     measured: float
+    if_missed: str = ""
 
     @property
     def is_kept(self) -> bool:
@@ -56,5 +58,6 @@ def table_of(budgets: Iterable[Budget]) -> Table:
     """Show budgets side by side."""
     table = Table(("budget", "limit", "measured", ""))
     for budget in budgets:
-        table.add(budget.what, budget.limit, f"{budget.measured:.3g}", "kept" if budget.is_kept else "missed")
+        verdict = "kept" if budget.is_kept else f"missed. {budget.if_missed}".strip()
+        table.add(budget.what, budget.limit, f"{budget.measured:.3g}", verdict)
     return table

@@ -8,6 +8,7 @@ seconds are the DAG run's, the median of three that take turns.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,6 +30,7 @@ from mlflow_servers import free_port
 from tests.helpers.clones import Clone, run_clone, wait_until
 
 HERE = Path(__file__).parent
+LESSON = "mlflow_task_dag"
 ROUNDS = 3
 TASKS = 32
 MORE_TASKS = (128, 512)
@@ -43,6 +45,7 @@ def measure() -> Iterator[Table | Budget]:
     ):
         yield from measure_demo(clone)
         yield from measure_memory(clone)
+        yield from measure_lesson(clone)
         yield from measure_sweeps(clone)
 
 
@@ -75,18 +78,71 @@ def demo(clone: Clone) -> tuple[float, float]:
 
 
 def measure_memory(clone: Clone) -> Iterator[Table | Budget]:
-    """Count the processes and the memory of the stack at rest, and of MLflow as it comes."""
-    time.sleep(REST_SECONDS)
-    everything = clone.processes()
-    parent, child = clone.mlflow_processes()
+    """Count the processes and the memory at rest of the stack, with preload and without, and of MLflow."""
     table = Table(("at rest", "processes", "memory (MB)"))
-    table.add("the stack", str(len(everything)), f"{megabytes(everything):,.0f}")
-    table.add("MLflow's part of it", "2", f"{megabytes([parent, child]):,.0f}")
+
+    def add(what: str, processes: list[psutil.Process]) -> float:
+        total = megabytes(processes)
+        table.add(what, str(len(processes)), f"{total:,.0f}")
+        return total
+
+    time.sleep(REST_SECONDS)
+    stack = add("the stack, after the demo", clone.processes())
+    mlflow = add("MLflow's part of it", list(clone.mlflow_processes()))
+    with without_preload(clone):
+        demo(clone)
+        time.sleep(REST_SECONDS)
+        add("the stack, after the demo, without preload", clone.processes())
+    clone.make("up")
+    time.sleep(REST_SECONDS)
+    add("the stack, before its first task", clone.processes())
     with mlflow_by_default() as processes:
-        table.add("`mlflow server`, as it comes", str(len(processes)), f"{megabytes(processes):,.0f}")
+        add("`mlflow server`, as it comes", processes)
     yield table
-    yield Budget("MLflow server at rest (MB)", "<= 450", megabytes([parent, child]))
-    yield Budget("the stack at rest (MB)", "<= 1200", megabytes(everything))
+    yield Budget("MLflow server at rest (MB)", "<= 450", mlflow)
+    yield Budget(
+        "the stack at rest (MB)",
+        "<= 1200",
+        stack,
+        "It stood for a stack without preload, and before its first task. "
+        "Fewer processes would meet it: the triggerer has two, and MLflow one that only waits for the other.",
+    )
+
+
+def measure_lesson(clone: Clone) -> Iterator[Table]:
+    """Run one lesson as a script, by ``dag.test()``, and by the scheduler, in turn."""
+    airflow = AirflowApi(clone.airflow_port)
+    airflow.log_in()
+    pause = {"json": {"is_paused": True}}  # the scheduler would take a run of dag.test() for its own
+    seconds: dict[str, list[float]] = {"a plain script": [], "`dag.test()`": [], "the scheduler": []}
+    for _ in range(ROUNDS):
+        airflow._call("PATCH", f"/api/v2/dags/{LESSON}", **pause)  # noqa: SLF001
+        seconds["a plain script"].append(lesson(clone, "script"))
+        seconds["`dag.test()`"].append(lesson(clone, "test"))
+        seconds["the scheduler"].append(run(airflow, LESSON))
+    table = Table(("the lesson about @task.mlflow, by", "seconds"))
+    for way, durations in seconds.items():
+        table.add(way, f"{median(durations):.1f}")
+    yield table
+
+
+def lesson(clone: Clone, way: str) -> float:
+    """Run the lesson in a process of its own, and return its seconds."""
+    done = subprocess.run(
+        [".venv/bin/python", "-m", "benchmarks.lesson", way],
+        cwd=clone.folder,
+        env=os.environ
+        | {
+            "AIRFLOW_HOME": str(clone.folder / ".local" / "data" / "airflow"),
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{clone.mlflow_port}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"The lesson, by {way}, failed:\n{done.stdout}{done.stderr}")
+    return float(done.stdout.splitlines()[-1])
 
 
 def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
@@ -99,24 +155,23 @@ def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
     runs: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(ROUNDS):
         for kind in kinds:
-            runs[kind].append(sweep(airflow, kind, TASKS))
+            runs[kind].append(run(airflow, f"sweep_{kind}", tasks=TASKS))
     seconds = {kind: median(durations) for kind, durations in runs.items()}
     table = Table(("sweep", "tasks", "seconds", "per task", "of plain tasks"))
     for kind in kinds:
         table.add(*row(kind, TASKS, seconds[kind]), f"{seconds[kind] / seconds['plain']:.2f}")
     for tasks in MORE_TASKS:
         for kind in ("plain", "nested"):
-            table.add(*row(kind, tasks, sweep(airflow, kind, tasks)), "")
+            table.add(*row(kind, tasks, run(airflow, f"sweep_{kind}", tasks=tasks)), "")
     yield table
     yield Budget(
         f"sweep of {TASKS} tracked tasks / plain ones", "<= 1.5", seconds["tracked"] / seconds["plain"]
     )
 
 
-def sweep(airflow: AirflowApi, kind: str, tasks: int) -> float:
-    """Run a sweep, and return the seconds that it took."""
-    dag_id = f"sweep_{kind}"
-    run_id = airflow.trigger(dag_id, tasks=tasks)
+def run(airflow: AirflowApi, dag_id: str, **params: int) -> float:
+    """Run a DAG, and return the seconds that it took."""
+    run_id = airflow.trigger(dag_id, **params)
     dag_run = wait_until(
         f"{dag_id} has ended", lambda: airflow.dag_run(dag_id, run_id), lambda run: run["end_date"], 1200
     )
@@ -155,6 +210,18 @@ def highest_memory(clone: Clone) -> Iterator[list[float]]:
     finally:
         done.set()
         thread.join()
+
+
+@contextmanager
+def without_preload(clone: Clone) -> Iterator[None]:
+    """Let the stack import nothing for its tasks, for a block; before it and after it, the stack is down."""
+    clone.make("down")
+    file = clone.folder / "local" / "airflow.cfg"
+    settings = file.read_text()
+    file.write_text(re.sub("^preload = .*", "preload =", settings, flags=re.MULTILINE))
+    yield
+    clone.make("down")
+    file.write_text(settings)
 
 
 @contextmanager

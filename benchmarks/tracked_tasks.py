@@ -5,6 +5,8 @@ LocalExecutor are; with preload it has also imported what the embedded stack's `
 are of CPU, of the task's process alone, as a busy machine changes these least. All kinds take turns, against
 one MLflow server, and the median counts. Memory is a task's proportional share (PSS) at its end.
 
+Requests are those that reach the server, with the one that logs the metric; a nested task finds its parent
+there already.
 The scheduler is left out, as it does the same for each of the tasks.
 """
 
@@ -25,6 +27,7 @@ import psutil
 
 from benchmarks.report import Budget, Table
 from mlflow_provider import task_run
+from mlflow_proxy import run_proxy
 from mlflow_servers import run_mlflow_server
 from tries import Try
 
@@ -99,18 +102,23 @@ def measure() -> Iterator[Table | Budget]:
     config.read(ROOT / "local" / "airflow.cfg")
     fork = multiprocessing.get_context("fork")
     measured: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    with TemporaryDirectory(prefix="benchmark-") as folder, run_mlflow_server(Path(folder)) as server:
-        connection = {"conn_type": "mlflow", "host": server.url}
-        os.environ |= {
-            "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(connection),
-            "MLFLOW_TRACKING_URI": server.url,
-            "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "benchmark",
-        }
+    preload = config["mlflow"]["preload"]
+    with (
+        TemporaryDirectory(prefix="benchmark-") as folder,
+        run_mlflow_server(Path(folder)) as server,
+        run_proxy(server) as proxy,
+    ):
         parents = []
-        for modules in ("", config["mlflow"]["preload"]):
+        for modules, url in (("", server.url), (preload, server.url), (preload, proxy.url)):
+            os.environ |= {
+                "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": url}),
+                "MLFLOW_TRACKING_URI": url,
+                "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "benchmark",
+            }
             here, there = fork.Pipe()
             fork.Process(target=fork_tasks, args=(modules, there), daemon=True).start()
             parents.append(here)
+        *parents, counted = parents
         for index in range(ROUNDS + 1):
             for kind in range(len(KINDS)):
                 for which, parent in enumerate(parents):
@@ -118,11 +126,17 @@ def measure() -> Iterator[Table | Budget]:
                     answer = parent.recv()
                     if index:  # the first writes compiled files
                         measured.setdefault((which, kind), []).append(answer)
+        requests = []
+        for kind in range(len(KINDS)):
+            proxy.requests.clear()
+            counted.send((kind, ROUNDS + 1))
+            counted.recv()
+            requests.append(len(proxy.requests))
 
     seconds = {key: median(cpu for cpu, _ in values) for key, values in measured.items()}
     memory = {key: median(pss for _, pss in values) for key, values in measured.items()}
     names = ("task", "CPU (s)", "with preload (s)", "above plain (s)", "PSS (MB)", "with preload (MB)")
-    table = Table(names)
+    table = Table((*names, "requests"))
     above = {kind: seconds[1, kind] - seconds[1, 0] for kind in range(len(KINDS))}
     for kind, function in enumerate(KINDS):
         table.add(
@@ -132,6 +146,10 @@ def measure() -> Iterator[Table | Budget]:
             f"{above[kind]:.2f}",
             f"{memory[0, kind]:.0f}",
             f"{memory[1, kind]:.0f}",
+            str(requests[kind]),
         )
     yield table
     yield Budget("tracked task above a plain one (s of CPU)", "<= 0.3", above[KINDS.index(tracked)])
+    for function, limit in ((tracked, "<= 5"), (tracked_nested, "<= 7")):
+        what = f"requests of a {function.__name__.replace('_', ', ')} task besides the user's own"
+        yield Budget(what, limit, requests[KINDS.index(function)] - 1)

@@ -1,6 +1,6 @@
 """The same mapped task four times: plain, with ``mlflow`` by hand, tracked, and tracked below a parent."""
 
-from airflow.sdk import Connection, Param, dag, task
+from airflow.sdk import DAG, Connection, Param, task
 
 
 def metric(index: int) -> float:
@@ -43,10 +43,11 @@ def nested(index):
     mlflow.log_metric("rmse", metric(index))
 
 
-for kind in plain, by_hand, tracked, nested:
-
-    @dag(dag_id=f"sweep_{kind.function.__name__}", schedule=None, params={"tasks": Param(32, type="integer")})
-    def sweep(kind=kind):
+def sweep(kind):
+    """Map the task over as many indices as the DAG run is told."""
+    with DAG(f"sweep_{kind.function.__name__}", schedule=None, params={"tasks": Param(32, type="integer")}):
         kind.expand(index=indices())
 
-    sweep()
+
+for kind in plain, by_hand, tracked, nested:
+    sweep(kind)

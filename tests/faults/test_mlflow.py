@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from mlflow import MlflowException
-from mlflow_proxy import run_proxy, wait_until
 
 from mlflow_provider import causes, task_run
 from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_proxy import run_proxy, wait_until
 from mlflow_servers import free_port
 from tests.helpers.outages import clear
 from tries import Try, status_of

@@ -19,13 +19,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mlflow_proxy import wait_until
 
 from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracked_run import parent_run
 from mlflow_provider.tracked_run.runs import tags_of_dag_run
+from mlflow_proxy import wait_until
 from mlflow_servers import run_mlflow_server
 from tries import Try, fail, status_of
 
