@@ -33,7 +33,7 @@ MANIFESTS = ", ".join(
     )
 )
 SECONDS = 20
-PROOF = "make check test lifecycle-test docker-test matrix package"
+PROOF = "make check test lifecycle-test docker-test celery-test matrix package"
 
 Changes = list[tuple[str, str, str]]  # what, its old version, its new one
 

@@ -55,7 +55,7 @@ class CeleryDeployment(Deployment):
         return self.docker("exec", worker, *command)
 
     def kill(self, worker: str) -> None:
-        # All but the first process, which a container protects: it ends with them, and Docker starts all anew.
+        # All but the first process, which a container protects: it ends with them, and Docker starts it all.
         self.docker("exec", "--user=root", worker, "sh", "-c", "kill -KILL -1", check=False)
 
     def restart_mlflow(self) -> None:

@@ -1,7 +1,7 @@
 """The deployment that all tests of this folder share; the variable EXECUTOR chooses which.
 
-Each executor has a module ``tests.executors.<executor>``, whose ``running()`` is a context manager that gives the
-deployment.
+Each executor has a module ``tests.executors.<executor>``, whose ``running()`` is a context manager that
+gives the deployment.
 """
 
 from __future__ import annotations
