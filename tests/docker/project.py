@@ -32,6 +32,7 @@ NAME = "astro-test"
 IMAGE = f"{NAME}/airflow:latest"
 GENERATED = ROOT / "tests" / "docker" / "astro-compose.yaml"
 OVERRIDE = ROOT / "docker-compose.override.yml"
+CELERY = ROOT / "docker-compose.celery.yml"  # to be used in place of GENERATED
 # The images of which we have stand-ins are named without a digest, which belongs to the real ones.
 WITHOUT_DIGESTS = ROOT / "tests" / "docker" / "without-digests.yaml"
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.settings import ROOT
-from tests.docker.project import DAG_FILES, IMAGE, OVERRIDE, WITHOUT_DIGESTS, Project, built_images
+from tests.docker.project import CELERY, DAG_FILES, IMAGE, OVERRIDE, WITHOUT_DIGESTS, Project, built_images
 from tests.executors.deployment import Deployment
 from tests.helpers.clones import wait_until
 
@@ -27,7 +26,7 @@ class CeleryProject(Project):
     @property
     def files(self) -> list[Path]:
         digests = [WITHOUT_DIGESTS] if self.docker.is_ours else []
-        return [ROOT / "docker-compose.celery.yml", OVERRIDE, *digests, HERE / "celery.yaml"]
+        return [CELERY, OVERRIDE, *digests, HERE / "celery.yaml"]
 
     def compose(self, *arguments: str, **options: Any) -> str:
         chosen = {"AIRFLOW_IMAGE": IMAGE_UNDER_TEST, "WORKERS": str(WORKERS)}
@@ -72,6 +71,34 @@ class CeleryDeployment(Deployment):
             lambda: self.airflow.heartbeats().get("scheduler", 0),
             lambda moment: moment > killed,
         )
+
+    def restart_queue(self) -> None:
+        """Kill the queue, and start it."""
+        queue = self.project.container("valkey")
+        self.docker("kill", "--signal=KILL", queue)
+        self.docker("start", queue)
+        wait_until("the queue is healthy", lambda: self.project.is_healthy("valkey"))
+
+    @contextmanager
+    def network_cut(self, worker: str) -> Iterator[None]:
+        """Let a worker reach nobody, and nobody it, for a block."""
+        network = f"{self.project.name}_airflow"
+        self.docker("network", "disconnect", network, worker)
+        try:
+            yield
+        finally:
+            self.docker("network", "connect", "--alias=worker", network, worker)
+
+    @contextmanager
+    def impatient_worker(self) -> Iterator[None]:
+        """Run one more worker for a block, which takes tasks for lost that others run for more than 5 s."""
+        name = f"{self.project.name}-impatient"
+        impatient = "--env=AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT=5"
+        self.project.compose("run", "--detach", "--no-deps", f"--name={name}", impatient, "worker")
+        try:
+            yield
+        finally:
+            self.docker("rm", "--force", name)
 
     def _workers_by_id(self) -> dict[str, str]:
         """Return the names of the workers' containers, by what they call themselves."""
