@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docker.engine import MissingError
-from tests.executors.tracked_dag_run import TrackedDagRun
+from tests.executors.tracked_dag_run import FIRST_TRIES, TrackedDagRun
 from tests.helpers.artifacts import mlflow_client
 
 if TYPE_CHECKING:
@@ -70,3 +70,11 @@ def run_dag(deployment: Deployment, mlflow: MlflowClient) -> Iterator[Callable[[
     for dag_run in started:
         dag_run.tell()
         dag_run.wait_for_end()
+
+
+@pytest.fixture
+def tasks(run_dag: Callable[[str], TrackedDagRun]) -> TrackedDagRun:
+    """Two tasks that log until they are told to end, and have begun to."""
+    tasks = run_dag("logs_until_told")
+    tasks.wait_until_logging(*FIRST_TRIES)
+    return tasks

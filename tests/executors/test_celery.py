@@ -7,18 +7,10 @@ import time
 import pytest
 
 from tests.executors.celery import WORKERS
+from tests.executors.tracked_dag_run import FIRST_TRIES
 from tests.helpers.clones import wait_until
 
-FIRST = ((0, 1), (1, 1))
 IGNORED = "Task already running elsewhere, ignoring redelivered message"
-
-
-@pytest.fixture
-def tasks(run_dag):
-    """Two tasks that log until they are told to end, and have begun to."""
-    tasks = run_dag("logs_until_told")
-    tasks.wait_until_logging(*FIRST)
-    return tasks
 
 
 def test_each_of_four_workers_has_imported_mlflow_for_its_tasks(deployment):
@@ -30,9 +22,7 @@ def test_each_of_four_workers_has_imported_mlflow_for_its_tasks(deployment):
 
 def test_airflow_shows_the_log_that_lies_on_a_worker(deployment, run_dag):
     tasks = run_dag("logs_until_told")
-    tasks.wait_until_logging(*FIRST)
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
     task = deployment.airflow.task_instance(tasks.dag_id, tasks.run_id, tasks.dag_id, 0)
     assert "MLflow run logs_until_told[0]: " in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
 
@@ -47,10 +37,8 @@ def test_tasks_of_a_worker_go_on_when_its_network_is_back(deployment, tasks, fau
     with deployment.network_cut(tasks.worker(0)):
         time.sleep(30)
     fault_is_over()
-    tasks.wait_until_logging(*FIRST)
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
-    tasks.check(dict.fromkeys(FIRST, "FINISHED"), before)
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
 
 
 @pytest.mark.fault(
@@ -64,12 +52,9 @@ def test_no_task_is_lost_when_the_queue_has_been_restarted(deployment, tasks, ru
     wait_until("tasks of the sweep have begun", sweep.runs)
     deployment.restart_queue()
     fault_is_over()
-    tasks.wait_until_logging(*FIRST)
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
-    tasks.check(dict.fromkeys(FIRST, "FINISHED"), before)
-    assert sweep.wait_for_end() == "success"
-    sweep.check({(number, 1): "FINISHED" for number in range(64)})
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    sweep.finish({(number, 1): "FINISHED" for number in range(64)})
 
 
 @pytest.mark.fault(
@@ -85,7 +70,5 @@ def test_a_task_that_is_handed_out_twice_runs_once(deployment, tasks):
             lambda said: IGNORED in said,
         )
     before = tasks.steps()
-    tasks.wait_until_logging(*FIRST)
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
-    tasks.check(dict.fromkeys(FIRST, "FINISHED"), before)
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-FIRST = ((0, 1), (1, 1))
-
-
-@pytest.fixture
-def tasks(run_dag):
-    """Two tasks that log until they are told to end, and have begun to."""
-    tasks = run_dag("logs_until_told")
-    tasks.wait_until_logging(*FIRST)
-    return tasks
+from tests.executors.tracked_dag_run import FIRST_TRIES
 
 
 @pytest.mark.fault(
@@ -27,11 +19,9 @@ def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fa
     deployment.kill(worker)
     fault_is_over()
     tasks.wait_until_logging(*((number, 2) for number in retried))
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
     killed = {(number, 1): "KILLED" for number in retried}
     finished = {(number, 2 if number in retried else 1): "FINISHED" for number in (0, 1)}
-    tasks.check(killed | finished, before)
+    tasks.finish(killed | finished, before)
 
 
 @pytest.mark.fault(
@@ -43,10 +33,8 @@ def test_tasks_log_on_when_mlflow_has_been_restarted(deployment, tasks, fault_is
     before = tasks.steps()
     deployment.restart_mlflow()
     fault_is_over()
-    tasks.wait_until_logging(*FIRST)
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
-    tasks.check(dict.fromkeys(FIRST, "FINISHED"), before)
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
 
 
 @pytest.mark.fault(
@@ -58,7 +46,5 @@ def test_tasks_run_on_when_the_scheduler_has_been_restarted(deployment, tasks, f
     before = tasks.steps()
     deployment.restart_scheduler()
     fault_is_over()
-    tasks.wait_until_logging(*FIRST)
-    tasks.tell()
-    assert tasks.wait_for_end() == "success"
-    tasks.check(dict.fromkeys(FIRST, "FINISHED"), before)
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)

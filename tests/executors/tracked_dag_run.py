@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 Try = tuple[int, int]  # map index, try number
+FIRST_TRIES = ((0, 1), (1, 1))  # of the DAG logs_until_told
 
 
 class TrackedDagRun:
@@ -75,7 +76,7 @@ class TrackedDagRun:
         }
 
     def wait_until_logging(self, *expected: Try) -> dict[Try, list[float]]:
-        """Wait until exactly these tries are there and each logs more than it had, and return their steps."""
+        """Wait until each of these tries logs more than it has by now, and return the steps of all."""
         had = {key: len(values) for key, values in self.steps().items()}
 
         def all_log(seen: Mapping[Try, list[float]]) -> bool:
@@ -85,12 +86,14 @@ class TrackedDagRun:
 
         return wait_until(f"{expected} log", self.steps, all_log, seconds=900)
 
-    def check(self, expected: Mapping[Try, str], before: Mapping[Try, list[float]] | None = None) -> None:
-        """Make sure that there are exactly these runs, each ended so, and that nothing is lost.
+    def finish(self, expected: Mapping[Try, str], before: Mapping[Try, list[float]] | None = None) -> None:
+        """Tell the tasks to end, and make sure that all went well: exactly these runs, and nothing lost.
 
         :param expected: the status of each try's run.
         :param before: steps that MLflow had acknowledged at some moment before.
         """
+        self.tell()
+        assert self.wait_for_end() == "success"
         wait_until(
             "no run is open",
             lambda: [run.info.status for run in self.runs()],

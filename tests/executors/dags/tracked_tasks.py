@@ -1,22 +1,26 @@
 """Tracked tasks that share a parent run: many at once, and some that log until a test tells them to end."""
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from typing import Any
 
 from airflow.sdk import DAG, Variable, task
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 WAIT_SECONDS = 900
 
 
-def until_told(variable: str) -> Any:
+def until_told(variable: str) -> Iterator[int]:
     """Count until a test sets the Airflow variable, which a worker sees wherever it is."""
     deadline = time.monotonic() + WAIT_SECONDS
     for step in count():
         yield step
-        if Variable.get(variable, default=None):
-            return
+        with suppress(AirflowRuntimeError):  # a worker may not reach Airflow for a while
+            if Variable.get(variable, default=None):
+                return
         if time.monotonic() > deadline:
             raise TimeoutError(f"There is no variable {variable}")
         time.sleep(0.5)
