@@ -33,12 +33,10 @@ def test_airflow_shows_the_log_that_lies_on_a_worker(deployment, run_dag):
     green="by itself",
 )
 def test_tasks_of_a_worker_go_on_when_its_network_is_back(deployment, tasks, fault_is_over):
-    before = tasks.steps()
     with deployment.network_cut(tasks.worker(0)):
         time.sleep(30)
     fault_is_over()
-    tasks.wait_until_logging(*FIRST_TRIES)
-    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    tasks.go_on()
 
 
 @pytest.mark.fault(
@@ -47,13 +45,11 @@ def test_tasks_of_a_worker_go_on_when_its_network_is_back(deployment, tasks, fau
     green="by itself",
 )
 def test_no_task_is_lost_when_the_queue_has_been_restarted(deployment, tasks, run_dag, fault_is_over):
-    before = tasks.steps()
     sweep = run_dag("sweep")
     wait_until("tasks of the sweep have begun", sweep.runs)
     deployment.restart_queue()
     fault_is_over()
-    tasks.wait_until_logging(*FIRST_TRIES)
-    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    tasks.go_on()
     sweep.finish({(number, 1): "FINISHED" for number in range(64)})
 
 
@@ -69,6 +65,4 @@ def test_a_task_that_is_handed_out_twice_runs_once(deployment, tasks):
             lambda: "".join(deployment.docker("logs", name) for name in deployment.workers()),
             lambda said: IGNORED in said,
         )
-    before = tasks.steps()
-    tasks.wait_until_logging(*FIRST_TRIES)
-    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    tasks.go_on()

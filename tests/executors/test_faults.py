@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.executors.tracked_dag_run import FIRST_TRIES
-
 
 @pytest.mark.fault(
     "On many machines: a worker is killed (`kill -9`) with its tasks, and there are retries",
@@ -13,7 +11,6 @@ from tests.executors.tracked_dag_run import FIRST_TRIES
     green="by their next tries",
 )
 def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fault_is_over):
-    before = tasks.steps()
     worker = tasks.worker(0)
     retried = [number for number in (0, 1) if tasks.worker(number) == worker]
     deployment.kill(worker)
@@ -21,7 +18,7 @@ def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fa
     tasks.wait_until_logging(*((number, 2) for number in retried))
     killed = {(number, 1): "KILLED" for number in retried}
     finished = {(number, 2 if number in retried else 1): "FINISHED" for number in (0, 1)}
-    tasks.finish(killed | finished, before)
+    tasks.finish(killed | finished)
 
 
 @pytest.mark.fault(
@@ -30,11 +27,9 @@ def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fa
     green="by itself",
 )
 def test_tasks_log_on_when_mlflow_has_been_restarted(deployment, tasks, fault_is_over):
-    before = tasks.steps()
     deployment.restart_mlflow()
     fault_is_over()
-    tasks.wait_until_logging(*FIRST_TRIES)
-    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    tasks.go_on()
 
 
 @pytest.mark.fault(
@@ -43,8 +38,6 @@ def test_tasks_log_on_when_mlflow_has_been_restarted(deployment, tasks, fault_is
     green="by itself",
 )
 def test_tasks_run_on_when_the_scheduler_has_been_restarted(deployment, tasks, fault_is_over):
-    before = tasks.steps()
     deployment.restart_scheduler()
     fault_is_over()
-    tasks.wait_until_logging(*FIRST_TRIES)
-    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    tasks.go_on()
