@@ -1,5 +1,6 @@
 """What the compose files say, before anything is started."""
 
+import base64
 import json
 import re
 import urllib.parse
@@ -118,17 +119,33 @@ def test_with_celery_a_worker_is_given_no_more_than_it_needs(project):
     }
 
 
-def test_every_secret_is_a_demo_value(services):
+def secrets_in(services):
+    """What is secret in the variables and commands of the services."""
     secrets = set()
-    for name in OURS:
-        for variable, value in services[name].get("environment", {}).items():
+    for service in services:
+        for variable, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN", variable):
                 secrets.add(value)
             if "://" in value:
                 secrets.add(urllib.parse.urlsplit(value).password)
-        secrets |= {urllib.parse.urlsplit(word).password for word in services[name].get("command") or []}
-    assert secrets - {None} == DEMO_SECRETS
+        secrets |= {urllib.parse.urlsplit(word).password for word in service.get("command") or []}
+    return secrets - {None}
+
+
+def test_every_secret_is_a_demo_value(services):
+    assert secrets_in(services[name] for name in OURS) == DEMO_SECRETS
     assert "demo values" in OVERRIDE.read_text()
+
+
+def test_with_celery_every_secret_is_a_demo_value(project):
+    services = project.config(files=[CELERY, OVERRIDE])["services"]
+    secrets = secrets_in(services.values()) - DEMO_SECRETS
+    assert "airflow-demo-secret" in secrets
+    assert [secret for secret in secrets if not secret.startswith("airflow-demo-secret")] == []
+    assert b"demo-secret" in base64.b64decode(
+        services["scheduler"]["environment"]["AIRFLOW__CORE__FERNET_KEY"]
+    )
+    assert "demo values" in CELERY.read_text()
 
 
 def test_the_connections_hold_demo_values_that_mlflow_has_too(services):
