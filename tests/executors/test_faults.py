@@ -11,6 +11,7 @@ import pytest
     green="by their next tries",
 )
 def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fault_is_over):
+    before = tasks.steps()
     worker = tasks.worker(0)
     retried = [number for number in (0, 1) if tasks.worker(number) == worker]
     deployment.kill(worker)
@@ -18,7 +19,7 @@ def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fa
     tasks.wait_until_logging(*((number, 2) for number in retried))
     killed = {(number, 1): "KILLED" for number in retried}
     finished = {(number, 2 if number in retried else 1): "FINISHED" for number in (0, 1)}
-    tasks.finish(killed | finished)
+    tasks.finish(killed | finished, before)
 
 
 @pytest.mark.fault(
