@@ -103,7 +103,13 @@ class AirflowApi:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return a DAG run's task instances: ``task_id``, ``map_index``, ``state``, ``try_number``."""
-        return self._call("GET", f"{_run(dag_id, run_id)}/taskInstances")["task_instances"]
+        path = f"{_run(dag_id, run_id)}/taskInstances"
+        return self._call("GET", path, params={"limit": 100})["task_instances"]
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """Return a task instance: also ``hostname``, where its newest try runs, or ran."""
+        path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
+        return self._call("GET", path if map_index == -1 else f"{path}/{map_index}")
 
     def xcom(self, dag_id: str, run_id: str, key: str, task_id: str = "~") -> Any:
         """Return the value that a task of the DAG run pushed under the key.

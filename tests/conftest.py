@@ -3,7 +3,7 @@
 import importlib.util
 
 if importlib.util.find_spec("local") is None:
-    collect_ignore = ["docker", "faults", "helpers", "lifecycle", "mlflow", "stack"]
+    collect_ignore = ["docker", "executors", "faults", "helpers", "lifecycle", "mlflow", "stack"]
     collect_ignore += [
         "unit/docs",
         "unit/helpers",

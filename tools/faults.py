@@ -27,9 +27,14 @@ FOLDERS = (
     "tests/stack/faults",
     "tests/lifecycle",
     "tests/docker",
+    "tests/executors",
 )
 # Those that take an installation or an engine of their own are only named, with what runs them.
-ELSEWHERE = {"tests/lifecycle": "make lifecycle-test", "tests/docker": "make docker-test"}
+ELSEWHERE = {
+    "tests/lifecycle": "make lifecycle-test",
+    "tests/docker": "make docker-test",
+    "tests/executors": "make celery-test",
+}
 ALSO_THERE = """\
 Kubeflow Pipelines has a public plan of what to test of its own MLflow integration (proposal KEP-12862). Its
 cases, section by section, and what holds here:"""

@@ -36,6 +36,7 @@ IMAGES = {
     "postgres": ("docker.io/postgres:12.6", "docker.io/postgres:17.6"),
     "runtime": (f"astrocrpublic.azurecr.io/runtime:{RUNTIME}",),
     "mlflow": (f"ghcr.io/mlflow/mlflow:v{MLFLOW}-full",),
+    "valkey": ("docker.io/valkey/valkey:8.1.9",),
     "minio": ("quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",),
 }
 VERSIONS = {"RUNTIME": RUNTIME, "AIRFLOW": AIRFLOW, "MLFLOW": MLFLOW}
@@ -56,7 +57,7 @@ def building(docker: Docker) -> Iterator[None]:
         shutil.copy(fetch_uv().resolve(), context / "uv")
         compiling = pool.submit(_compile_minio)
         _make_base(docker)
-        others = [pool.submit(_build, docker, target, context) for target in ("postgres", "mlflow")]
+        others = [pool.submit(_build, docker, target, context) for target in ("postgres", "valkey", "mlflow")]
         _build(docker, "runtime", context)
         yield
         for work in (compiling, *others):

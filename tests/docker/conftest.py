@@ -1,16 +1,12 @@
 """The engine, the images and the project's containers, once for all tests; what a machine lacks is told."""
 
 import os
-import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from local.settings import ROOT
-from tests.docker import build_images
-from tests.docker.engine import MissingError, engine
-from tests.docker.project import IMAGE, NAME, Project
+from tests.docker.engine import MissingError
+from tests.docker.project import NAME, Project, built_images
 
 HERE = Path(__file__).parent
 
@@ -26,13 +22,8 @@ def pytest_collection_modifyitems(config, items):
 def docker():
     """Docker's command line, with all images there, the project's too; that one is gone afterwards."""
     try:
-        with engine() as docker:
-            with build_images.building(docker) if docker.is_ours else nullcontext():
-                began = time.monotonic()
-                docker("build", "--quiet", f"--tag={IMAGE}", ROOT)
-                print(f"Image of the project ({time.monotonic() - began:.0f} s)", flush=True)
+        with built_images() as docker:
             yield docker
-            docker("image", "rm", "--force", IMAGE)
     except MissingError as missing:
         # A machine that is there to test must not pass for want of the means.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))

@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +19,20 @@ from local.airflow_api import AirflowApi
 from local.ports import Ports
 from local.settings import ROOT
 from mlflow_servers import free_port
+from tests.docker import build_images
+from tests.docker.engine import Docker, engine
+from tests.helpers.artifacts import mlflow_client
 from tests.helpers.clones import wait_until
 
 if TYPE_CHECKING:
     import pytest
     from mlflow import MlflowClient
 
-    from tests.docker.engine import Docker
-
 NAME = "astro-test"
 IMAGE = f"{NAME}/airflow:latest"
 GENERATED = ROOT / "tests" / "docker" / "astro-compose.yaml"
 OVERRIDE = ROOT / "docker-compose.override.yml"
+CELERY = ROOT / "docker-compose.celery.yml"  # to be used in place of GENERATED
 # The images of which we have stand-ins are named without a digest, which belongs to the real ones.
 WITHOUT_DIGESTS = ROOT / "tests" / "docker" / "without-digests.yaml"
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT")
@@ -37,15 +41,32 @@ KEYS = {"aws_access_key_id": "mlflow-demo", "aws_secret_access_key": "mlflow-dem
 DAG_FILES = sorted(path.name for path in (ROOT / "dags").glob("*.py"))
 
 
+@contextmanager
+def built_images() -> Iterator[Docker]:
+    """Offer Docker's command line with all images there, the project's, too; that one is gone afterwards.
+
+    :raises MissingError: this machine has no Docker engine, and cannot have our own.
+    """
+    with engine() as docker:
+        with build_images.building(docker) if docker.is_ours else nullcontext():
+            began = time.monotonic()
+            docker("build", "--quiet", f"--tag={IMAGE}", ROOT)
+            print(f"Image of the project ({time.monotonic() - began:.0f} s)", flush=True)
+        yield docker
+        docker("image", "rm", "--force", IMAGE)
+
+
 @dataclass
 class Project:
     """The containers of one Compose project, on ports that nobody else uses.
 
     :param name: what its containers and volumes are called by.
+    :param dag_files: those that Airflow finds in the image.
     """
 
     docker: Docker
     name: str = NAME
+    dag_files: list[str] = field(default_factory=lambda: DAG_FILES)
     ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in PORTS})
 
     @property
@@ -109,7 +130,7 @@ class Project:
         wait_until("Airflow answers", self.answers)
         apply_settings(self)
         airflow = self.airflow_api()
-        wait_until("all DAGs are read", lambda: sorted(airflow.parsed()), lambda files: files == DAG_FILES)
+        wait_until("all DAGs are read", lambda: sorted(airflow.parsed()), self.dag_files.__eq__)
         wait_until("MLflow answers", self.mlflow_answers)
         print(f"({time.monotonic() - began:.0f} s)", flush=True)
 
@@ -160,13 +181,7 @@ class Project:
 
     def mlflow_client(self, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
         """Return MLflow's client, outside of the containers, and set the environment that it needs."""
-        from mlflow import MlflowClient
-
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{self.ports['MLFLOW_PORT']}")
-        monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        # As docs/astro.md says: out here nobody knows the name `minio`.
-        monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-        return MlflowClient()
+        return mlflow_client(self.ports["MLFLOW_PORT"], monkeypatch)
 
     def airflow_api(self) -> AirflowApi:
         api = AirflowApi(self.ports["AIRFLOW_PORT"])

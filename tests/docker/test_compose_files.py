@@ -1,5 +1,6 @@
 """What the compose files say, before anything is started."""
 
+import base64
 import json
 import re
 import urllib.parse
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from local.settings import ROOT
-from tests.docker.project import GENERATED, IMAGE, OVERRIDE, WITHOUT_DIGESTS
+from tests.docker.project import CELERY, GENERATED, IMAGE, OVERRIDE, WITHOUT_DIGESTS
 
 OURS = {"mlflow", "mlflow-db-upgrade", "mlflow-postgres", "minio", "minio-bucket"}
 DEMO_SECRETS = {"mlflow-demo-secret", "minio-demo-secret"}
@@ -18,6 +19,12 @@ DEMO_SECRETS = {"mlflow-demo-secret", "minio-demo-secret"}
 def services(project):
     """The services of the generated file and the override, as a user has them."""
     return project.config(files=[GENERATED, OVERRIDE])["services"]
+
+
+@pytest.fixture(scope="module", params=[GENERATED, CELERY], ids=["generated", "celery"])
+def whole(project, request):
+    """The services as a user has them, with either file."""
+    return project.config(files=[request.param, OVERRIDE])["services"]
 
 
 def published(services):
@@ -33,11 +40,11 @@ def test_the_override_adds_these_services_and_no_other(services):
     assert services.keys() - generated.keys() == OURS
 
 
-def test_every_image_is_pinned_and_none_is_built(services):
-    images = {service["image"] for service in services.values()}
-    for image in images - {IMAGE}:  # which is built from the Dockerfile
+def test_every_image_is_pinned_and_none_is_built(whole):
+    images = {service["image"] for service in whole.values()}
+    for image in images - {IMAGE, "airflow-on-celery"}:  # which are built from the Dockerfile
         assert re.search(r":(v|RELEASE\.)?\d+[.-]\d+[^:]*(@sha256:[0-9a-f]{64})?$", image), image
-    assert [name for name, service in services.items() if "build" in service] == []
+    assert [name for name, service in whole.items() if "build" in service] == []
 
 
 def test_minio_is_pinned_by_digest_too(services):
@@ -50,9 +57,12 @@ def test_nothing_is_installed_when_a_container_starts(services):
         assert not re.search(r"\b(pip|apt|apk|curl|wget)\b", str(services[name])), name
 
 
-def test_every_published_port_is_on_loopback(services):
-    hosts = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
+def test_every_published_port_is_on_loopback(whole):
+    hosts = {port["host_ip"] for service in whole.values() for port in service.get("ports", [])}
     assert hosts == {"127.0.0.1"}
+
+
+def test_these_ports_are_published(services):
     assert published(services) == {
         "api-server": {"8080"},
         "postgres": {"5432"},
@@ -92,17 +102,50 @@ def test_the_password_of_the_login_can_be_another(project):
     assert environment["MLFLOW_FLASK_SERVER_SECRET_KEY"] == "another-key"
 
 
-def test_every_secret_is_a_demo_value(services):
+def test_with_celery_nobody_mounts_a_folder_that_another_mounts(project):
+    services = project.config(files=[CELERY, OVERRIDE])["services"]
+    volumes = [volume["source"] for service in services.values() for volume in service.get("volumes", [])]
+    assert sorted(volumes) == ["airflow_postgres_data", "minio_data", "mlflow_postgres_data", "valkey_data"]
+
+
+def test_with_celery_a_worker_is_given_no_more_than_it_needs(project):
+    services = project.config(files=[CELERY, OVERRIDE])["services"]
+    worker, scheduler = services["worker"]["environment"], services["scheduler"]["environment"]
+    assert worker["AIRFLOW__MLFLOW__PRELOAD"] == scheduler["AIRFLOW__MLFLOW__PRELOAD"]
+    assert {name for name in scheduler.keys() - worker.keys() if re.search("SECRET|KEY|CONN", name)} == {
+        "AIRFLOW__API_AUTH__JWT_SECRET",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    }
+
+
+def secrets_in(services):
+    """What is secret in the variables and commands of the services."""
     secrets = set()
-    for name in OURS:
-        for variable, value in services[name].get("environment", {}).items():
+    for service in services:
+        for variable, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|TOKEN", variable):
                 secrets.add(value)
             if "://" in value:
                 secrets.add(urllib.parse.urlsplit(value).password)
-        secrets |= {urllib.parse.urlsplit(word).password for word in services[name].get("command") or []}
-    assert secrets - {None} == DEMO_SECRETS
+        secrets |= {urllib.parse.urlsplit(word).password for word in service.get("command") or []}
+    return secrets - {None}
+
+
+def test_every_secret_is_a_demo_value(services):
+    assert secrets_in(services[name] for name in OURS) == DEMO_SECRETS
     assert "demo values" in OVERRIDE.read_text()
+
+
+def test_with_celery_every_secret_is_a_demo_value(project):
+    services = project.config(files=[CELERY, OVERRIDE])["services"]
+    secrets = secrets_in(services.values()) - DEMO_SECRETS
+    assert "airflow-demo-secret" in secrets
+    assert [secret for secret in secrets if not secret.startswith("airflow-demo-secret")] == []
+    assert b"demo-secret" in base64.b64decode(
+        services["scheduler"]["environment"]["AIRFLOW__CORE__FERNET_KEY"]
+    )
+    assert "demo values" in CELERY.read_text()
 
 
 def test_the_connections_hold_demo_values_that_mlflow_has_too(services):

@@ -1,4 +1,4 @@
-"""Airflow with its tasks on many machines, as a test uses and upsets it; each executor makes one of its own."""
+"""Airflow with its tasks on many machines, as a test uses and upsets it; each executor makes its own."""
 
 from __future__ import annotations
 

@@ -9,7 +9,19 @@ from urllib.parse import urlsplit
 from mlflow.artifacts import download_artifacts, list_artifacts
 
 if TYPE_CHECKING:
+    import pytest
     from mlflow import MlflowClient
+
+
+def mlflow_client(port: int, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """Return a client of an MLflow in containers, and set the environment that it needs out here."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # As docs/astro.md says: out here nobody knows the name of the object store.
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    return MlflowClient()
 
 
 def in_bucket(bucket: Any, prefix: str = "") -> dict[str, bytes]:

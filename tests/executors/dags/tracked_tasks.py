@@ -1,0 +1,54 @@
+"""Tracked tasks that share a parent run: many at once, and some that log until a test tells them to end."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from airflow.sdk import DAG, Variable, task
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+WAIT_SECONDS = 900
+
+
+def until_told(variable: str) -> Iterator[int]:
+    """Count until a test sets the Airflow variable, which a worker sees wherever it is."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    for step in count():
+        yield step
+        with suppress(AirflowRuntimeError):  # a worker may not reach Airflow for a while
+            if Variable.get(variable, default=None):
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"There is no variable {variable}")
+        time.sleep(0.5)
+
+
+@task.mlflow(nested=True)
+def sweep(number: int) -> None:
+    import mlflow
+
+    mlflow.log_param("number", number)
+    mlflow.log_metric("step", 0)
+    mlflow.log_text("1", "steps.txt")
+
+
+@task.mlflow(nested=True, retries=1, retry_delay=timedelta(seconds=1))
+def logs_until_told(number: int, dag_run: Any = None) -> None:
+    import mlflow
+
+    mlflow.log_param("number", number)
+    steps = 0
+    for step in until_told(dag_run.conf["variable"]):
+        mlflow.log_metric("step", step, step=step)
+        steps += 1
+    mlflow.log_text(str(steps), "steps.txt")
+
+
+with DAG("sweep", schedule=None, max_active_tasks=64):
+    sweep.expand(number=list(range(64)))
+
+with DAG("logs_until_told", schedule=None):
+    logs_until_told.expand(number=[0, 1])
