@@ -4,18 +4,22 @@ Callers, servers and Postgres 18 share the machine. A caller runs one tracked ta
 connection of its own it sends what such a task sent when it was recorded, which is three requests of the
 provider, and three that log parameters, metrics and a tag. Callers are threads that speak HTTP and nothing
 else. p50 and p99 are the milliseconds of a request, used are the seconds of CPU in a second.
+
+The second table is calculated from one server's row with 16 callers, as if servers and Postgres went on like
+that: each worker does half of what it could, and has a core of its own.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 import psutil
@@ -34,13 +38,37 @@ WARM_UP_SECONDS = 3
 CALLERS = (1, 16, 64)
 # The workers of each server.
 SERVERS = {"1 server": (1,), "1 server, 2 workers": (2,), "1 server, 4 workers": (4,), "2 servers": (1, 1)}
-RATES = ("tasks/s", "requests/s", "p50", "p99")
-USED = ("MLflow used", "Postgres used", "callers used", "MLflow (MB)")
+COLUMNS = (
+    "tasks/s",
+    "requests/s",
+    "p50",
+    "p99",
+    "MLflow used",
+    "Postgres used",
+    "callers used",
+    "MLflow (MB)",
+)
+TASKS_PER_MINUTE = (60, 300, 1_000, 3_000, 10_000)
+SHARE = 0.5  # of what a worker can do, so that a burst is no queue
+
+
+class Load(NamedTuple):
+    """What is measured of callers: rates per second, milliseconds, cores used, MB."""
+
+    tasks: float
+    requests: float
+    p50: float
+    p99: float
+    mlflow: float
+    postgres: float
+    callers: float
+    memory: float
 
 
 def measure() -> Iterator[Table]:
     """Have callers ask each number of servers."""
-    table = Table(("", "callers", *RATES, *USED))
+    table = Table(("", "callers", *COLUMNS))
+    loads: dict[tuple[str, int], Load] = {}
     with run_deployment() as deployment:
         deployment.create_database("load")
         for name, workers in SERVERS.items():
@@ -49,15 +77,30 @@ def measure() -> Iterator[Table]:
                 task = RecordedTask(servers[0])
                 ask(servers, task, max(CALLERS), WARM_UP_SECONDS)
                 for callers in CALLERS:
-                    table.add(name, str(callers), *figures(deployment, servers, task, callers))
+                    load = loads[name, callers] = measure_load(deployment, servers, task, callers)
+                    table.add(
+                        name, str(callers), *(f"{value:,.{0 if value >= 10 else 2}f}" for value in load)
+                    )
                     print(*table.rows[-1], sep="  ", flush=True)
     yield table
+    yield calculate(loads["1 server", 16])
 
 
-def figures(
+def calculate(measured: Load) -> Table:
+    """Return how many servers it takes, if they go on like the one that was measured."""
+    table = Table(("tasks per minute", "MLflow's workers, and cores", "memory (MB)", "Postgres's cores"))
+    for tasks in TASKS_PER_MINUTE:
+        busy = tasks / 60 / measured.tasks
+        workers = math.ceil(busy / SHARE)
+        memory, postgres = workers * measured.memory, busy * measured.postgres
+        table.add(f"{tasks:,}", str(workers), f"{memory:,.0f}", f"{postgres:.1f}")
+    return table
+
+
+def measure_load(
     deployment: Deployment, servers: list[MLflowServer], task: RecordedTask, callers: int
-) -> list[str]:
-    """Return the cells of a row."""
+) -> Load:
+    """Have so many callers ask."""
     mlflow = [server.pid for server in servers]
 
     def used() -> tuple[float, ...]:
@@ -66,15 +109,9 @@ def figures(
     before = used()
     latencies = ask(servers, task, callers, SECONDS)
     cores = [(after - then) / SECONDS for after, then in zip(used(), before, strict=True)]
-    requests_per_second = len(latencies) / SECONDS
-    return [
-        f"{requests_per_second / len(task.requests):.1f}",
-        f"{requests_per_second:.0f}",
-        f"{median(latencies) * 1000:.0f}",
-        f"{quantiles(latencies, n=100)[-1] * 1000:.0f}",
-        *(f"{each:.2f}" for each in cores),
-        f"{megabytes(family(mlflow)):.0f}",
-    ]
+    rate, memory = len(latencies) / SECONDS, megabytes(family(mlflow))
+    p50, p99 = median(latencies) * 1000, quantiles(latencies, n=100)[-1] * 1000
+    return Load(rate / len(task.requests), rate, p50, p99, *cores, memory)
 
 
 class RecordedTask:
