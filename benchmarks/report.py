@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date
@@ -81,13 +82,13 @@ def run(
     :param page_name: in ``docs/``.
     :return: the budgets.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    width = None if sys.stdout.isatty() else 120  # of a log, where rich would take 80
+    console = Console(soft_wrap=True, highlight=False, width=width)
     budgets: list[Budget] = []
     page = [f"# {title}", f"Written by `make {target}` on {machine()}"]
-    for module in modules:
-        if names and module.__name__.rpartition(".")[2] not in names:
-            continue
-        heading, text = describe(module)
+    by_name = {module.__name__.rpartition(".")[2]: module for module in modules}
+    for name in names or by_name:
+        heading, text = describe(module := by_name[name])
         console.print(f"\n[bold]{heading}[/]")
         page += [f"## {heading}", text]
         for result in module.measure():

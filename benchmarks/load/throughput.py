@@ -3,10 +3,10 @@
 Callers, servers and Postgres 18 share the machine. A caller runs one tracked task after the other: over a
 connection of its own it sends what such a task sent when it was recorded, which is three requests of the
 provider, and three that log parameters, metrics and a tag. Callers are threads that speak HTTP and nothing
-else. p50 and p99 are the milliseconds of a request, used are the seconds of CPU in a second.
+else. p50 and p99 are the milliseconds of a request, CPU is the seconds of it in a second.
 
 The second table is calculated from one server's row with 16 callers, as if servers and Postgres went on like
-that: each worker does half of what it could, and has a core of its own.
+that: each server has one worker, which does half of what it could, and a core of its own.
 """
 
 from __future__ import annotations
@@ -38,16 +38,8 @@ WARM_UP_SECONDS = 3
 CALLERS = (1, 16, 64)
 # The workers of each server.
 SERVERS = {"1 server": (1,), "1 server, 2 workers": (2,), "1 server, 4 workers": (4,), "2 servers": (1, 1)}
-COLUMNS = (
-    "tasks/s",
-    "requests/s",
-    "p50",
-    "p99",
-    "MLflow used",
-    "Postgres used",
-    "callers used",
-    "MLflow (MB)",
-)
+CPU = ("MLflow (CPU)", "Postgres (CPU)", "callers (CPU)")
+COLUMNS = ("servers", "callers", "tasks/s", "requests/s", "p50", "p99", *CPU, "MLflow (MB)")
 TASKS_PER_MINUTE = (60, 300, 1_000, 3_000, 10_000)
 SHARE = 0.5  # of what a worker can do, so that a burst is no queue
 
@@ -67,7 +59,7 @@ class Load(NamedTuple):
 
 def measure() -> Iterator[Table]:
     """Have callers ask each number of servers."""
-    table = Table(("", "callers", *COLUMNS))
+    table = Table(COLUMNS)
     loads: dict[tuple[str, int], Load] = {}
     with run_deployment() as deployment:
         deployment.create_database("load")
@@ -88,12 +80,12 @@ def measure() -> Iterator[Table]:
 
 def calculate(measured: Load) -> Table:
     """Return how many servers it takes, if they go on like the one that was measured."""
-    table = Table(("tasks per minute", "MLflow's workers, and cores", "memory (MB)", "Postgres's cores"))
+    table = Table(("tasks per minute", "servers, and cores", "memory (MB)", "cores of Postgres"))
     for tasks in TASKS_PER_MINUTE:
         busy = tasks / 60 / measured.tasks
-        workers = math.ceil(busy / SHARE)
-        memory, postgres = workers * measured.memory, busy * measured.postgres
-        table.add(f"{tasks:,}", str(workers), f"{memory:,.0f}", f"{postgres:.1f}")
+        servers = math.ceil(busy / SHARE)
+        memory, postgres = servers * measured.memory, busy * measured.postgres
+        table.add(f"{tasks:,}", str(servers), f"{memory:,.0f}", f"{postgres:.1f}")
     return table
 
 
