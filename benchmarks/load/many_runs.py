@@ -128,7 +128,7 @@ def measure() -> Iterator[Table]:
         columns |= measure_steps({"with the index": servers[f"{number:,} runs"]})
     table = Table(("milliseconds", *columns))
     for name in STEPS:
-        table.add(name, *(f"{seconds[name] * 1000:.0f}" for seconds in columns.values()))
+        table.add(name, *(f"{seconds[name] * 1000:,.0f}" for seconds in columns.values()))
     yield table
 
 
