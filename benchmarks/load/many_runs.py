@@ -2,7 +2,7 @@
 
 Two servers take turns, each with a database of its own: one holds an experiment of 100 runs, the other one of
 100,000, which are copies of one DAG run that was really tracked: 19 tasks and their parent run. Then the
-larger one gets the index that ``docs/scale.md`` recommends. Medians; what waits for MLflow five seconds at
+larger one gets the index that [scale.md](scale.md) recommends. Medians; what waits for MLflow five seconds at
 most, the pages in Airflow and ``close_open_runs``, counts as 5,000 where it gave up.
 """
 
