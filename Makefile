@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status doctor clean reset test stack-test faults lifecycle-test docker-test celery-test matrix bench check package reference shots lock bump
+.PHONY: help demo up down status doctor clean reset test stack-test faults lifecycle-test docker-test celery-test matrix bench load check package reference shots lock bump
 
 help:  ## list the targets
 	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
@@ -70,6 +70,10 @@ matrix:  ## run the provider's tests with the oldest, newest and next of all it 
 bench:  ## measure what all of it costs, and write docs/benchmarks.md
 	@$(PYTHON) -m local.install
 	@.venv/bin/python -m benchmarks $(ONLY)
+
+load:  ## measure MLflow with many callers, runs and artifacts, and write docs/load.md
+	@$(PYTHON) -m local.install
+	@.venv/bin/python -m benchmarks.load $(ONLY)
 
 ##@ To work on it
 

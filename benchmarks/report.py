@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import platform
+import sys
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from types import ModuleType
 
 import rich.table
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks import ROOT
 
 
 @dataclass
@@ -61,3 +71,55 @@ def table_of(budgets: Iterable[Budget]) -> Table:
         verdict = "kept" if budget.is_kept else f"missed. {budget.if_missed}".strip()
         table.add(budget.what, budget.limit, f"{budget.measured:.3g}", verdict)
     return table
+
+
+def run(
+    modules: Iterable[ModuleType], names: Collection[str], title: str, target: str, page_name: str
+) -> list[Budget]:
+    """Run benchmarks one after the other, print what they say, and write it, if it is all of it.
+
+    :param names: the modules to run; all, if empty.
+    :param target: of make, which the page names.
+    :param page_name: in ``docs/``.
+    :return: the budgets.
+    """
+    width = None if sys.stdout.isatty() else 120  # of a log, where rich would take 80
+    console = Console(soft_wrap=True, highlight=False, width=width)
+    budgets: list[Budget] = []
+    page = [f"# {title}", f"Written by `make {target}` on {machine()}"]
+    by_name = {module.__name__.rpartition(".")[2]: module for module in modules}
+    for name in names or by_name:
+        heading, text = describe(module := by_name[name])
+        console.print(f"\n[bold]{escape(heading)}[/]")
+        page += [f"## {heading}", text]
+        for result in module.measure():
+            if isinstance(result, Table):
+                console.print(result.for_terminal())
+                page.append(result.for_page())
+            else:
+                budgets.append(result)
+    if budgets:
+        console.print("\n[bold]Budgets[/]", table_of(budgets).for_terminal(), sep="\n")
+        page[2:2] = [table_of(budgets).for_page()]
+    if not names:
+        (ROOT / "docs" / page_name).write_text("\n\n".join(page) + "\n", encoding="utf-8")
+        console.print(f"\nWritten to docs/{page_name}")
+    return budgets
+
+
+def machine() -> str:
+    """Say on what all of it ran."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    programs = ", ".join(
+        f"{name} {version(name)}" for name in ("apache-airflow", "mlflow-skinny", "scikit-learn")
+    )
+    return (
+        f"{date.today():%d %B %Y}, {os.cpu_count()} cores, {memory:.0f} GB of memory, "  # noqa: DTZ011
+        f"Python {platform.python_version()}, {programs}."
+    )
+
+
+def describe(module: ModuleType) -> tuple[str, str]:
+    """Return a benchmark's title and text, as its docstring has them."""
+    title, _, text = (module.__doc__ or "").replace("``", "`").partition("\n\n")
+    return title.rstrip("."), text.strip()

@@ -5,13 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
-if TYPE_CHECKING:
-    from mlflow_servers import MLflowServer
+from tests.helpers.memory import peak_of
 
 SIZE = 2**30
 TASK = """
@@ -33,13 +30,6 @@ with hook.tracking() as client:
     read = Path(client.download_artifacts(run.info.run_id, "large.bin", "."))
     print(read.stat().st_size, peak() - before)
 """
-
-
-def peak_of(server: MLflowServer) -> int:
-    """Return the most memory that a process of a server has had, in bytes."""
-    processes = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-    statuses = [Path(f"/proc/{process.pid}/status").read_text() for process in processes]
-    return max(int(status.split("VmHWM:")[1].split()[0]) * 1024 for status in statuses)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")

@@ -1,0 +1,1 @@
+"""MLflow as many use it, measured: ``make load``."""

@@ -1,0 +1,27 @@
+"""The most memory that an MLflow server has had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from mlflow_servers import MLflowServer
+
+
+def peak_of(server: MLflowServer) -> int:
+    """Return the most memory that a process of a server has had, in bytes; Linux counts it."""
+    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in _pids(server)]
+    return max(int(status.split("VmHWM:")[1].split()[0]) * 1024 for status in statuses)
+
+
+def reset_peak_of(server: MLflowServer) -> None:
+    """Have Linux count from what the processes have now."""
+    for pid in _pids(server):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _pids(server: MLflowServer) -> list[int]:
+    return [server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))]
