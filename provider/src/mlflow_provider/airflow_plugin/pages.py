@@ -26,7 +26,8 @@ from mlflow_provider.tracked_run import runs
 if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
 
-MAX_RUNS = 500
+NEWEST_RUNS = 200  # more take MLflow a second and more, and the page waits no longer than five
+MAX_RUNS_OF_DAG_RUN = 500
 MAX_METRICS = 4  # per run; MLflow shows the others
 
 PAGE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
@@ -41,13 +42,13 @@ app = FastAPI(openapi_url=None, dependencies=[Depends(requires_access_dag("GET",
 def newest_runs(user: GetUserDep) -> HTMLResponse:
     """Show the newest runs that tasks of Airflow have logged, of the DAGs that the user may read."""
     dag_ids = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    return _page(runs.of_deployment(), dag_ids)
+    return _page(runs.of_deployment(), dag_ids, NEWEST_RUNS)
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}")
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
     """Show the runs that the tasks of a DAG run have logged."""
-    return _page(runs.of_dag_run(dag_id, run_id), [dag_id])
+    return _page(runs.of_dag_run(dag_id, run_id), [dag_id], MAX_RUNS_OF_DAG_RUN)
 
 
 @app.get("/open")
@@ -61,21 +62,23 @@ def _error_page(_request: Request, error: Exception) -> HTMLResponse:
     return HTMLResponse(PAGE.render(error=error), status_code=502)
 
 
-def _page(filter_string: str, dag_ids: Collection[str]) -> HTMLResponse:
+def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLResponse:
     # This reads the connection here and not in the thread below.
     hook = MLflowClientHook().with_limits(timeout=SECONDS, retries=0)
     connection = hook.connection = replace(hook.connection, get_connection=None)
-    found, experiments = within(lambda: _ask(hook, filter_string))
+    found, experiments = within(lambda: _ask(hook, filter_string, max_runs))
     rows = [_row(connection, experiments, run) for run in found]
     shown = [row for row in rows if row.get("dag_id") in dag_ids or "error" in row]
     return HTMLResponse(PAGE.render(mlflow=connection.page(""), rows=_below_their_parents(shown)))
 
 
-def _ask(hook: MLflowClientHook, filter_string: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _ask(
+    hook: MLflowClientHook, filter_string: str, max_runs: int
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the newest runs, and the experiments' names by ID."""
     experiments = hook.search_experiments(max_results=runs.MAX_EXPERIMENTS)
     names = {experiment["experiment_id"]: experiment["name"] for experiment in experiments}
-    return hook.search_runs(list(names), filter_string, ["attributes.start_time DESC"], MAX_RUNS), names
+    return hook.search_runs(list(names), filter_string, ["attributes.start_time DESC"], max_runs), names
 
 
 def _row(
