@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo up down status doctor clean reset test stack-test faults lifecycle-test docker-test celery-test matrix bench load check package reference shots lock bump
+.PHONY: help demo up down status doctor clean reset test stack-test faults lifecycle-test docker-test celery-test kubernetes-test matrix bench load check package reference shots lock bump
 
 help:  ## list the targets
 	@awk -F ':.*## |^##@ ' '/^##@ / { printf "\n%s\n", $$2 } /^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' \
@@ -61,6 +61,10 @@ docker-test:  ## run the Docker stack as `astro dev start` does, and test it
 celery-test:  ## run it with Celery's workers, and test and upset it
 	@$(PYTHON) -m local.install
 	@EXECUTOR=celery .venv/bin/python -m pytest -v -s --timeout=1200 --durations=10 tests/executors
+
+kubernetes-test:  ## run it on a Kubernetes, a pod for each task, and test and upset it
+	@$(PYTHON) -m local.install
+	@EXECUTOR=kubernetes .venv/bin/python -m pytest -v -s --timeout=1800 --durations=10 tests/executors
 
 matrix:  ## run the provider's tests with the oldest, newest and next of all it supports
 	@$(PYTHON) -m local.install

@@ -20,7 +20,7 @@ from rich.table import Table
 from local.settings import ROOT
 
 CONSTRAINTS = ROOT / "constraints.txt"
-IMAGE_FILES = ("Dockerfile", "docker-compose.override.yml", "docker-compose.celery.yml")
+IMAGE_FILES = ("Dockerfile", "docker-compose.override.yml", "docker-compose.celery.yml", "deploy/Dockerfile")
 IMAGE = re.compile(r"(?<=FROM |age: )([\w.:-]+)/([\w./-]+):([\w.-]+)(@sha256:[0-9a-f]{64})?(?=\s|$)")
 # Indexes of images for several platforms, and images for one: the digest of a tag is of whichever it is.
 MANIFESTS = ", ".join(

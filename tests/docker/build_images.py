@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +34,8 @@ AIRFLOW = re.search("^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_te
 # Which images each target of the Dockerfile stands in for; MinIO's digest cannot be given to another one.
 IMAGES = {
     "postgres": ("docker.io/postgres:12.6", "docker.io/postgres:17.6"),
+    "airflow": (f"docker.io/apache/airflow:{AIRFLOW}",),
+    "pause": ("registry.k8s.io/pause:3.10",),
     "runtime": (f"astrocrpublic.azurecr.io/runtime:{RUNTIME}",),
     "mlflow": (f"ghcr.io/mlflow/mlflow:v{MLFLOW}-full",),
     "valkey": ("docker.io/valkey/valkey:8.1.9",),
@@ -44,10 +46,13 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 @contextmanager
-def building(docker: Docker) -> Iterator[None]:
-    """Build every stand-in and give it its name; what was built before is taken from the engine's cache.
+def building(
+    docker: Docker, first: str = "runtime", others: Sequence[str] = ("postgres", "valkey", "mlflow")
+) -> Iterator[None]:
+    """Build stand-ins and give them their names; what was built before is taken from the engine's cache.
 
-    In the block the runtime is there, on which the project's image is built; after it, all are.
+    In the block the first one is there, on which the project's image is built; after it, the others and
+    MinIO's, too.
     """
     with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
@@ -57,10 +62,10 @@ def building(docker: Docker) -> Iterator[None]:
         shutil.copy(fetch_uv().resolve(), context / "uv")
         compiling = pool.submit(_compile_minio)
         _make_base(docker)
-        others = [pool.submit(_build, docker, target, context) for target in ("postgres", "valkey", "mlflow")]
-        _build(docker, "runtime", context)
+        building = [pool.submit(_build, docker, target, context) for target in others]
+        _build(docker, first, context)
         yield
-        for work in (compiling, *others):
+        for work in (compiling, *building):
             work.result()
         for name in minio_build.MODULES:
             shutil.copy(minio_build.FOLDER / name, context)
@@ -92,12 +97,20 @@ def _make_base(docker: Docker) -> None:
 
 
 def _compile_minio() -> None:
-    """Compile MinIO's server and client with the machine's Go, or with one that is gone afterwards."""
+    """Compile MinIO's server and client, if they are not there."""
+    if minio_build.missing():
+        with go() as command:
+            minio_build.compile_minio(command)
+
+
+@contextmanager
+def go() -> Iterator[str]:
+    """Offer the path of a Go command: the machine's, or one from Debian that is gone afterwards."""
+    if command := shutil.which("go"):
+        yield command
+        return
     with tempfile.TemporaryDirectory(dir=HOME) as folder:
-        go = shutil.which("go")
-        if not go and minio_build.missing():
-            go = _unpack_go(Path(folder))
-        minio_build.compile_minio(go or "go")
+        yield _unpack_go(Path(folder))
 
 
 def _unpack_go(folder: Path) -> str:

@@ -79,7 +79,11 @@ def engine() -> Iterator[Docker]:
         print("Docker: the engine of this machine, with the real images", flush=True)
         yield docker
         return
-    _check_machine()
+    if not can_unpack():
+        raise MissingError(
+            "No Docker engine answers. Start one (Docker Desktop, or systemctl start docker), or run this as "
+            "root on Debian 12 (x86-64), where the suite brings its own."
+        )
     if not UNPACKED.exists():
         print("Docker: unpacking Debian's packages", flush=True)
         _unpack()
@@ -87,13 +91,11 @@ def engine() -> Iterator[Docker]:
         yield docker
 
 
-def _check_machine() -> None:
-    is_bookworm = "VERSION_CODENAME=bookworm" in Path("/etc/os-release").read_text().splitlines()
-    if not (is_bookworm and os.geteuid() == 0 and platform.machine() == "x86_64"):
-        raise MissingError(
-            "No Docker engine answers. Start one (Docker Desktop, or systemctl start docker), or run this as "
-            "root on Debian 12 (x86-64), where the suite brings its own."
-        )
+def can_unpack() -> bool:
+    """Tell whether what is unpacked from Debian's packages runs here: as root on Debian 12 (x86-64)."""
+    release = Path("/etc/os-release")
+    is_bookworm = release.exists() and "VERSION_CODENAME=bookworm" in release.read_text().splitlines()
+    return is_bookworm and os.geteuid() == 0 and platform.machine() == "x86_64"
 
 
 def apt(suite: str, *arguments: str, folder: Path) -> None:

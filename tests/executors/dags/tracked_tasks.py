@@ -47,8 +47,24 @@ def logs_until_told(number: int, dag_run: Any = None) -> None:
     mlflow.log_text(str(steps), "steps.txt")
 
 
+@task.mlflow(nested=True, retries=1, retry_delay=timedelta(seconds=1))
+def uploads_until_told(number: int, dag_run: Any = None) -> None:
+    import mlflow
+
+    mlflow.log_param("number", number)
+    steps = 0
+    for step in until_told(dag_run.conf["variable"]):
+        mlflow.log_text(f"{step} " * 1_000_000, f"uploads/{step}.txt")
+        mlflow.log_metric("step", step, step=step)
+        steps += 1
+    mlflow.log_text(str(steps), "steps.txt")
+
+
 with DAG("sweep", schedule=None, max_active_tasks=64):
     sweep.expand(number=list(range(64)))
 
 with DAG("logs_until_told", schedule=None):
     logs_until_told.expand(number=[0, 1])
+
+with DAG("uploads_until_told", schedule=None):
+    uploads_until_told.expand(number=[0, 1])

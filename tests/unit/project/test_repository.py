@@ -177,6 +177,16 @@ def test_with_and_without_docker_airflow_and_mlflow_have_the_same_minor_version(
     assert installed == {"apache-airflow": airflow, "mlflow": mlflow, "mlflow-skinny": mlflow}
 
 
+def test_kubernetes_has_the_versions_of_the_docker_stack():
+    kubernetes = ROOT / "deploy" / "kubernetes"
+    values = yaml.safe_load((kubernetes / "airflow-values.yaml").read_text())
+    [mlflow] = yaml.safe_load((kubernetes / "kustomization.yaml").read_text())["images"]
+    airflow = f"docker.io/apache/airflow:{values['airflowVersion']}"
+    assert f"{mlflow['name']}:{mlflow['newTag']}\n" in (ROOT / "docker-compose.override.yml").read_text()
+    assert f"FROM {airflow}\n" in (ROOT / "deploy" / "Dockerfile").read_text()
+    assert f"\napache-airflow=={values['airflowVersion']}\n" in (ROOT / "constraints.txt").read_text()
+
+
 def test_renovate_groups_packages_that_are_there():
     rules = json.loads((ROOT / "renovate.json").read_text())["packageRules"]
     text = "".join(

@@ -99,7 +99,7 @@ def test_every_image_of_the_project_is_found():
     found = {
         match[2] for name in bump.IMAGE_FILES for match in bump.IMAGE.finditer((bump.ROOT / name).read_text())
     }
-    assert found == {"runtime", "mlflow/mlflow", "postgres", "minio/minio", "valkey/valkey"}
+    assert found == {"runtime", "mlflow/mlflow", "postgres", "minio/minio", "valkey/valkey", "apache/airflow"}
 
 
 def test_what_changed_is_told_by_package():

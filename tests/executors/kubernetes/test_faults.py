@@ -1,0 +1,37 @@
+"""What goes wrong with pods: a task's, MLflow's."""
+
+from __future__ import annotations
+
+from tests.executors.kubernetes import airflow
+from tests.executors.tracked_dag_run import FIRST_TRIES
+
+
+def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks):
+    before = tasks.steps()
+    deployment.delete(airflow.NAMESPACE, tasks.worker(0))
+    tasks.wait_until_logging((0, 2))
+    tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED", (1, 1): "FINISHED"}, before)
+
+
+def test_a_task_that_is_killed_for_its_memory_is_tried_again(run_dag):
+    tasks = run_dag("takes_too_much_memory")
+    tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED"})
+
+
+def test_uploads_go_on_by_the_other_replica_when_one_is_killed(deployment, run_dag):
+    tasks = run_dag("uploads_until_told")
+    before = tasks.wait_until_logging(*FIRST_TRIES)
+    replicas = deployment.pods("mlflow", "--selector=app.kubernetes.io/name=mlflow")
+    assert len(replicas) == 2
+    deployment.delete("mlflow", replicas[0]["metadata"]["name"], "--grace-period=0", "--force")
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+
+    for (number, _), run in tasks.tries().items():
+        folder = f"{run.info.artifact_uri.partition(':/')[2].lstrip('/')}/uploads"
+        sizes = {
+            found.key.rpartition("/")[2]: found.size
+            for found in deployment.bucket.objects.filter(Prefix=f"{folder}/")
+        }
+        steps = range(len(tasks.steps()[number, 1]))
+        assert sizes == {f"{step}.txt": len(f"{step} ") * 1_000_000 for step in steps}
