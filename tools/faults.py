@@ -33,6 +33,7 @@ FOLDERS = (
 ELSEWHERE = {
     "tests/lifecycle": "make lifecycle-test",
     "tests/docker": "make docker-test",
+    "tests/executors/kubernetes": "make kubernetes-test",
     "tests/executors": "make celery-test",
 }
 ALSO_THERE = """\

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.executors.kubernetes import airflow
 from tests.executors.tracked_dag_run import FIRST_TRIES
 
 
+@pytest.mark.fault(
+    "On Kubernetes: a task's pod is deleted, and there are retries",
+    sees="the run of that try KILLED, and why",
+    green="by its next try",
+)
 def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks):
     before = tasks.steps()
     deployment.delete(airflow.NAMESPACE, tasks.worker(0))
@@ -13,11 +20,21 @@ def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks
     tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED", (1, 1): "FINISHED"}, before)
 
 
+@pytest.mark.fault(
+    "On Kubernetes: a task is killed for its memory, and there are retries",
+    sees="the run of that try KILLED, and why",
+    green="by its next try",
+)
 def test_a_task_that_is_killed_for_its_memory_is_tried_again(run_dag):
     tasks = run_dag("takes_too_much_memory")
     tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED"})
 
 
+@pytest.mark.fault(
+    "On Kubernetes: one of MLflow's two replicas is killed while artifacts are uploaded",
+    sees="uploads that take longer",
+    green="by itself",
+)
 def test_uploads_go_on_by_the_other_replica_when_one_is_killed(deployment, run_dag):
     tasks = run_dag("uploads_until_told")
     before = tasks.wait_until_logging(*FIRST_TRIES)
