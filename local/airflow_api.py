@@ -53,6 +53,10 @@ class AirflowApi:
             if health[name]["status"] == "healthy"
         }
 
+    def prepare_for_tasks(self) -> None:
+        """Have the api-server make what it serves tasks with; the first task would wait seconds for it."""
+        self._call("GET", "/execution/health")
+
     def create_or_replace(self, kind: str, entities: list[dict[str, Any]]) -> list[str]:
         """Create connections, variables or pools, all in one call.
 

@@ -145,15 +145,22 @@ def fetch_uv() -> Path:
     uv = home / "bin" / "uv"
     if uv.exists():
         return uv
-    if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
-        package = "python{}.{}-venv".format(*sys.version_info)
-        raise LocalError(f"{PYTHON} has no venv module; on Debian or Ubuntu: apt install {package}")
     unfinished = LOCAL / "uv-unfinished"
+    make = (PYTHON, "-m", "venv", "--clear", unfinished)
+    python = unfinished / "bin" / "python"
+    fetch = ("install", "-vv", "--no-input", "--retries=1", "uv>=0.8,<1")
     with _told("Fetching uv, which installs the rest"):
-        _run("a virtual environment", PYTHON, "-m", "venv", "--clear", unfinished)
-        python = unfinished / "bin" / "python"
-        _run("uv", python, "-m", "pip", "install", "-vv", "--no-input", "--retries=1", "uv>=0.8,<1")
-        unfinished.rename(home)
+        try:  # with the pip that is there, which saves the seconds in which venv would install another
+            _run("a virtual environment", *make, "--without-pip")
+            _run("uv", PYTHON, "-m", "pip", "--python", python, *fetch)
+        except LocalError as error:  # there is none, or one before 22.3; if not, the other one tells, too
+            if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
+                package = "python{}.{}-venv".format(*sys.version_info)
+                message = f"{PYTHON} has no venv module; on Debian or Ubuntu: apt install {package}"
+                raise LocalError(message, str(error)) from None
+            _run("a virtual environment", *make)
+            _run("uv", python, "-m", "pip", *fetch)
+    unfinished.rename(home)
     return uv
 
 

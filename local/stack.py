@@ -176,7 +176,9 @@ class Stack:
                 answer.raise_for_status()
             heard["mlflow"] = time.time()
         with suppress(requests.RequestException):
-            heard.update(AirflowApi(self.ports.airflow).heartbeats())
+            api = AirflowApi(self.ports.airflow)
+            api.prepare_for_tasks()
+            heard.update(api.heartbeats())
             heard["api-server"] = time.time()
         return heard
 

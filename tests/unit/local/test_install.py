@@ -35,7 +35,20 @@ def without_uv(monkeypatch, tmp_path):
     monkeypatch.setattr(install, "LOCAL", tmp_path)
 
 
-def test_a_python_without_venv_is_told_what_to_install(monkeypatch, without_uv):
+@pytest.fixture
+def without_pip(monkeypatch):
+    """An installation by a Python that has no pip."""
+    real = install._run
+
+    def run(what, *command, **options):
+        if command[:3] == (install.PYTHON, "-m", "pip"):
+            raise LocalError(what, f"{install.PYTHON}: No module named pip")
+        real(what, *command, **options)
+
+    monkeypatch.setattr(install, "_run", run)
+
+
+def test_a_python_without_venv_is_told_what_to_install(monkeypatch, without_uv, without_pip):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "ensurepip" else real(name, *rest)
@@ -44,6 +57,10 @@ def test_a_python_without_venv_is_told_what_to_install(monkeypatch, without_uv):
         LocalError, match=r"no venv module; on Debian or Ubuntu: apt install python3\.\d+-venv"
     ):
         install.fetch_uv()
+
+
+def test_a_python_without_pip_fetches_uv(without_uv, without_pip):
+    assert subprocess.check_output([install.fetch_uv(), "--version"], text=True).startswith("uv ")
 
 
 class Refusal(BaseHTTPRequestHandler):
