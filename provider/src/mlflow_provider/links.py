@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
 
 
+# What this process has pushed, by the try's ID and the XCom's key: at its end a task is asked for its links,
+# and need not ask Airflow for what it has said itself.
+_pushed: dict[tuple[Any, str], str] = {}
+
+
 class _MLflowLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the address that the task pushed, or an empty one, for which Airflow shows no button."""
-        return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+        known = _pushed.get((getattr(ti_key, "id", None), self.xcom_key))
+        return known or XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+
+    def push(self, ti: Any, address: str) -> None:
+        """Give a task instance this button."""
+        if try_id := getattr(ti, "id", None):
+            _pushed[try_id, self.xcom_key] = address
+        ti.xcom_push(self.xcom_key, address)
 
 
 class MLflowRunLink(_MLflowLink):
@@ -48,17 +60,17 @@ class MLflowModelVersionLink(_MLflowLink):
 def push_run_links(ti: Any, connection: MLflowConnection, experiment_id: str, run_id: str) -> None:
     """Give a task instance its buttons to a run and the run's experiment."""
     push_experiment_link(ti, connection, experiment_id)
-    ti.xcom_push(MLflowRunLink.xcom_key, connection.page(f"experiments/{experiment_id}/runs/{run_id}"))
+    MLflowRunLink().push(ti, connection.page(f"experiments/{experiment_id}/runs/{run_id}"))
 
 
 def push_experiment_link(ti: Any, connection: MLflowConnection, experiment_id: str) -> None:
     """Give a task instance its button to an experiment."""
-    ti.xcom_push(MLflowExperimentLink.xcom_key, connection.page(f"experiments/{experiment_id}"))
+    MLflowExperimentLink().push(ti, connection.page(f"experiments/{experiment_id}"))
 
 
 def push_model_version_link(ti: Any, connection: MLflowConnection, name: str, version: str) -> None:
     """Give a task instance its button to a model version."""
-    ti.xcom_push(MLflowModelVersionLink.xcom_key, connection.page(model_page(name, version)))
+    MLflowModelVersionLink().push(ti, connection.page(model_page(name, version)))
 
 
 def model_page(name: str, version: str | int | None = None) -> str:

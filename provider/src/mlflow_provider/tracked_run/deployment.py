@@ -26,7 +26,8 @@ def name() -> str:
 
 def get_or_create_name() -> str:
     """Return this deployment's name; the first task that asks chooses one at random."""
-    if not name():
-        Variable.set(VARIABLE, uuid.uuid4().hex[:8], "Tells the runs of this Airflow from others' in MLflow.")
-        time.sleep(CHOICE_SECONDS)  # the last one to write has chosen
+    if known := name():
+        return known
+    Variable.set(VARIABLE, uuid.uuid4().hex[:8], "Tells the runs of this Airflow from others' in MLflow.")
+    time.sleep(CHOICE_SECONDS)  # the last one to write has chosen
     return name()
