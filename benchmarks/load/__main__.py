@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 
-from benchmarks.load import artifacts, many_runs, throughput
+from benchmarks.load import artifacts, many_runs, sweeps, throughput
 from benchmarks.report import run
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended."))  # and with it all that was started
-    run((throughput, many_runs, artifacts), sys.argv[1:], "MLflow under load", "load", "load.md")
+    run((throughput, many_runs, artifacts, sweeps), sys.argv[1:], "MLflow under load", "load", "load.md")
