@@ -50,7 +50,7 @@ def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xco
     assert "/#/models/prices%2FAmes%202011/versions/1?" in xcoms["mlflow_model_version_link"]
 
 
-def test_the_process_that_pushed_an_address_needs_not_ask_airflow_for_it(ti, xcoms):
+def test_the_process_that_pushed_an_address_need_not_ask_airflow_for_it(ti, xcoms):
     links.push_model_version_link(ti, OSS, "Housing", "3")
 
     assert links.MLflowModelVersionLink().get_link(None, ti_key=ti) == xcoms["mlflow_model_version_link"]
