@@ -448,9 +448,7 @@ def gate(model: Model, champion: str) -> Iterator[Callable[..., PromoteModelVers
 @pytest.fixture
 def context(xcoms: dict[str, Any]) -> dict[str, Any]:
     """That of a mapped task, of which Airflow itself skips what follows."""
-    task = SimpleNamespace(operator_extra_links=())
-    ti = SimpleNamespace(task=task, xcom_push=lambda key, value: xcoms.update({key: value}), map_index=0)
-    return {"ti": ti}
+    return {"ti": SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}), map_index=0)}
 
 
 def test_by_default_all_that_follows_is_skipped_whatever_its_trigger_rule(gate, context, xcoms):
