@@ -43,11 +43,12 @@ class Try:
             get_ti_count=lambda **_: self.running,
             log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
             xcom_push=lambda key, value: self.xcoms.update({key: value}),
+            task=SimpleNamespace(owner="ada", operator_extra_links=()),
         )
         dag_run = SimpleNamespace(
             clear_number=self.clear_number, logical_date=datetime(2026, 1, 31, tzinfo=timezone.utc)
         )
-        return {"ti": ti, "dag_run": dag_run, "task": SimpleNamespace(owner="ada")}
+        return {"ti": ti, "dag_run": dag_run, "task": ti.task}
 
 
 def fail(attempt: Try, error: BaseException, **arguments: Any) -> None:

@@ -18,22 +18,18 @@ if TYPE_CHECKING:
     from mlflow_provider.connection import MLflowConnection
 
 
-# What this process has pushed, by the try's ID and the XCom's key: at its end a task is asked for its links,
-# and need not ask Airflow for what it has said itself.
-_pushed: dict[tuple[Any, str], str] = {}
-
-
 class _MLflowLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the address that the task pushed, or an empty one, for which Airflow shows no button."""
-        known = _pushed.get((getattr(ti_key, "id", None), self.xcom_key))
-        return known or XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+        return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
     def push(self, ti: Any, address: str) -> None:
         """Give a task instance this button."""
-        if try_id := getattr(ti, "id", None):
-            _pushed[try_id, self.xcom_key] = address
         ti.xcom_push(self.xcom_key, address)
+        # At the end Airflow would ask for each link, and push it again. The task is this process's own.
+        ti.task.operator_extra_links = [
+            link for link in ti.task.operator_extra_links if link.xcom_key != self.xcom_key
+        ]
 
 
 class MLflowRunLink(_MLflowLink):

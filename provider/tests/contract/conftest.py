@@ -54,10 +54,11 @@ def xcoms() -> dict[str, Any]:
 @pytest.fixture
 def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
     """A function that executes an operator and returns its result as it comes out of XCom."""
-    task_instance = SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
 
     def execute(operator_class: type, **arguments: Any) -> Any:
-        result = operator_class(task_id="task", **arguments).execute({"ti": task_instance})
+        task = operator_class(task_id="task", **arguments)
+        ti = SimpleNamespace(task=task, xcom_push=lambda key, value: xcoms.update({key: value}))
+        result = task.execute({"ti": ti})
         return json.loads(json.dumps(result))
 
     return execute

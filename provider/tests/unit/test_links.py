@@ -22,7 +22,8 @@ def xcoms():
 
 @pytest.fixture
 def ti(xcoms):
-    return SimpleNamespace(id="a try", xcom_push=lambda key, value: xcoms.update({key: value}))
+    task = SimpleNamespace(operator_extra_links=(links.MLflowRunLink(), links.MLflowExperimentLink()))
+    return SimpleNamespace(task=task, xcom_push=lambda key, value: xcoms.update({key: value}))
 
 
 @pytest.mark.parametrize(
@@ -50,19 +51,15 @@ def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xco
     assert "/#/models/prices%2FAmes%202011/versions/1?" in xcoms["mlflow_model_version_link"]
 
 
-def test_the_process_that_pushed_an_address_need_not_ask_airflow_for_it(ti, xcoms):
-    links.push_model_version_link(ti, OSS, "Housing", "3")
+def test_airflow_does_not_push_again_what_the_task_has_pushed(ti):
+    links.push_experiment_link(ti, OSS, "1")
 
-    assert links.MLflowModelVersionLink().get_link(None, ti_key=ti) == xcoms["mlflow_model_version_link"]
+    assert [link.xcom_key for link in ti.task.operator_extra_links] == ["mlflow_run_link"]
 
 
-def test_another_one_asks_airflow(ti, monkeypatch):
-    links.push_model_version_link(ti, OSS, "Housing", "3")
-    stored = {
-        ("another try", "mlflow_model_version_link"): "http://localhost:5000/#/models/Housing/versions/4"
-    }
-    monkeypatch.setattr(links.XCom, "get_value", lambda ti_key, key: stored.get((ti_key.id, key)))
-    other, third = SimpleNamespace(id="another try"), SimpleNamespace(id="a third")
+def test_an_address_is_that_which_the_task_pushed(monkeypatch):
+    stored = {("a try", "mlflow_model_version_link"): "http://localhost:5000/#/models/Housing/versions/4"}
+    monkeypatch.setattr(links.XCom, "get_value", lambda ti_key, key: stored.get((ti_key, key)))
 
-    assert links.MLflowModelVersionLink().get_link(None, ti_key=other).endswith("/versions/4")
-    assert links.MLflowModelVersionLink().get_link(None, ti_key=third) == ""
+    assert links.MLflowModelVersionLink().get_link(None, ti_key="a try").endswith("/versions/4")
+    assert links.MLflowModelVersionLink().get_link(None, ti_key="another") == ""

@@ -448,7 +448,9 @@ def gate(model: Model, champion: str) -> Iterator[Callable[..., PromoteModelVers
 @pytest.fixture
 def context(xcoms: dict[str, Any]) -> dict[str, Any]:
     """That of a mapped task, of which Airflow itself skips what follows."""
-    return {"ti": SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}), map_index=0)}
+    task = SimpleNamespace(operator_extra_links=())
+    ti = SimpleNamespace(task=task, xcom_push=lambda key, value: xcoms.update({key: value}), map_index=0)
+    return {"ti": ti}
 
 
 def test_by_default_all_that_follows_is_skipped_whatever_its_trigger_rule(gate, context, xcoms):
