@@ -21,7 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -32,6 +32,15 @@ log = logging.getLogger(__name__)
 
 # What this process, or one that it was forked from, has imported.
 _imported: list[str] = []
+
+# What a task that is tracked imports besides: of this provider, and of mlflow, which leaves a part of itself for
+# its first request. An MLflow that does not have them there imports them as it did.
+_OF_TRACKED_TASKS = (
+    "mlflow_provider.decorators.mlflow",
+    "mlflow_provider.rest",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracking.request_header.registry",
+)
 
 
 @hookimpl
@@ -61,6 +70,10 @@ def preload() -> None:
     # MLflow's telemetry would start a thread, which a forked process does not have.
     with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), _without_warnings(), _without_collection():
         _imported.extend(name for name in names if _import(name))
+        if "mlflow" in sys.modules:
+            for name in _OF_TRACKED_TASKS:
+                with suppress(ImportError):
+                    importlib.import_module(name)
     seconds = time.monotonic() - start
     log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(_imported))
 

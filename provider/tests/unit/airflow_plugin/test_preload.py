@@ -217,6 +217,32 @@ print(json.dumps({
     assert "cannot be imported" not in log
 
 
+def test_a_tracked_task_need_not_import_what_mlflow_leaves_for_its_first_request(start):
+    code = """
+Job()
+import mlflow
+from mlflow_provider.decorators.mlflow import mlflow_task
+from mlflow_provider.hooks.client import MLflowClientHook
+before = set(sys.modules)
+nothing_there = {"conn_type": "mlflow", "host": "http://localhost:1", "extra": {"retries": 0}}
+os.environ["AIRFLOW_CONN_MLFLOW_DEFAULT"] = json.dumps(nothing_there)
+mlflow.set_tracking_uri("http://localhost:1")
+for ask in MLflowClientHook().get_or_create_experiment, mlflow.MlflowClient().get_run:
+    try:
+        ask("1")
+    except Exception as error:
+        print(error)
+heavy = ("opentelemetry", "mlflow_provider", "mlflow.tracking")
+print(json.dumps([name for name in sys.modules if name not in before and name.startswith(heavy)]))
+"""
+
+    imported, log = start("scheduler", code, "mlflow", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+
+    assert imported == []
+    assert "nothing listens on that port" in log
+    assert "Max retries exceeded" in log
+
+
 def test_each_task_draws_random_numbers_of_its_own(start):
     code = """
 Job()
