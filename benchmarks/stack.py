@@ -2,7 +2,7 @@
 
 It runs from a fresh copy of the project, whose packages uv has in its cache. Memory is what processes have of
 their own and their share of the rest (PSS). A sweep maps one task over many indices, four at a time; its
-seconds are the DAG run's, the median of three that take turns.
+seconds are the DAG run's, the median of five that take turns.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.helpers.clones import Clone, run_clone, wait_until
 HERE = Path(__file__).parent
 LESSON = "mlflow_task_dag"
 ROUNDS = 3
+SWEEPS = 5
 TASKS = 32
 REST_SECONDS = 20  # until nothing that has just ended counts
 IMPORTS = "Most of it is importing Airflow in four processes, for the first time; faster cores would meet it."
@@ -159,7 +160,7 @@ def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
     airflow = start_with_sweeps(clone)
     kinds = ("plain", "by_hand", "tracked", "nested")
     runs: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(ROUNDS):
+    for _ in range(SWEEPS):
         for kind in kinds:
             runs[kind].append(run(airflow, f"sweep_{kind}", tasks=TASKS))
     seconds = {kind: median(durations) for kind, durations in runs.items()}
