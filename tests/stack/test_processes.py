@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
 import pytest
 
@@ -23,6 +25,13 @@ def test_no_secret_is_in_the_arguments_or_logs_of_a_process(stack):
     said = "".join(" ".join(process.cmdline()) for process in stack.clone.processes())
     said += "".join(log.read_text() for log in (stack.clone.folder / ".local/logs").iterdir())
     assert [secret for secret in secrets if secret in said] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has the policy SCHED_BATCH.")
+def test_neither_a_supervisor_nor_a_task_takes_the_cpu_from_a_task_that_ends(stack):
+    scheduler = stack.processes("scheduler")
+    assert len(scheduler) > 1  # with LocalExecutor's workers, which fork both
+    assert {os.sched_getscheduler(process.pid) for process in scheduler} == {os.SCHED_BATCH}
 
 
 def test_status_shows_every_component(stack):
