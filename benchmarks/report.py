@@ -69,8 +69,12 @@ def table_of(budgets: Iterable[Budget]) -> Table:
     table = Table(("budget", "limit", "measured", ""))
     for budget in budgets:
         verdict = "kept" if budget.is_kept else f"missed. {budget.if_missed}".strip()
-        table.add(budget.what, budget.limit, f"{budget.measured:.3g}", verdict)
+        table.add(budget.what, budget.limit, _short(budget.measured), verdict)
     return table
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def run(

@@ -69,6 +69,7 @@ KINDS: tuple[Callable[[int], None], ...] = (plain, by_hand, tracked, tracked_nes
 
 def fork_tasks(modules: str, asked: Connection) -> None:
     """Fork a task for each kind and index that is asked for; answer its seconds of CPU and its MB."""
+    import airflow.sdk.execution_time.supervisor
     import airflow.sdk.execution_time.task_runner  # noqa: F401
 
     from mlflow_provider.airflow_plugin.preload import preload
