@@ -1,9 +1,9 @@
 """Lets Airflow see at once that a task has ended, where the scheduler forks its tasks, on Linux.
 
-A task's supervisor wakes when the task's process closes its sockets, looks once whether that process is gone, and
-again only after `[workers] min_heartbeat_interval`. Where it wakes on the CPU of that very process, and takes it
-over, the process is not gone yet: on two cores, so it was after a third of all short tasks. What has the policy
-SCHED_BATCH takes over no CPU when it wakes. The scheduler hands it down to supervisors and tasks.
+A task's supervisor wakes when the task's process closes its sockets, looks once whether that process is gone,
+and again only after `[workers] min_heartbeat_interval`. Where it wakes on the CPU of that very process, and
+takes it over, the process is not gone yet: on two cores, so it was after a third of all short tasks. What has
+the policy SCHED_BATCH takes over no CPU when it wakes. The scheduler hands it down to supervisors and tasks.
 
 .. seealso:: `man 7 sched`
 """

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 # What this process, or one that it was forked from, has imported.
 _imported: list[str] = []
 
-# What a task that is tracked imports besides: of this provider, and of mlflow, which leaves a part of itself for
-# its first request. An MLflow that does not have them there imports them as it did.
+# What a tracked task imports besides: of this provider, and of mlflow, which leaves a part of itself for its
+# first request. An MLflow that does not have them there imports them as it did.
 _OF_TRACKED_TASKS = (
     "mlflow_provider.decorators.mlflow",
     "mlflow_provider.rest",
