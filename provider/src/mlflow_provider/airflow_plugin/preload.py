@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _imported: list[str] = []
 
 # What a tracked task imports besides: of this provider, and of mlflow, which leaves a part of itself for its
-# first request. An MLflow that does not have them there imports them as it did.
+# first request. One that cannot be imported here is imported by the task, which says why it cannot.
 _OF_TRACKED_TASKS = (
     "mlflow_provider.decorators.mlflow",
     "mlflow_provider.rest",
@@ -72,7 +72,7 @@ def preload() -> None:
         _imported.extend(name for name in names if _import(name))
         if "mlflow" in sys.modules:
             for name in _OF_TRACKED_TASKS:
-                with suppress(ImportError):
+                with suppress(Exception):
                     importlib.import_module(name)
     seconds = time.monotonic() - start
     log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(_imported))

@@ -243,6 +243,18 @@ print(json.dumps([name for name in sys.modules if name not in before and name.st
     assert "Max retries exceeded" in log
 
 
+def test_a_broken_plugin_of_mlflow_does_not_keep_the_scheduler_from_starting(start, tmp_path):
+    plugin = tmp_path / "plugin-1.dist-info"
+    plugin.mkdir()
+    (plugin / "METADATA").write_text("Name: plugin\nVersion: 1\n")
+    (plugin / "entry_points.txt").write_text("[mlflow.request_header_provider]\nits = broken:Provider\n")
+
+    imported, log = start("scheduler", IS_READY, "mlflow, ready")
+
+    assert imported
+    assert "mlflow, ready" in log
+
+
 def test_each_task_draws_random_numbers_of_its_own(start):
     code = """
 Job()
