@@ -25,6 +25,7 @@ class Proxy:
 
     :param url: where it answers.
     :param requests: what it was asked, e.g. ``POST runs/create``.
+    :param callers: from which ports.
     :param lost: paths; the server gets and answers such a request, but the answer is lost. Once each.
     :param late: paths; as lost, and the server gets the request only some seconds later. Once each.
     :param forbidden: paths; answered with 403.
@@ -38,6 +39,7 @@ class Proxy:
 
     url: str
     requests: list[str] = field(default_factory=list)
+    callers: list[int] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     forbidden: list[str] = field(default_factory=list)
@@ -72,6 +74,7 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             path = self.path.split("?")[0].removeprefix(API)
             proxy.requests.append(f"{self.command} {path}")
+            proxy.callers.append(self.client_address[1])
             if proxy.hangs:
                 ended.wait()
             ended.wait(proxy.delay)

@@ -89,6 +89,7 @@ def new_session(
     auth_type: Callable[[str, str], Authentication] | None = None,
     retries: int | None = None,
     timeouts: int | None = None,
+    shares_with: requests.Session | None = None,
 ) -> requests.Session:
     """Return a session with the connection's login, TLS verification and retries.
 
@@ -97,6 +98,7 @@ def new_session(
         authentication by default.
     :param retries: instead of the connection's.
     :param timeouts: how often to try again when no answer comes in time; as ``retries`` by default.
+    :param shares_with: another session, over whose TCP connections it sends, too.
     """
     session = requests.Session()
     session.headers.update(connection.headers)
@@ -117,8 +119,11 @@ def new_session(
         backoff_factor=BACKOFF_SECONDS,  # waits 0, 4, 8, 16 seconds
         raise_on_status=False,
     )
+    adapter = HTTPAdapter(max_retries=retry)
+    if shares_with:
+        adapter.poolmanager = shares_with.get_adapter(connection.url).poolmanager
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
+        session.mount(scheme, adapter)
     return session
 
 

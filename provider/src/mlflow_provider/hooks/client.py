@@ -56,22 +56,28 @@ class MLflowClientHook(MLflowBaseHook):
         self.method = method.upper()
         self.auth_type = auth_type
         self._timeouts: int | None = None
+        self._shares_with: MLflowClientHook | None = None
 
     @property
     def base_url(self) -> str:
         """Address of the server, without a trailing slash."""
         return self.connection.url
 
-    def with_limits(self, timeout: float, retries: int, timeouts: int | None = None) -> MLflowClientHook:
+    def with_limits(
+        self, timeout: float, retries: int, timeouts: int | None = None, *, opens_its_own: bool = False
+    ) -> MLflowClientHook:
         """Return a hook for the same server with other limits than the connection's.
 
         :param timeout: seconds to wait for an answer.
         :param retries: how often to try again.
         :param timeouts: how often to try again when no answer came in time; as ``retries`` by default.
+        :param opens_its_own: whether it opens TCP connections of its own, as it must in a signal handler;
+            by default it takes those that are open already.
         """
         hook = MLflowClientHook(self.method, self.mlflow_conn_id, self.auth_type)
         hook.connection = replace(self.connection, timeout=timeout, retries=retries)
         hook._timeouts = timeouts
+        hook._shares_with = None if opens_its_own else self
         return hook
 
     @cached_property
@@ -82,7 +88,11 @@ class MLflowClientHook(MLflowBaseHook):
         from mlflow_provider import rest
 
         return rest.new_session(
-            self.connection, auth_type=self.auth_type, retries=retries, timeouts=self._timeouts
+            self.connection,
+            auth_type=self.auth_type,
+            retries=retries,
+            timeouts=self._timeouts,
+            shares_with=self._shares_with and self._shares_with._session,
         )
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:

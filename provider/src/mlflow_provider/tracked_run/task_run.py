@@ -321,7 +321,7 @@ class _Attempt:
         if not self.run:
             return
         run_id = self.run["info"]["run_id"]
-        hook = self.hook.with_limits(TERMINATION_TIMEOUT, retries=0)
+        hook = self.hook.with_limits(TERMINATION_TIMEOUT, retries=0, opens_its_own=True)
         try:
             runs.kill(hook, run_id, "Airflow ended the task")
             self._end_parent(hook)

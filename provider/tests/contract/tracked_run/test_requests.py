@@ -64,6 +64,12 @@ class TestNumber:
     def test_of_a_task(self, asked, track, a_try):
         assert asked(track(a_try)) == OURS
 
+    def test_of_tcp_connections_of_a_task(self, mlflow_proxy, asked, track, a_try):
+        mlflow_proxy.callers.clear()
+
+        assert asked(track(a_try)) == OURS
+        assert len(set(mlflow_proxy.callers)) == 1
+
     def test_of_a_task_that_fails(self, asked, a_try, experiment):
         assert len(asked(lambda: fail(a_try, ValueError("no sales"), experiment=experiment))) == 4
 
