@@ -92,7 +92,7 @@ class MLflowClientHook(MLflowBaseHook):
             auth_type=self.auth_type,
             retries=retries,
             timeouts=self._timeouts,
-            shares_with=self._shares_with and self._shares_with._session,
+            shares_with=self._shares_with and self._shares_with.get_conn(),
         )
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
