@@ -120,8 +120,9 @@ def new_session(
         raise_on_status=False,
     )
     adapter = HTTPAdapter(max_retries=retry)
-    if shares_with:
-        adapter.poolmanager = shares_with.get_adapter(connection.url).poolmanager
+    other = shares_with.get_adapter(connection.url) if shares_with else None
+    if isinstance(other, HTTPAdapter):
+        adapter.poolmanager = other.poolmanager
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
     return session

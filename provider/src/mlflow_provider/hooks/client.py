@@ -92,7 +92,7 @@ class MLflowClientHook(MLflowBaseHook):
             auth_type=self.auth_type,
             retries=retries,
             timeouts=self._timeouts,
-            shares_with=self._shares_with and self._shares_with.get_conn(),
+            shares_with=self._shares_with.get_conn() if self._shares_with else None,
         )
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
