@@ -175,7 +175,7 @@ def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
         seconds["tracked"] / seconds["plain"],
         "It was set when 32 plain tasks took 9 to 12 s and tracked ones twice that; both take a third of it "
         "now. A tracked task asks MLflow three times, and Airflow five times more than a plain one, and the "
-        "servers share two cores with four tasks. More cores would meet it, or fewer requests.",
+        "servers share the cores with four tasks. More cores would meet it, or fewer requests.",
     )
 
 

@@ -6,6 +6,7 @@ button works while the task still runs, and also if it is killed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -26,10 +27,12 @@ class _MLflowLink(BaseOperatorLink):
     def push(self, ti: Any, address: str) -> None:
         """Give a task instance this button."""
         ti.xcom_push(self.xcom_key, address)
-        # At the end Airflow would ask for each link, and push it again. The task is this process's own.
-        ti.task.operator_extra_links = [
-            link for link in ti.task.operator_extra_links if link.xcom_key != self.xcom_key
-        ]
+        # At the end Airflow would ask for each link, and push it again. The task is this process's own. Of some
+        # operators the links are a property: those are pushed again.
+        with suppress(AttributeError):
+            ti.task.operator_extra_links = [
+                link for link in ti.task.operator_extra_links if link.xcom_key != self.xcom_key
+            ]
 
 
 class MLflowRunLink(_MLflowLink):

@@ -57,6 +57,14 @@ def test_airflow_does_not_push_again_what_the_task_has_pushed(ti):
     assert [link.xcom_key for link in ti.task.operator_extra_links] == ["mlflow_run_link"]
 
 
+def test_a_button_is_pushed_from_an_operator_whose_links_are_a_property(ti, xcoms):
+    ti.task = type("Operator", (), {"operator_extra_links": property(lambda self: ())})()
+
+    links.push_experiment_link(ti, OSS, "1")
+
+    assert "/experiments/1" in xcoms["mlflow_experiment_link"]
+
+
 def test_an_address_is_that_which_the_task_pushed(monkeypatch):
     stored = {("a try", "mlflow_model_version_link"): "http://localhost:5000/#/models/Housing/versions/4"}
     monkeypatch.setattr(links.XCom, "get_value", lambda ti_key, key: stored.get((ti_key, key)))
