@@ -27,8 +27,8 @@ class _MLflowLink(BaseOperatorLink):
     def push(self, ti: Any, address: str) -> None:
         """Give a task instance this button."""
         ti.xcom_push(self.xcom_key, address)
-        # At the end Airflow would ask for each link, and push it again. The task is this process's own. Of some
-        # operators the links are a property: those are pushed again.
+        # At the end Airflow would ask for each link, and push it again. The task is this process's own. An
+        # operator may have its links as a property: those are pushed again.
         with suppress(AttributeError):
             ti.task.operator_extra_links = [
                 link for link in ti.task.operator_extra_links if link.xcom_key != self.xcom_key
