@@ -85,6 +85,13 @@ def test_no_task_shows_a_warning(stack, dag_id):
     assert log_lines(stack, dag_id, "warning") == []
 
 
+def test_all_runs_have_the_name_that_the_scheduler_chose_for_this_deployment(stack):
+    name = stack.ask("GET", "variables/mlflow_deployment")["value"]
+    runs = [run for dag_id, run_id in stack.demo_runs.items() for run in stack.mlflow_runs(dag_id, run_id)]
+    tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
+    assert {tag["airflow.deployment"] for tag in tags} == {name}
+
+
 @pytest.mark.parametrize("dag_id", demo.DAG_IDS)
 def test_the_dag_run_leads_to_its_mlflow_runs_and_each_task_that_logged_one_has_its_button(stack, dag_id):
     run_id = stack.demo_runs[dag_id]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-from mlflow_provider.airflow_plugin import preload
+from mlflow_provider.airflow_plugin import deployment_name, preload
 
 # Airflow may be served below a path of its own.
 AIRFLOW_PATH = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
@@ -33,7 +33,7 @@ class MLflowPlugin(AirflowPlugin):
     """Airflow 3.1.0 does not show these pages in a browser (it asks for a login); later versions do."""
 
     name = "mlflow"
-    listeners = [preload]
+    listeners = [deployment_name, preload]
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
     external_views = [
         {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},

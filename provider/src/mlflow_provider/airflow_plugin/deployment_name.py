@@ -1,0 +1,27 @@
+"""Choose the name of this deployment as the scheduler starts, before any task asks for it.
+
+See :mod:`mlflow_provider.tracked_run.deployment`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from airflow.listeners import hookimpl
+
+log = logging.getLogger(__name__)
+
+
+@hookimpl
+def on_starting(component: Any) -> None:  # noqa: ARG001  # the name is Airflow's
+    """Choose a name in a scheduler, which may write to Airflow's database."""
+    if sys.argv[1:2] != ["scheduler"]:
+        return
+    from mlflow_provider.tracked_run import deployment
+
+    try:
+        deployment.choose_name()
+    except Exception:  # the scheduler starts, and a task chooses
+        log.warning("No name was chosen that tells this deployment's MLflow runs from others'", exc_info=True)
