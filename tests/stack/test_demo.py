@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from local import demo
 from local.ports import Ports
 from local.settings import LocalError
+from mlflow_provider.tracked_run.runs import tags_of
 from tests.stack.test_pages import read_page
 
 if TYPE_CHECKING:
@@ -37,6 +38,18 @@ def client(stack: Stack, untouched_mlflow: None, monkeypatch: pytest.MonkeyPatch
 
 def xcom(stack: Stack, dag_id: str, task_id: str, key: str = "return_value", run_id: str = "") -> object:
     return stack.airflow.xcom(dag_id, run_id or stack.demo_runs[dag_id], key, task_id)
+
+
+def logged_runs(stack: Stack, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    """The MLflow runs that a DAG run has logged, in whatever experiment, oldest first."""
+    experiments = stack.clone.mlflow("experiments/search", max_results=100)["experiments"]
+    found = stack.clone.mlflow(
+        "runs/search",
+        experiment_ids=[experiment["experiment_id"] for experiment in experiments],
+        filter=f"tags.`airflow.dag_id` = '{dag_id}' AND tags.`airflow.run_id` = '{run_id}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return found.get("runs", [])
 
 
 def run_with(stack: Stack, dag_id: str, **params: object) -> str:
@@ -87,27 +100,20 @@ def test_no_task_shows_a_warning(stack, dag_id):
 
 def test_all_runs_have_the_name_that_the_scheduler_chose_for_this_deployment(stack):
     name = stack.ask("GET", "variables/mlflow_deployment")["value"]
-    runs = [run for dag_id, run_id in stack.demo_runs.items() for run in stack.mlflow_runs(dag_id, run_id)]
-    tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
-    assert {tag["airflow.deployment"] for tag in tags} == {name}
+    runs = [run for dag_id, run_id in stack.demo_runs.items() for run in logged_runs(stack, dag_id, run_id)]
+    assert {tags_of(run)["airflow.deployment"] for run in runs} == {name}
 
 
 @pytest.mark.parametrize("dag_id", demo.DAG_IDS)
 def test_the_dag_run_leads_to_its_mlflow_runs_and_each_task_that_logged_one_has_its_button(stack, dag_id):
     run_id = stack.demo_runs[dag_id]
-    experiments = stack.clone.mlflow("experiments/search", max_results=100)["experiments"]
-    runs = stack.clone.mlflow(
-        "runs/search",
-        experiment_ids=[experiment["experiment_id"] for experiment in experiments],
-        filter=f"tags.`airflow.dag_id` = '{dag_id}' AND tags.`airflow.run_id` = '{run_id}'",
-        order_by=["attributes.start_time ASC"],
-    )["runs"]
+    runs = logged_runs(stack, dag_id, run_id)
+    assert runs
     page = read_page(stack, f"/mlflow/dags/{dag_id}/runs/{run_id}")
     last = {}  # of the tries of each task
     for run in runs:
         assert run["info"]["run_id"] in page
-        tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
-        last[tags["airflow.task_id"]] = run["info"]
+        last[tags_of(run)["airflow.task_id"]] = run["info"]
     for task_id, info in last.items():
         assert info["status"] == "FINISHED"
         links = stack.ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")
