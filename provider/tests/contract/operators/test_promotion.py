@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -374,7 +375,7 @@ def test_if_another_gate_moved_the_alias_right_after_it_compares_again(
     version, other = model.add(rmse=24_000.0), model.add(rmse=other)
     moves = iter([other])
     sleep = lambda seconds: [model.set_alias("champion", found) for found in itertools.islice(moves, 1)]  # noqa: E731
-    monkeypatch.setattr(promotion, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(promotion, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
 
     decision = promote(version)
 
@@ -384,8 +385,8 @@ def test_if_another_gate_moved_the_alias_right_after_it_compares_again(
 
 def test_a_gate_gives_up_if_others_move_the_alias_all_the_time(promote, model, champion, monkeypatch):
     version = model.add(rmse=24_000.0)
-    move = SimpleNamespace(sleep=lambda seconds: model.set_alias("champion", champion))
-    monkeypatch.setattr(promotion, "time", move)
+    sleep = lambda seconds: model.set_alias("champion", champion)  # noqa: E731
+    monkeypatch.setattr(promotion, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     monkeypatch.setattr(promotion, "MAX_MOVES", 3)
 
     with pytest.raises(MLflowProviderError, match="was moved 3 times meanwhile"):
