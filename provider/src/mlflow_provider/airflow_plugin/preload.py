@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # What this process, or one that it was forked from, has imported.
 _imported: list[str] = []
+
+# What Airflow leaves for the first task: of the worker that runs it, and of each process that runs one.
+_OF_TASKS = ("airflow.sdk.execution_time.supervisor", "airflow.providers.standard.decorators.python")
 
 # What a tracked task imports besides: of this provider, and of mlflow, which leaves a part of itself for its
 # first request. One that cannot be imported here is imported by the task, which says why it cannot.
@@ -70,10 +73,9 @@ def preload() -> None:
     # MLflow's telemetry would start a thread, which a forked process does not have.
     with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), _without_warnings(), _without_collection():
         _imported.extend(name for name in names if _import(name))
-        if "mlflow" in sys.modules:
-            for name in _OF_TRACKED_TASKS:
-                with suppress(Exception):
-                    importlib.import_module(name)
+        for name in (*_OF_TASKS, *(_OF_TRACKED_TASKS if "mlflow" in sys.modules else ())):
+            with suppress(Exception):
+                importlib.import_module(name)
     seconds = time.monotonic() - start
     log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(_imported))
 
@@ -136,6 +138,13 @@ def _without_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+        gc.callbacks.append(_stay_frozen)
+
+
+def _stay_frozen(phase: str, info: Mapping[str, int]) -> None:
+    """Freeze again what LocalExecutor unfreezes once it has forked its workers, before all is looked at."""
+    if phase == "start" and info["generation"] == 2 and not gc.get_freeze_count():
+        gc.freeze()
 
 
 if sys.argv[1:3] == ["celery", "worker"]:

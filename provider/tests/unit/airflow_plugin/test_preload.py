@@ -293,3 +293,34 @@ def test_what_was_imported_is_kept_out_of_garbage_collection(start):
     state, _ = start("scheduler", "Job(); print(json.dumps([gc.get_freeze_count() > 0, gc.isenabled()]))")
 
     assert state == [True, True]
+
+
+def test_it_is_kept_out_of_it_also_when_the_workers_are_forked(start):
+    """Then LocalExecutor gives all back to garbage collection."""
+    code = """
+from airflow.executors.local_executor import LocalExecutor
+Job()
+executor = LocalExecutor(parallelism=1)
+executor.start()
+given_back = not gc.get_freeze_count()
+gc.collect()
+is_frozen = gc.get_freeze_count() > 0
+executor.end()
+print(json.dumps([given_back, is_frozen]))
+"""
+
+    state, _ = start("scheduler", code)
+
+    assert state == [True, True]
+
+
+def test_what_airflow_leaves_for_the_first_task_is_there(start):
+    code = """
+Job()
+names = ["airflow.sdk.execution_time.supervisor", "airflow.providers.standard.decorators.python"]
+print(json.dumps([name for name in names if name not in sys.modules]))
+"""
+
+    missing, _ = start("scheduler", code)
+
+    assert missing == []
