@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 @hookimpl
-def on_starting(component: Any) -> None:  # noqa: ARG001  # the name is Airflow's
-    """Choose a name in a scheduler, which may write to Airflow's database."""
-    if sys.argv[1:2] != ["scheduler"]:
+def on_starting(component: Any) -> None:
+    """Choose a name in a scheduler, which may write to Airflow's database; not in a task forked from it."""
+    if sys.argv[1:2] != ["scheduler"] or type(component).__name__ != "Job":
         return
     from mlflow_provider.tracked_run import deployment
 

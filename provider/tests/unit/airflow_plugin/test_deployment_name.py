@@ -16,9 +16,13 @@ START = """
 import sys
 from airflow.jobs.job import Job
 from airflow.models.variable import Variable
+from airflow.sdk.execution_time import task_runner
 print("ready", flush=True)
-sys.stdin.readline()
-Job()
+start = sys.stdin.readline()
+if start == "task\\n":
+    task_runner.get_listener_manager().hook.on_starting(component=task_runner.TaskRunnerMarker())
+else:
+    Job()
 print("name:", Variable.get("mlflow_deployment", ""))
 """
 
@@ -63,14 +67,14 @@ def python(tmp_path: Path) -> Python:
     return python
 
 
-def start(python: Python, *components: str, **variables: str) -> list[list[str]]:
+def start(python: Python, *components: str, what: str = "component", **variables: str) -> list[list[str]]:
     """Start components at the same moment, and return the name that each then finds, if there is one."""
     processes = [python(START, component, **variables) for component in components]
     for process in processes:
         while process.stdout.readline() != "ready\n":
             assert process.poll() is None
     for process in processes:
-        process.stdin.write("now\n")
+        process.stdin.write(f"{what}\n")
         process.stdin.flush()
     outputs = [process.communicate()[0] for process in processes]
     return [output[output.index("name:") :].split()[1:] for output in outputs]
@@ -98,8 +102,12 @@ def test_other_components_choose_none(python, database):
     assert start(python, "triggerer", "dag-processor", "api-server") == [[], [], []]
 
 
+def test_a_task_that_a_scheduler_has_forked_chooses_none(python, database):
+    assert start(python, "scheduler", what="task") == [[]]
+
+
 def test_without_a_database_a_scheduler_starts_and_says_what_is_missing(python):
-    output, _ = python(START, "scheduler").communicate("now\n")
+    output, _ = python(START, "scheduler").communicate("component\n")
 
     assert "No name was chosen that tells this deployment's MLflow runs from others'" in output
     assert "no such table: variable" in output
