@@ -296,22 +296,21 @@ def test_what_was_imported_is_kept_out_of_garbage_collection(start):
 
 
 def test_it_is_kept_out_of_it_also_when_the_workers_are_forked(start):
-    """Then LocalExecutor gives all back to garbage collection."""
+    """LocalExecutor then gives all back to garbage collection (not in Airflow 3.1.0)."""
     code = """
 from airflow.executors.local_executor import LocalExecutor
 Job()
 executor = LocalExecutor(parallelism=1)
 executor.start()
-given_back = not gc.get_freeze_count()
 gc.collect()
 is_frozen = gc.get_freeze_count() > 0
 executor.end()
-print(json.dumps([given_back, is_frozen]))
+print(json.dumps(is_frozen))
 """
 
-    state, _ = start("scheduler", code)
+    is_frozen, _ = start("scheduler", code)
 
-    assert state == [True, True]
+    assert is_frozen
 
 
 def test_what_airflow_leaves_for_the_first_task_is_there(start):
