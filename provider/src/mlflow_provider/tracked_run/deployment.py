@@ -17,7 +17,8 @@ from airflow.sdk import Variable
 VARIABLE = "mlflow_deployment"
 DESCRIPTION = "Tells the runs of this Airflow from others' in MLflow."
 
-# How long a task waits for others that are choosing a name at this moment: as long as their request may take.
+# How long a task waits for others that are choosing a name at this moment: as long as Airflow by default
+# waits for the answer to their request.
 CHOICE_SECONDS = 5.0
 
 

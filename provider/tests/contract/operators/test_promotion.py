@@ -383,6 +383,15 @@ def test_if_another_gate_moved_the_alias_right_after_it_compares_again(
     assert model.aliases["champion"] == champion_version
 
 
+def test_a_gate_waits_the_longer_for_others_the_slower_the_server_is(promote, model, champion, monkeypatch):
+    slept: list[float] = []
+    clock = itertools.count(step=10).__next__  # its requests took ten seconds
+    monkeypatch.setattr(promotion, "time", SimpleNamespace(sleep=slept.append, monotonic=clock))
+
+    assert promote(model.add(rmse=24_000.0))["promoted"]
+    assert slept == [30]
+
+
 def test_a_gate_gives_up_if_others_move_the_alias_all_the_time(promote, model, champion, monkeypatch):
     version = model.add(rmse=24_000.0)
     sleep = lambda seconds: model.set_alias("champion", champion)  # noqa: E731

@@ -17,9 +17,15 @@ import sys
 from airflow.jobs.job import Job
 from airflow.models.variable import Variable
 from airflow.sdk.execution_time import task_runner
-print("ready", flush=True)
-start = sys.stdin.readline()
-if start == "task\\n":
+from mlflow_provider.tracked_run import deployment
+
+def wait(state):
+    print(state, flush=True)
+    return sys.stdin.readline()
+
+random_name = deployment._random_name
+deployment._random_name = lambda: wait("has found none") and random_name()
+if wait("ready") == "task\\n":
     task_runner.get_listener_manager().hook.on_starting(component=task_runner.TaskRunnerMarker())
 else:
     Job()
@@ -70,18 +76,32 @@ def python(tmp_path: Path) -> Python:
 def start(python: Python, *components: str, what: str = "component", **variables: str) -> list[list[str]]:
     """Start components at the same moment, and return the name that each then finds, if there is one."""
     processes = [python(START, component, **variables) for component in components]
+    tell(processes, "ready", what)
+    return names_found_by(processes)
+
+
+def tell(processes: list[subprocess.Popen[str]], state: str, line: str) -> None:
+    """Wait until all processes are in a state, then give each a line."""
     for process in processes:
-        while process.stdout.readline() != "ready\n":
+        while process.stdout.readline() != f"{state}\n":
             assert process.poll() is None
     for process in processes:
-        process.stdin.write(f"{what}\n")
+        process.stdin.write(f"{line}\n")
         process.stdin.flush()
-    outputs = [process.communicate()[0] for process in processes]
+
+
+def names_found_by(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
+    """Return the name that each process finds at its end, if there is one."""
+    outputs = [process.communicate("go on\n")[0] for process in processes]
+    assert not [output for output in outputs if "No name was chosen" in output]
     return [output[output.index("name:") :].split()[1:] for output in outputs]
 
 
 def test_schedulers_that_start_at_the_same_moment_choose_one_name(python, database):
-    names = start(python, *["scheduler"] * 4)
+    processes = [python(START, "scheduler") for _ in range(4)]
+    tell(processes, "ready", "component")
+    tell(processes, "has found none", "go on")
+    names = names_found_by(processes)
 
     assert names == [names[0]] * 4
     assert len(names[0]) == 1
@@ -107,7 +127,7 @@ def test_a_task_that_a_scheduler_has_forked_chooses_none(python, database):
 
 
 def test_without_a_database_a_scheduler_starts_and_says_what_is_missing(python):
-    output, _ = python(START, "scheduler").communicate("component\n")
+    output, _ = python(START, "scheduler").communicate("component\ngo on\n")
 
     assert "No name was chosen that tells this deployment's MLflow runs from others'" in output
     assert "no such table: variable" in output
