@@ -2,7 +2,7 @@
 
 import importlib.util
 
-if importlib.util.find_spec("local") is None:
+if importlib.util.find_spec("local_stack") is None:
     collect_ignore = ["docker", "executors", "faults", "helpers", "lifecycle", "mlflow", "stack"]
     collect_ignore += [
         "unit/docs",

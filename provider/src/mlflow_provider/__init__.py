@@ -6,7 +6,7 @@ What a DAG imports, by what it is for:
 - ``mlflow_provider.operators``: a common action each, on experiments, models, versions and deployments
 - ``mlflow_provider.hooks``: MLflow's REST API and its Python package, with an Airflow connection
 - ``mlflow_provider.sensors``, ``mlflow_provider.triggers``: a new model version, or a moved alias
-- ``mlflow_provider.links``: the buttons on a task instance
+- ``mlflow_provider.links.mlflow``: the buttons on a task instance
 - ``mlflow_provider.exceptions``: what all of it raises
 
 and for tasks and operators without the decorator ``task_run`` and ``close_open_runs``, below.
@@ -14,8 +14,8 @@ and for tasks and operators without the decorator ``task_run`` and ``close_open_
 
 TYPE_CHECKING = False  # not imported from typing: this package imports nothing
 if TYPE_CHECKING:
-    from mlflow_provider.tracked_run.open_runs import close_open_runs
-    from mlflow_provider.tracked_run.task_run import task_run
+    from mlflow_provider.tracking.open_runs import close_open_runs
+    from mlflow_provider.tracking.task_run import task_run
 
 __version__ = "2.0.0"
 __all__ = ["close_open_runs", "task_run"]
@@ -29,4 +29,4 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.tracked_run.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.tracking.{_MODULES[name]}"), name)

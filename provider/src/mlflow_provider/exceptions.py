@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from mlflow_provider import causes
+from mlflow_provider.server import findings as causes
 from mlflow_provider.version_compat import AirflowException
 
 log = logging.getLogger(__name__)

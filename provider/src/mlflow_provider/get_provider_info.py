@@ -50,9 +50,9 @@ def get_provider_info() -> dict:
             {"name": "mlflow", "class-name": "mlflow_provider.decorators.mlflow.mlflow_task"}
         ],
         "extra-links": [
-            "mlflow_provider.links.MLflowRunLink",
-            "mlflow_provider.links.MLflowExperimentLink",
-            "mlflow_provider.links.MLflowModelVersionLink",
+            "mlflow_provider.links.mlflow.MLflowRunLink",
+            "mlflow_provider.links.mlflow.MLflowExperimentLink",
+            "mlflow_provider.links.mlflow.MLflowModelVersionLink",
         ],
         "config": {
             "mlflow": {
@@ -101,7 +101,7 @@ def get_provider_info() -> dict:
                         "password": "password, or an access token",
                     },
                 },
-                # Kept in Extra under these names, which mlflow_provider.connection reads.
+                # Kept in Extra under these names, which mlflow_provider.server.connection reads.
                 "conn-fields": {
                     "ui_url": {
                         "label": "UI address",

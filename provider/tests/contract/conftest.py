@@ -18,10 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.mlflow_state import tracking
 from mlflow_provider.operators.base import MLflowBaseOperator
+from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.server.connection import MLflowConnection
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer

@@ -15,10 +15,10 @@ import pytest
 import requests
 from airflow.models import Connection
 
-from mlflow_provider import causes
 from mlflow_provider.doctor import examination, examine
 from mlflow_provider.doctor.checks import FILE
-from mlflow_provider.tracked_run import runs
+from mlflow_provider.server import findings as causes
+from mlflow_provider.tracking import runs
 from mlflow_servers import Answer, free_port, run_mlflow_server
 
 VERSION = Answer(body="3.17.2")

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from hypothesis.extra import pandas as frames
 
-from mlflow_provider.connection import CONNECTION_TYPES, DATABRICKS_DOMAINS, OPTIONS, MLflowConnection
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.mlflow_state import environment
-from mlflow_provider.model_load_and_predict.predict import decode, encode, to_json
+from mlflow_provider.predict.script import decode, encode, to_json
+from mlflow_provider.process.mlflow_state import environment
+from mlflow_provider.server.connection import CONNECTION_TYPES, DATABRICKS_DOMAINS, OPTIONS, MLflowConnection
 
 # The same examples each time: a test that fails fails again. For others: derandomize=False.
 fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None)

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 
 import mlflow_provider
-from mlflow_provider.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, OPTIONS
 from mlflow_provider.get_provider_info import get_provider_info
+from mlflow_provider.server.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT_SECONDS, OPTIONS
 
 
 def test_metadata_is_valid_against_airflows_schema():

@@ -10,7 +10,7 @@ import mlflow_provider
 
 HEAVY = ("boto3", "mlflow", "numpy", "pandas", "requests", "sklearn")
 # Imported with the first request to MLflow, and with the first one to its pages in Airflow.
-LATE = ("mlflow_provider.login", "mlflow_provider.rest", "mlflow_provider.airflow_plugin.pages")
+LATE = ("mlflow_provider.server.login", "mlflow_provider.server.rest", "mlflow_provider.plugins.pages")
 
 
 def test_no_module_imports_what_only_a_running_task_needs():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
-from mlflow_provider.links import MLflowExperimentLink, MLflowRunLink
-from mlflow_provider.tracked_run.task_run import DEFAULT_CONN_ID, OnTrackingError, Retry, task_run
+from mlflow_provider.links.mlflow import MLflowExperimentLink, MLflowRunLink
+from mlflow_provider.tracking.task_run import DEFAULT_CONN_ID, OnTrackingError, Retry, task_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -21,8 +21,6 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
-from mlflow_provider import causes
-from mlflow_provider.artifact_errors import cause_of
 from mlflow_provider.doctor.examination import (
     CHECKS,
     TIMEOUT_SECONDS,
@@ -33,7 +31,9 @@ from mlflow_provider.doctor.examination import (
 )
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.tracked_run import runs
+from mlflow_provider.server import findings as causes
+from mlflow_provider.server.artifact_errors import cause_of
+from mlflow_provider.tracking import runs
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -12,10 +12,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from mlflow_provider.connection import DEFAULT_PORTS, MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.mlflow_state import tracking
+from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.server.connection import DEFAULT_PORTS, MLflowConnection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -146,7 +146,7 @@ class Check:
 
     :param title: what is looked at.
     :param after: the check without whose success this one cannot be made.
-    :param causes: what it may name, from :mod:`mlflow_provider.causes`.
+    :param causes: what it may name, from :mod:`mlflow_provider.server.findings`.
     :param look: returns what is well.
     """
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from mlflow_provider.connection import MLflowConnection
-from mlflow_provider.mlflow_state import connected_client, set_environment, tracking
+from mlflow_provider.process.mlflow_state import connected_client, set_environment, tracking
+from mlflow_provider.server.connection import MLflowConnection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,8 +63,8 @@ class MLflowBaseHook(BaseHook):
     def tracking(self) -> AbstractContextManager[MlflowClient]:
         """Point the ``mlflow`` package at the connection's server for a ``with`` block.
 
-        Everything is as before when the block ends, also after an error; see
-        :func:`mlflow_provider.mlflow_state.tracking`. The block's value is an ``mlflow.MlflowClient``.
+        The process is restored when the block ends, also after an error; see
+        :func:`mlflow_provider.process.mlflow_state.tracking`. The block's value is a ``mlflow.MlflowClient``.
         """
         return tracking(self.connection)
 

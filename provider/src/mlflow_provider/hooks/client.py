@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from mlflow_provider.login import Authentication
+    from mlflow_provider.server.login import Authentication
 
 # As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
 PAGE_SIZE = 1000
@@ -85,7 +85,7 @@ class MLflowClientHook(MLflowBaseHook):
         return self._new_session()
 
     def _new_session(self, retries: int | None = None) -> requests.Session:
-        from mlflow_provider import rest
+        from mlflow_provider.server import rest
 
         return rest.new_session(
             self.connection,
@@ -126,7 +126,7 @@ class MLflowClientHook(MLflowBaseHook):
         """
         import requests
 
-        from mlflow_provider import rest
+        from mlflow_provider.server import rest
 
         known = inspect.signature(requests.Session.request).parameters.keys() - {"self", "method", "url"}
         if unknown := request_kwargs.keys() - known:
@@ -153,7 +153,7 @@ class MLflowClientHook(MLflowBaseHook):
         :raises MLflowAlreadyExistsError: MLflow has something of that name.
         :raises MLflowAPIError: MLflow, or whatever answered in its place, refused.
         """
-        from mlflow_provider import rest
+        from mlflow_provider.server import rest
 
         return rest.call(self._session, self.connection, method, path, params)
 
@@ -162,7 +162,7 @@ class MLflowClientHook(MLflowBaseHook):
 
         ``/health`` would not do: it answers also where the API says 401 or 403.
         """
-        from mlflow_provider import rest
+        from mlflow_provider.server import rest
 
         try:
             connection = replace(self.connection, conn_id="")  # the form makes one up

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.connection import aws_environment
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.mlflow_state import aws_clients_of_the_environment, environment, run_methods_inside
-from mlflow_provider.model_load_and_predict.predict import to_json
+from mlflow_provider.predict.script import to_json
+from mlflow_provider.process.mlflow_state import (
+    aws_clients_of_the_environment,
+    environment,
+    run_methods_inside,
+)
+from mlflow_provider.server.connection import aws_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

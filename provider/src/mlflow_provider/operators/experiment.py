@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlflow_provider.links import MLflowExperimentLink, push_experiment_link
+from mlflow_provider.links.mlflow import MLflowExperimentLink, push_experiment_link
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
-from mlflow_provider.links import model_page
+from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.registry import _ModelVersionOperator
 from mlflow_provider.version_compat import AirflowFailException, wait_for_response
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.exceptions import MLflowProviderError, wrap_mlflow_errors
 from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
-from mlflow_provider.model_load_and_predict import model_environment, predict
 from mlflow_provider.operators.base import MLflowBaseOperator
+from mlflow_provider.predict import model_environment, script
 
 if TYPE_CHECKING:
     from airflow.providers.standard.hooks.subprocess import SubprocessHook
@@ -131,7 +131,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
             else:
                 place = "this process"
                 with self.hook.tracking():
-                    predictions = predict.predict(str(model), data, suppress_warnings=self.suppress_warnings)
+                    predictions = script.predict(str(model), data, suppress_warnings=self.suppress_warnings)
         result, written_to = self._result(predictions)
         rows = json.loads(predictions)
         self.log.info(
@@ -161,15 +161,15 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         """
         cache = Path(self.venv_cache_path) if self.venv_cache_path else model_environment.default_cache()
         folder.mkdir()
-        script, request, predictions = (
+        program, request, predictions = (
             folder / name for name in ("predict.py", "request.json", "predictions.json")
         )
-        predict.write_request(request, data)
-        shutil.copy(predict.__file__, script)
+        script.write_request(request, data)
+        shutil.copy(script.__file__, program)
         python = model_environment.virtualenv(model, cache, self._run)
         with self.hook.tracking():  # a model may use the server too
             self._run(
-                [str(path) for path in (python, script, model, request, predictions)],
+                [str(path) for path in (python, program, model, request, predictions)],
                 folder,
                 dict(os.environ),
             )

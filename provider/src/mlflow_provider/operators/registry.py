@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError, wrap_mlflow_errors
 from mlflow_provider.hooks.client import as_tag_list
-from mlflow_provider.links import MLflowModelVersionLink, model_page, push_model_version_link
+from mlflow_provider.links.mlflow import MLflowModelVersionLink, model_page, push_model_version_link
 from mlflow_provider.operators.base import MLflowBaseOperator
 
 if TYPE_CHECKING:

@@ -281,7 +281,7 @@ class _Registry:
 def is_transient(error: MLflowProviderError) -> bool:
     """Whether the same request may succeed later: MLflow is down, busy or failing."""
     if isinstance(error, MLflowAPIError):
-        from mlflow_provider.rest import RETRIED_STATUS_CODES
+        from mlflow_provider.server.rest import RETRIED_STATUS_CODES
 
         return error.status_code in RETRIED_STATUS_CODES
     return isinstance(error, MLflowUnreachableError)

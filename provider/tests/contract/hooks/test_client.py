@@ -10,10 +10,10 @@ import mlflow
 import pytest
 import requests
 
-from mlflow_provider import rest
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
 from mlflow_provider.hooks import client
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.server import rest
 from mlflow_servers import Answer, free_port
 from task_log import exceptions_in_log
 

@@ -20,10 +20,10 @@ import pytest
 from scipy.sparse import csr_matrix
 from uv import find_uv_bin
 
-from mlflow_provider.connection import MLflowConnection
 from mlflow_provider.exceptions import MLflowProviderError
-from mlflow_provider.mlflow_state import tracking
 from mlflow_provider.operators.pyfunc import MAX_XCOM_BYTES, ModelLoadAndPredictOperator
+from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.server.connection import MLflowConnection
 from mlflow_servers import ADMIN_PASSWORD
 from wheels import make_mlflow_wheel
 

@@ -1,0 +1,129 @@
+"""What a benchmark says: tables, and how the budgets stand."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from types import ModuleType
+
+import rich.table
+from rich.console import Console
+from rich.markup import escape
+
+from dev.benchmarks import ROOT
+
+
+@dataclass
+class Table:
+    """Figures, under these names; the first column says of what."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add(self, *cells: str) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+
+    def for_terminal(self) -> rich.table.Table:
+        """Return it as rich prints it."""
+        table = rich.table.Table(*self.columns, box=None)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def for_page(self) -> str:
+        """Return it in Markdown."""
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What something may cost at most, and what it does.
+
+    :param what: names the thing and its unit.
+    :param limit: e.g. ``<= 0.3``.
+    :param if_missed: why it is, if it is, and what would meet it.
+    """
+
+    what: str
+    limit: str
+    measured: float
+    if_missed: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether what was measured is within the limit."""
+        sign, number = self.limit.split()
+        within = {"<=": self.measured <= float(number), ">=": self.measured >= float(number)}
+        return within[sign]
+
+
+def table_of(budgets: Iterable[Budget]) -> Table:
+    """Show budgets side by side."""
+    table = Table(("budget", "limit", "measured", ""))
+    for budget in budgets:
+        verdict = "kept" if budget.is_kept else f"missed. {budget.if_missed}".strip()
+        table.add(budget.what, budget.limit, _short(budget.measured), verdict)
+    return table
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def run(
+    modules: Iterable[ModuleType], names: Collection[str], title: str, target: str, page_name: str
+) -> list[Budget]:
+    """Run benchmarks one after the other, print what they say, and write it, if it is all of it.
+
+    :param names: the modules to run; all, if empty.
+    :param target: of make, which the page names.
+    :param page_name: in ``docs/``.
+    :return: the budgets.
+    """
+    width = None if sys.stdout.isatty() else 120  # of a log, where rich would take 80
+    console = Console(soft_wrap=True, highlight=False, width=width)
+    budgets: list[Budget] = []
+    page = [f"# {title}", f"Written by `make {target}` on {machine()}"]
+    by_name = {module.__name__.rpartition(".")[2]: module for module in modules}
+    for name in names or by_name:
+        heading, text = describe(module := by_name[name])
+        console.print(f"\n[bold]{escape(heading)}[/]")
+        page += [f"## {heading}", text]
+        for result in module.measure():
+            if isinstance(result, Table):
+                console.print(result.for_terminal())
+                page.append(result.for_page())
+            else:
+                budgets.append(result)
+    if budgets:
+        console.print("\n[bold]Budgets[/]", table_of(budgets).for_terminal(), sep="\n")
+        page[2:2] = [table_of(budgets).for_page()]
+    if not names:
+        (ROOT / "docs" / page_name).write_text("\n\n".join(page) + "\n", encoding="utf-8")
+        console.print(f"\nWritten to docs/{page_name}")
+    return budgets
+
+
+def machine() -> str:
+    """Say on what all of it ran."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    programs = ", ".join(
+        f"{name} {version(name)}" for name in ("apache-airflow", "mlflow-skinny", "scikit-learn")
+    )
+    return (
+        f"{date.today():%d %B %Y}, {os.cpu_count()} cores, {memory:.0f} GB of memory, "  # noqa: DTZ011
+        f"Python {platform.python_version()}, {programs}."
+    )
+
+
+def describe(module: ModuleType) -> tuple[str, str]:
+    """Return a benchmark's title and text, as its docstring has them."""
+    title, _, text = (module.__doc__ or "").replace("``", "`").partition("\n\n")
+    return title.rstrip("."), text.strip()

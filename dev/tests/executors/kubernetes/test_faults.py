@@ -1,0 +1,54 @@
+"""What goes wrong with pods: a task's, MLflow's."""
+
+from __future__ import annotations
+
+import pytest
+
+from dev.tests.executors.kubernetes import airflow
+from dev.tests.executors.tracked_dag_run import FIRST_TRIES
+
+
+@pytest.mark.fault(
+    "On Kubernetes: a task's pod is deleted, and there are retries",
+    sees="the run of that try KILLED, and why",
+    green="by its next try",
+)
+def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks):
+    before = tasks.steps()
+    deployment.delete(airflow.NAMESPACE, tasks.worker(0))
+    tasks.wait_until_logging((0, 2))
+    tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED", (1, 1): "FINISHED"}, before)
+
+
+@pytest.mark.fault(
+    "On Kubernetes: a task is killed for its memory, and there are retries",
+    sees="the run of that try KILLED, and why",
+    green="by its next try",
+)
+def test_a_task_that_is_killed_for_its_memory_is_tried_again(run_dag):
+    tasks = run_dag("takes_too_much_memory")
+    tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED"})
+
+
+@pytest.mark.fault(
+    "On Kubernetes: one of MLflow's two replicas is killed while artifacts are uploaded",
+    sees="uploads that take longer",
+    green="by itself",
+)
+def test_uploads_go_on_by_the_other_replica_when_one_is_killed(deployment, run_dag):
+    tasks = run_dag("uploads_until_told")
+    before = tasks.wait_until_logging(*FIRST_TRIES)
+    replicas = deployment.pods("mlflow", "--selector=app.kubernetes.io/name=mlflow")
+    assert len(replicas) == 2
+    deployment.delete("mlflow", replicas[0]["metadata"]["name"], "--grace-period=0", "--force")
+    tasks.wait_until_logging(*FIRST_TRIES)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+
+    for (number, _), run in tasks.tries().items():
+        folder = f"{run.info.artifact_uri.partition(':/')[2].lstrip('/')}/uploads"
+        sizes = {
+            found.key.rpartition("/")[2]: found.size
+            for found in deployment.bucket.objects.filter(Prefix=f"{folder}/")
+        }
+        steps = range(len(tasks.steps()[number, 1]))
+        assert sizes == {f"{step}.txt": len(f"{step} ") * 1_000_000 for step in steps}

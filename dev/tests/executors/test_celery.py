@@ -1,0 +1,72 @@
+"""What goes wrong with Celery alone: its workers' network, its queue, and what the queue hands out twice."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dev.tests.executors.celery import WORKERS
+from dev.tests.executors.tracked_dag_run import FIRST_TRIES
+from dev.tests.helpers.clones import wait_until
+
+IGNORED = "Task already running elsewhere, ignoring redelivered message"
+
+
+def test_each_of_four_workers_has_imported_mlflow_for_its_tasks(deployment):
+    workers = deployment.workers()
+    assert len(workers) == WORKERS
+    for worker in workers:
+        assert "Imported for the tasks that are forked from here" in deployment.docker("logs", worker)
+
+
+def test_airflow_shows_the_log_that_lies_on_a_worker(deployment, run_dag):
+    tasks = run_dag("logs_until_told")
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
+    task = deployment.airflow.task_instance(tasks.dag_id, tasks.run_id, tasks.dag_id, 0)
+    assert "MLflow run logs_until_told[0]: " in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
+
+
+@pytest.mark.fault(
+    "With Celery: the network of a worker is cut for 30 s",
+    sees="tasks that take longer",
+    green="by itself",
+)
+def test_tasks_of_a_worker_go_on_when_its_network_is_back(deployment, tasks, fault_is_over):
+    with deployment.network_cut(tasks.worker(0)):
+        time.sleep(5)  # what was on its way has arrived
+        cut = tasks.steps()[0, 1]
+        time.sleep(25)
+        assert tasks.steps()[0, 1] == cut
+    fault_is_over()
+    tasks.go_on()
+
+
+@pytest.mark.fault(
+    "With Celery: the queue (Redis, Valkey) is killed, and started again, with tasks running and tasks in it",
+    sees="tasks that start later",
+    green="by itself",
+)
+def test_no_task_is_lost_when_the_queue_has_been_restarted(deployment, tasks, run_dag, fault_is_over):
+    sweep = run_dag("sweep")
+    wait_until("tasks of the sweep have begun", sweep.runs)
+    deployment.restart_queue()
+    fault_is_over()
+    tasks.go_on()
+    sweep.finish({(number, 1): "FINISHED" for number in range(64)})
+
+
+@pytest.mark.fault(
+    "With Celery: a running task is handed out again, as it runs longer than the queue's visibility timeout",
+    sees="in the worker's log: Task already running elsewhere",
+    green="all along",
+)
+def test_a_task_that_is_handed_out_twice_runs_once(deployment, tasks):
+    since = f"--since={time.time():.3f}"  # a restart of the queue has the same effect
+    with deployment.impatient_worker():
+        wait_until(
+            "a worker has been given a task that runs elsewhere",
+            lambda: "".join(deployment.docker("logs", since, name) for name in deployment.workers()),
+            lambda said: IGNORED in said,
+        )
+    tasks.go_on()

@@ -1,0 +1,53 @@
+"""The lessons, the pipeline and a sweep, whose tasks run on many machines that have nothing in common."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from dev.tests.helpers.artifacts import in_bucket, in_mlflow
+from local_stack import demo
+
+# File systems that every container has for itself, or that hold no files.
+OWN = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
+# Everywhere that the AWS SDK looks, but at a cloud's metadata, which is not here.
+FIND_KEYS = "import boto3; print('keys:', boto3.Session().get_credentials())"
+
+
+def test_lessons_and_pipeline_run_green_and_every_artifact_is_in_the_bucket(deployment, mlflow, tmp_path):
+    demo.run_lessons(Console(), deployment.airflow, deployment.ports)
+    demo.run_pipeline(Console(), deployment.airflow, deployment.ports)
+    objects = in_bucket(deployment.bucket)
+    assert {"features.csv", "model.skops", "MLmodel"} <= {key.rpartition("/")[2] for key in objects}
+    assert objects == in_mlflow(mlflow, tmp_path)
+
+
+def test_64_mapped_tasks_on_several_workers_make_64_runs_under_one_parent(run_dag):
+    sweep = run_dag("sweep")
+    sweep.finish({(number, 1): "FINISHED" for number in range(64)})
+    assert len({sweep.worker(number) for number in range(64)}) > 1
+
+
+def test_workers_hold_no_key_of_the_object_store_and_share_no_folder(deployment, tasks):
+    places = []
+    for worker in deployment.workers():
+        said = deployment.run_in(worker, "env", "AWS_EC2_METADATA_DISABLED=true", "python", "-c", FIND_KEYS)
+        assert "keys: None" in said
+        names = {line.partition("=")[0] for line in deployment.run_in(worker, "env").splitlines()}
+        assert [name for name in names if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3_"))] == []
+        places += mounted(deployment.run_in(worker, "cat", "/proc/self/mountinfo"))
+    assert places
+    assert len(places) == len(set(places)), sorted(places)
+
+
+def mounted(mountinfo: str) -> set[tuple[str, str]]:
+    """Return what a container has mounted: the file system, and where in it.
+
+    .. seealso:: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+    """
+    places = set()
+    for line in mountinfo.splitlines():
+        mount, _, rest = line.partition(" - ")
+        _, _, device, root, *_ = mount.split()
+        if rest.split()[0] not in OWN:
+            places.add((device, root))
+    return places

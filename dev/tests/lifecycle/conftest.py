@@ -1,0 +1,128 @@
+"""A copy of the project whose stack the tests of this folder start, stop, upgrade and upset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dev.tests.helpers import minio_build
+from dev.tests.helpers.clones import Clone, run_clone, wait_until
+from local_stack.airflow_api import AirflowApi
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give them time: the first of them installs, and may compile MinIO. `make faults` only names them."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(2400))
+            if config.option.markexpr == "fault":
+                item.add_marker(pytest.mark.skip(reason="`make lifecycle-test` runs it."))
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """What was said when the first installation was interrupted, and of the commands after it."""
+
+    by_itself: str
+    by_down: str
+    by_status: str
+
+
+@pytest.fixture(scope="session")
+def minio_program() -> str:
+    """Path of a MinIO; empty where there is none, and none can be compiled."""
+    at_hand = shutil.which(os.environ.get("MINIO") or "minio") or not minio_build.missing()
+    if os.environ.get("CI") or at_hand or shutil.which("go"):
+        return str(minio_build.minio_binary())
+    return ""
+
+
+@pytest.fixture(scope="session")
+def _clone(tmp_path_factory: pytest.TempPathFactory, minio_program: str) -> Iterator[Clone]:
+    with run_clone(tmp_path_factory.mktemp("clone").resolve(), minio_program) as clone:
+        yield clone
+
+
+@pytest.fixture(scope="session")
+def interrupted(_clone: Clone) -> Interrupted:
+    """Interrupt the first installation as soon as packages arrive, and see what other commands say then."""
+    process = _clone.start("up", **_clone.ports)
+    packages = _clone.folder / ".venv" / "lib"
+    wait_until("packages are being installed", lambda: len(list(packages.glob("*/site-packages/*"))) > 5)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    return Interrupted(output, _clone.make("down"), _clone.make("status"))
+
+
+@pytest.fixture
+def clone(_clone: Clone, interrupted: Interrupted) -> Iterator[Clone]:
+    """A copy of the project in which a stack may be up or down; its files are as they were afterwards."""
+    before = {file: file.read_bytes() for file in _sources(_clone.folder)}
+    yield _clone
+    for file in _sources(_clone.folder):
+        if file not in before:
+            file.unlink()
+    for file, content in before.items():
+        if not file.exists() or file.read_bytes() != content:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+def _sources(folder: Path) -> list[Path]:
+    kept = (
+        "dags/*.py",
+        "include/**/*.*",
+        "local_stack/*.py",
+        "provider/src/**/*.py",
+        "*.txt",
+        "*.yaml",
+        ".env",
+    )
+    return [file for pattern in kept for file in folder.glob(pattern)]
+
+
+@pytest.fixture
+def stopped(clone: Clone) -> Clone:
+    """The copy with everything installed, its stack down, and data of an earlier one."""
+    if not (clone.folder / ".local" / "data" / "airflow" / "airflow.db").exists():
+        _up(clone)
+    clone.make("down")
+    return clone
+
+
+@pytest.fixture
+def running(clone: Clone) -> Clone:
+    """The copy with its stack up."""
+    _up(clone)
+    return clone
+
+
+def _up(clone: Clone) -> None:
+    """Start its stack; the first time on ports of its own, which it remembers."""
+    remembered = (clone.folder / ".local" / "ports.json").exists()
+    clone.make("up", **({} if remembered else clone.ports))
+
+
+@pytest.fixture
+def airflow(running: Clone) -> AirflowApi:
+    api = AirflowApi(running.airflow_port)
+    api.log_in()
+    return api
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Clone]:
+    """Another copy, in which nothing is installed."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    with run_clone(folder) as clone:
+        yield clone
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,219 @@
+"""The stack where a MinIO is at hand: it holds the artifacts, and loses none."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import boto3
+import mlflow
+import pytest
+import requests
+import yaml
+
+from dev.tests.helpers.artifacts import in_bucket, in_mlflow
+from dev.tests.helpers.clones import Clone, wait_until
+
+SCALER = "attributes.run_name = 'Scaler'"  # the tutorial's run
+
+
+class Settings:
+    """The clone's airflow_settings.yaml."""
+
+    def __init__(self, clone):
+        self.file = clone.folder / "airflow_settings.yaml"
+
+    def __getitem__(self, conn_id):
+        return self._read()[1][conn_id]
+
+    def change(self, conn_id, **fields):
+        settings, connections = self._read()
+        connections[conn_id].update(fields)
+        self.file.write_text(yaml.safe_dump(settings))
+
+    def _read(self):
+        settings = yaml.safe_load(self.file.read_text())
+        return settings, {entry["conn_id"]: entry for entry in settings["airflow"]["connections"]}
+
+
+@pytest.fixture(autouse=True)
+def _needs_minio(minio_program):
+    if not minio_program:
+        pytest.skip("No minio on PATH, and no Go to compile it; MINIO=/path/to/minio says where one is.")
+
+
+@pytest.fixture(scope="session")
+def demo_output(_clone: Clone, interrupted: object) -> str:
+    """What ``make demo`` said, whose artifacts the tests look for."""
+    return _clone.make("demo", **({} if (_clone.folder / ".local" / "ports.json").exists() else _clone.ports))
+
+
+@pytest.fixture
+def running(demo_output: str, running: Clone) -> Clone:
+    """The copy with its stack up, and the artifacts of a demo in it."""
+    return running
+
+
+@pytest.fixture
+def settings(running):
+    return Settings(running)
+
+
+@pytest.fixture
+def keys(settings):
+    return settings["minio_default"]["conn_login"], settings["minio_default"]["conn_password"]
+
+
+@pytest.fixture
+def objects(running, keys):
+    """A function that returns what the bucket holds: content by key."""
+    resource = boto3.resource(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{running.minio_port}",
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        region_name="us-east-1",
+    )
+    return lambda: in_bucket(resource.Bucket("mlflow"))
+
+
+@pytest.fixture
+def client(running, keys, monkeypatch):
+    """MLflow's client; the keys are for those experiments only that lie in S3."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{running.mlflow_port}")
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{running.minio_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
+    return mlflow.MlflowClient()
+
+
+@pytest.fixture
+def artifacts(client, tmp_path):
+    """A function that returns what MLflow has of all runs and models: content by the key it should have."""
+    return lambda: in_mlflow(client, tmp_path)
+
+
+def minio_process(clone):
+    return next(process for process in clone.processes() if process.name() == "minio")
+
+
+def test_the_demo_names_the_console_and_whose_login_it_takes(running, demo_output):
+    assert f"MinIO    http://localhost:{running.minio_console_port}  (login and password: " in demo_output
+
+
+def test_every_artifact_is_in_minio_and_equals_what_mlflow_returns(running, client, artifacts, objects):
+    run = client.search_runs([client.get_experiment_by_name("Housing").experiment_id], SCALER)[-1]
+    folder = f"{run.info.experiment_id}/{run.info.run_id}/artifacts"
+    held = objects()
+    assert {f"{folder}/features.csv", f"{folder}/scaled_features.csv"} < held.keys()
+    assert any(re.fullmatch(r"\d+/models/m-\w+/artifacts/MLmodel", key) for key in held)
+    assert artifacts() == held
+    assert not (running.folder / ".local/data/mlflow/artifacts").exists()
+
+
+def test_everything_listens_on_loopback_only(running):
+    listening = running.listening()
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+    assert {str(address.port) for address in listening} == set(running.ports.values())
+
+
+def test_no_key_is_in_the_arguments_logs_or_configuration_of_a_process(running, keys):
+    said = "".join(" ".join(process.cmdline()) for process in running.processes())
+    said += "".join(log.read_text() for log in (running.folder / ".local/logs").iterdir())
+    said += (running.folder / ".local/supervisor.conf").read_text()
+    assert ".local/minio server" in said
+    assert keys[1] not in said
+
+
+def test_only_minio_and_mlflow_have_a_key_in_their_environment(running, keys):
+    holders = {
+        process.environ().get("LOCAL_STACK_COMPONENT")
+        for process in running.processes()
+        if keys[1] in process.environ().values()
+    }
+    assert holders == {"minio", "mlflow"}
+
+
+def test_minio_writes_nothing_outside_the_clone(running):
+    before = Path.home().joinpath(".minio").exists()
+    opened = {Path(file.path) for file in minio_process(running).open_files()}
+    assert {file for file in opened if not file.is_relative_to(running.folder)} == set()
+    assert (running.folder / ".local/minio-certificates").exists()
+    assert Path.home().joinpath(".minio").exists() is before
+
+
+def test_status_shows_the_console(running):
+    address = f"http://localhost:{running.minio_console_port}"
+    assert re.search(rf"^ minio +up +\d+ +{address} ", running.make("status"), re.MULTILINE)
+
+
+def test_the_console_takes_the_login_that_the_demo_names(running, keys):
+    login = {"accessKey": keys[0], "secretKey": keys[1]}
+    console = f"http://localhost:{running.minio_console_port}/api/v1/login"
+    assert requests.post(console, json=login, timeout=30).status_code == requests.codes.no_content
+
+
+def test_another_store_is_refused_while_it_is_up(running):
+    output = running.make("up", expect=2, MINIO="")
+    assert "Already up, with the artifacts in MinIO; to change that, `make down` first." in output
+
+
+@pytest.mark.fault(
+    "The stack's MinIO is killed",
+    sees="nothing; it is started again",
+    green="by itself",
+)
+def test_minio_comes_back_when_it_is_killed(running, objects):
+    before = objects()
+    killed = minio_process(running)
+    killed.kill()
+    running.make("up")
+    assert minio_process(running).pid != killed.pid
+    assert objects() == before
+
+
+def test_tasks_write_to_s3_themselves_when_the_experiment_lies_there(
+    running, settings, client, artifacts, objects
+):
+    """With the keys of the connection that ``mlflow_default`` names, and the DAGs as they are."""
+    place = f"direct-{os.urandom(4).hex()}"
+    before = client.get_experiment_by_name("Housing").experiment_id
+    client.rename_experiment(before, f"Housing before {place}")
+    experiment = client.create_experiment("Housing", artifact_location=f"s3://mlflow/{place}")
+    settings.change("mlflow_default", conn_extra={"artifact_conn_id": "minio_default"})
+    try:
+        running.make("demo")
+    finally:
+        client.rename_experiment(experiment, f"Housing in {place}")
+        client.rename_experiment(before, "Housing")
+    (run,) = client.search_runs([experiment], SCALER)
+    assert run.info.artifact_uri.startswith(f"s3://mlflow/{place}/")
+    held = objects()
+    written = {f"{place}/{run.info.run_id}/artifacts/{name}.csv" for name in ("features", "scaled_features")}
+    assert written < held.keys()
+    assert any(re.fullmatch(rf"{place}/models/m-\w+/artifacts/MLmodel", key) for key in held)
+    assert artifacts() == held
+
+
+def test_artifacts_outlive_the_stack_which_does_not_start_without_minio(running, objects):
+    held = objects()
+    running.make("down")
+    assert "Earlier artifacts are in MinIO" in running.make("up", expect=2, MINIO="")
+    running.assert_nothing_is_left()
+    running.make("up")
+    assert objects() == held
+
+
+def test_a_new_password_is_learnt_by_the_next_up_and_opens_the_same_artifacts(running, settings, objects):
+    held = objects()
+    settings.change("minio_default", conn_password="another-demo-secret")
+    assert "The project has changed" in running.make("up")
+    resource = boto3.resource(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{running.minio_port}",
+        aws_access_key_id=settings["minio_default"]["conn_login"],
+        aws_secret_access_key="another-demo-secret",
+        region_name="us-east-1",
+    )
+    wait_until("MinIO answers", lambda: in_bucket(resource.Bucket("mlflow")) == held)

@@ -1,0 +1,155 @@
+"""A project of one's own, made with README's commands: from a lesson, and without the lessons."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from uv import find_uv_bin
+
+from dev.tests.helpers.clones import run_clone
+from dev.tests.helpers.documentation import ROOT, code
+
+if TYPE_CHECKING:
+    from mlflow_servers import MLflowServer
+
+LESSON = "mlflow_task_dag"
+DOCKERFILE = code("README.md", "An Astro project", "dockerfile")
+# uv in pip's place: it takes the same arguments, and has downloaded the packages before.
+PIP = f'#!/bin/sh\nexec "{find_uv_bin()}" pip "$@"\n'
+
+
+@dataclass
+class Project:
+    """A folder beside the copy of this project, with an Airflow that has no provider of ours yet."""
+
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        venv = self.folder.with_name("venv")
+        users = ("AIRFLOW", "MLFLOW", "PYTHON", "VIRTUAL_ENV", "TEMPLATE")
+        self.variables |= {
+            **{name: value for name, value in os.environ.items() if not name.startswith(users)},
+            "AIRFLOW_HOME": str(self.folder),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "VIRTUAL_ENV": str(venv),
+            "PATH": f"{venv / 'bin'}:{Path(find_uv_bin()).parent}:{os.environ['PATH']}",
+        }
+        (self.folder / "dags").mkdir(parents=True)
+        self.run(f"uv venv --python {sys.executable} {venv}")
+        (venv / "bin" / "pip").write_text(PIP)
+        (venv / "bin" / "pip").chmod(0o755)
+        airflow = re.search(r"^apache-airflow==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+        self.run(f"uv pip install -q {airflow[0]} -c {ROOT / 'constraints.txt'}")
+        self.run("airflow db migrate")
+
+    def run(self, commands: str) -> str:
+        """Run shell commands in its folder, each of which must succeed, and return what they said."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self.folder,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Iterator[Path]:
+    """A copy of this project, where README's commands look for it."""
+    folder = tmp_path / "mlflow-airflow"
+    folder.mkdir()
+    with run_clone(folder) as clone:
+        yield clone.folder
+
+
+@pytest.fixture
+def project(template: Path) -> Project:
+    return Project(template.with_name("my-project"))
+
+
+def runs_of_the_lesson(server: MLflowServer) -> list[str]:
+    """The statuses of the runs that the lesson has left in its experiment."""
+    api = f"{server.url}/api/2.0/mlflow"
+    experiment = requests.get(
+        f"{api}/experiments/get-by-name", params={"experiment_name": "Housing"}, timeout=60
+    )
+    if experiment.status_code == requests.codes.not_found:
+        return []
+    found = requests.post(
+        f"{api}/runs/search",
+        json={
+            "experiment_ids": [experiment.json()["experiment"]["experiment_id"]],
+            "filter": f"tags.`airflow.dag_id` = '{LESSON}'",
+        },
+        timeout=60,
+    )
+    return [run["info"]["status"] for run in found.json().get("runs", [])]
+
+
+def test_a_lesson_runs_in_an_airflow_without_astro(project, mlflow_server):
+    before = runs_of_the_lesson(mlflow_server)
+    airflow = project.run("airflow version")
+    commands = code("README.md", "An Airflow without Astro", "bash")
+
+    project.run(commands.replace("http://localhost:5000", mlflow_server.url))
+
+    after = runs_of_the_lesson(mlflow_server)
+    assert len(after) > len(before)
+    assert set(after) == {"FINISHED"}
+    assert project.run("airflow version") == airflow
+
+
+def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
+    """Without Docker: what is done when the image is built is done to a virtual environment."""
+    before = runs_of_the_lesson(mlflow_server)
+    for name in ("requirements.txt", "packages.txt"):
+        (project.folder / name).write_text("# yours\n")
+    project.run(code("README.md", "An Astro project", "bash"))
+    in_the_image = {
+        "/usr/local/airflow": str(project.folder),
+        "/etc/pip-constraints.txt": str(ROOT / "constraints.txt"),
+        "--system ": "",  # the image has no virtual environment
+    }
+    run = " && ".join(re.findall(r"^RUN (.+)", DOCKERFILE, re.MULTILINE))
+    for there, here in in_the_image.items():
+        run = run.replace(there, here)
+    project.run("uv pip install -q -r requirements.txt")
+    project.run(run)
+    project.variables["PYTHONPATH"] = str(project.folder)
+    connection = shlex.quote(json.dumps({"conn_type": "mlflow", **mlflow_server.connection}))
+    project.run(f"AIRFLOW_CONN_MLFLOW_DEFAULT={connection} airflow dags test {LESSON}")
+
+    after = runs_of_the_lesson(mlflow_server)
+    assert len(after) > len(before)
+    assert set(after) == {"FINISHED"}
+
+
+def test_readme_installs_the_provider_in_an_image_as_this_project_does():
+    assert DOCKERFILE in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_stack_starts_without_the_lessons(stopped):
+    commands = ["bash", "-euc", code("README.md", "Without the lessons", "bash")]
+    subprocess.run(commands, cwd=stopped.folder, check=True)
+
+    output = stopped.make("up")
+
+    assert "Airflow  http://localhost:" in output
+    assert "cannot import" not in output
+    assert not list((stopped.folder / "include").iterdir())

@@ -1,0 +1,309 @@
+"""What ``make demo`` promises: lessons and a pipeline that succeed, and what a user then finds in MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from dev.tests.stack.test_pages import read_page
+from local_stack import demo
+from local_stack.ports import Ports
+from local_stack.settings import LocalError
+from mlflow_provider.tracking.runs import tags_of
+
+if TYPE_CHECKING:
+    from dev.tests.helpers.embedded_stack import Stack
+
+SEEN_AT_ONCE = 3
+
+
+def needs(dag_id: str) -> pytest.MarkDecorator:
+    """Skip a test of a lesson that was deleted."""
+    return pytest.mark.skipif(dag_id not in demo.DAG_IDS, reason=f"there is no {dag_id}")
+
+
+@pytest.fixture
+def client(stack: Stack, untouched_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """MLflow's client, with what a person would type in a notebook."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", stack.mlflow_url)
+    return MlflowClient()
+
+
+def xcom(stack: Stack, dag_id: str, task_id: str, key: str = "return_value", run_id: str = "") -> object:
+    return stack.airflow.xcom(dag_id, run_id or stack.demo_runs[dag_id], key, task_id)
+
+
+def logged_runs(stack: Stack, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    """The MLflow runs that a DAG run has logged, in whatever experiment, oldest first."""
+    experiments = stack.clone.mlflow("experiments/search", max_results=100)["experiments"]
+    found = stack.clone.mlflow(
+        "runs/search",
+        experiment_ids=[experiment["experiment_id"] for experiment in experiments],
+        filter=f"tags.`airflow.dag_id` = '{dag_id}' AND tags.`airflow.run_id` = '{run_id}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return found.get("runs", [])
+
+
+def run_with(stack: Stack, dag_id: str, **params: object) -> str:
+    """Run the DAG with params, as the trigger dialog does, and return the DAG run's ID."""
+    dag_run = stack.ask("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=params)
+    stack.wait_for_end(dag_id, dag_run["dag_run_id"])
+    return dag_run["dag_run_id"]
+
+
+def read_csv(client: MlflowClient, run_id: str, path: str, folder: Path) -> pd.DataFrame:
+    return pd.read_csv(client.download_artifacts(run_id, path, str(folder)))
+
+
+def assert_shows_the_demo(stack: Stack, output: str, pipeline: Sequence[str]) -> None:
+    link = rf"{stack.mlflow_ui_url}/#/experiments/\d+/runs/[0-9a-f]{{32}}\?workflowType=machine_learning"
+    for dag_id in (*demo.DAG_IDS, *pipeline):
+        assert re.search(rf"^ {dag_id} +success +\d+ +{link} *$", output, re.MULTILINE), output
+    assert f"Airflow  {stack.airflow_url}\n" in output
+    assert f"MLflow   {stack.mlflow_ui_url}\n" in output
+    assert "\x1b" not in output
+
+
+def test_the_demo_starts_the_stack_from_nothing_and_shows_the_runs(stack):
+    assert_shows_the_demo(stack, stack.demo_output, demo.PIPELINE)
+    assert "\nA new champion: test_rmse " in stack.demo_output
+
+
+def log_lines(stack: Stack, dag_id: str, *levels: str) -> list[dict]:
+    """What the tasks of the demo's DAG run have logged at these levels."""
+    path = f"dags/{dag_id}/dagRuns/{stack.demo_runs[dag_id]}/taskInstances"
+    tasks = stack.ask("GET", path)["task_instances"]
+    logs = [
+        stack.ask("GET", f"{path}/{task['task_id']}/logs/{task['try_number']}")["content"] for task in tasks
+    ]
+    return [line for log in logs for line in log if line.get("level") in levels]
+
+
+@pytest.mark.parametrize("dag_id", demo.DAG_IDS)
+def test_no_task_shows_an_error(stack, dag_id):
+    assert log_lines(stack, dag_id, "error", "critical") == []
+
+
+# On a slow machine, the lesson with figures may say that matplotlib makes its list of fonts.
+@pytest.mark.parametrize("dag_id", [dag_id for dag_id in demo.DAG_IDS if dag_id != "mlflow_task_dag"])
+def test_no_task_shows_a_warning(stack, dag_id):
+    assert log_lines(stack, dag_id, "warning") == []
+
+
+def test_all_runs_have_the_name_that_the_scheduler_chose_for_this_deployment(stack):
+    name = stack.ask("GET", "variables/mlflow_deployment")["value"]
+    runs = [run for dag_id, run_id in stack.demo_runs.items() for run in logged_runs(stack, dag_id, run_id)]
+    assert {tags_of(run)["airflow.deployment"] for run in runs} == {name}
+
+
+@pytest.mark.parametrize("dag_id", demo.DAG_IDS)
+def test_the_dag_run_leads_to_its_mlflow_runs_and_each_task_that_logged_one_has_its_button(stack, dag_id):
+    run_id = stack.demo_runs[dag_id]
+    runs = logged_runs(stack, dag_id, run_id)
+    assert runs
+    page = read_page(stack, f"/mlflow/dags/{dag_id}/runs/{run_id}")
+    last = {}  # of the tries of each task
+    for run in runs:
+        assert run["info"]["run_id"] in page
+        last[tags_of(run)["airflow.task_id"]] = run["info"]
+    for task_id, info in last.items():
+        assert info["status"] == "FINISHED"
+        links = stack.ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")
+        assert info["run_id"] in links["extra_links"]["MLflow run"]
+
+
+@needs("mlflow_tutorial_dag")
+def test_the_tutorial_logs_a_scaler_and_registers_it(stack, client, tmp_path):
+    dag_id = "mlflow_tutorial_dag"
+    experiment = client.get_experiment_by_name("Housing")
+    run = client.get_run(xcom(stack, dag_id, "scale_features", "mlflow_run_id"))
+    assert str(xcom(stack, dag_id, "create_experiment")) == experiment.experiment_id  # JSON makes it a number
+    assert run.info.run_name == "Scaler"
+    assert run.info.status == "FINISHED"
+    assert run.info.experiment_id == experiment.experiment_id
+
+    from mlflow.sklearn import load_model
+
+    model_uri = xcom(stack, dag_id, "scale_features")
+    scaler = load_model(model_uri, dst_path=str(tmp_path))
+    features = read_csv(client, run.info.run_id, "features.csv", tmp_path)
+    scaled = read_csv(client, run.info.run_id, "scaled_features.csv", tmp_path)
+    np.testing.assert_allclose(scaler.transform(features), scaled, rtol=1e-12)
+    means = {f"mean_{name}": mean for name, mean in features.mean().items()}
+    assert run.data.metrics == pytest.approx(means)
+
+    assert client.get_registered_model("Housing").tags == {"model_type": "regression", "data": "housing"}
+    version = client.get_model_version("Housing", xcom(stack, dag_id, "register_scaler", "version"))
+    assert (version.source, version.run_id) == (model_uri, run.info.run_id)
+
+
+@needs("mlflow_task_dag")
+def test_the_task_dag_evaluates_the_model_it_trained(stack, client):
+    dag_id = "mlflow_task_dag"
+    trained, evaluated = (
+        client.get_run(xcom(stack, dag_id, task_id, "mlflow_run_id")) for task_id in ("train", "evaluate")
+    )
+    assert trained.data.params == {"regressor": "Ridge(alpha=10.0)"}
+    scores = xcom(stack, dag_id, "evaluate")
+    assert evaluated.data.metrics == pytest.approx(scores)
+    assert scores["test_r2"] > 0.7
+    assert 0 < scores["test_mae"] < scores["test_rmse"] < 60_000  # USD
+
+    model = client.get_logged_model(xcom(stack, dag_id, "train"))
+    metrics = {metric.key: metric.value for metric in model.metrics}
+    assert metrics == pytest.approx({**scores, **trained.data.metrics})
+    assert model.source_run_id == trained.info.run_id
+
+    figures = {file.path: file.file_size for file in client.list_artifacts(evaluated.info.run_id)}
+    assert figures.keys() == {"predicted_against_actual.png", "residuals.png", "importance.png"}
+    for run, context in ((trained, "training"), (evaluated, "test")):
+        [data] = run.inputs.dataset_inputs
+        assert data.dataset.name == "Ames housing"
+        assert data.tags[0].value == context
+
+
+@needs("mlflow_task_dag")
+def test_a_first_try_that_is_told_to_fail_leaves_a_run_that_says_why(stack, client):
+    dag_id = "mlflow_task_dag"
+    run_id = run_with(stack, dag_id, fail=True)
+
+    run = client.get_run(xcom(stack, dag_id, "train", "mlflow_run_id", run_id))
+    assert run.info.status == "FINISHED"
+    before = client.get_run(run.data.tags["airflow.retry_of"])
+    assert before.info.status == "FAILED"
+    assert before.data.tags["airflow.reason"] == "RuntimeError: The first try was told to fail."
+
+
+@needs("mlflow_hook_dag")
+def test_the_hook_dag_compares_a_profile_with_the_one_before(stack, client):
+    stack.wait_until_idle()
+    dag_id = "mlflow_hook_dag"
+    before = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id"))
+    experiment, newest_first = before.info.experiment_id, ["attributes.start_time DESC"]
+    before, *_ = client.search_runs([experiment], "run_name LIKE 'Prices in %'", order_by=newest_first)
+
+    run_id = run_with(stack, dag_id, neighborhood="Somerset")
+
+    profile = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id", run_id))
+    assert profile.info.run_name == "Prices in Somerset"
+    means = client.get_metric_history(profile.info.run_id, "mean_price")
+    assert [metric.step for metric in means] == [2006, 2007, 2008, 2009, 2010]
+    assert means[-1].value == pytest.approx(206_386.95, abs=0.01)
+    changes = {name: value - before.data.metrics[name] for name, value in profile.data.metrics.items()}
+    assert xcom(stack, dag_id, "compare_profiles", run_id=run_id) == pytest.approx(changes)
+
+
+@needs("mlflow_operator_dag")
+def test_the_operator_dag_puts_a_new_version_behind_the_alias(stack, client):
+    dag_id = "mlflow_operator_dag"
+    stack.wait_until_idle()
+    before = client.get_model_version_by_alias("Housing prices", "challenger")
+
+    run_id = stack.run(dag_id)
+
+    version = client.get_model_version_by_alias("Housing prices", "challenger")
+    assert int(version.version) > int(before.version)
+    assert version.run_id == xcom(stack, dag_id, "train_model", "mlflow_run_id", run_id)
+    assert version.source == xcom(stack, dag_id, "train_model", "model_uri", run_id)
+    for task_id in ("register_model", "get_challenger"):
+        assert xcom(stack, dag_id, task_id, run_id=run_id)["model_version"]["version"] == version.version
+    assert version.tags["dag_run"] == run_id
+    error = client.get_run(version.run_id).data.metrics["test_rmse"]
+    assert f"Error on held-out sales: {error:,.0f} USD (RMSE)" in version.description
+
+
+@needs("mlflow_operator_dag")
+def test_clearing_an_old_run_of_the_operator_dag_does_not_move_the_alias_back(stack, client):
+    dag_id, old = "mlflow_operator_dag", stack.demo_runs["mlflow_operator_dag"]
+    stack.wait_until_idle()
+    stack.run(dag_id)
+    before = client.get_model_version_by_alias("Housing prices", "challenger")
+    cleared = {"dag_run_id": old, "task_ids": ["register_model"], "include_downstream": True}
+    everything = {"only_failed": False, "reset_dag_runs": True, "dry_run": False}
+
+    stack.ask("POST", f"dags/{dag_id}/clearTaskInstances", **cleared, **everything)
+    stack.wait_until_idle()
+
+    assert stack.task_states(dag_id, old)["get_challenger"] == "success"
+    after = client.get_model_version_by_alias("Housing prices", "challenger")
+    assert (after.version, after.run_id) == (before.version, before.run_id)
+
+
+def test_the_demo_runs_again_although_its_dags_run_already(stack):
+    """All of them several times at once; each DAG run has an MLflow run of its own."""
+    others = [
+        (dag_id, stack.airflow.trigger(dag_id)) for dag_id in demo.DAG_IDS for _ in range(SEEN_AT_ONCE - 1)
+    ]
+    output = stack.clone.make("demo")
+
+    assert output.startswith("Already up\n")
+    *stages, predict = demo.PIPELINE
+    assert_shows_the_demo(stack, output, stages)
+    assert f"\n {predict}" not in output
+    assert "\nThe champion stays: test_rmse " in output
+    states = {run: stack.wait_for_end(*run)["state"] for run in others}
+    assert states == dict.fromkeys(others, "success")
+    run_ids = {stack.airflow.xcom(*run, "mlflow_run_id") for run in others}
+    lessons = "|".join(demo.DAG_IDS)
+    run_ids.update(re.findall(rf"^ (?:{lessons}) .*/runs/([0-9a-f]{{32}})", output, re.MULTILINE))
+    assert len(run_ids) == SEEN_AT_ONCE * len(demo.DAG_IDS)
+    assert run_ids <= stack.clone.run_ids()
+
+
+@pytest.fixture
+def check_tutorial(stack: Stack) -> Callable[[], None]:
+    """The demo's check of what its first run left."""
+    ports = Ports(airflow=stack.clone.airflow_port, mlflow=stack.clone.mlflow_port)
+    run_id = xcom(stack, demo.TUTORIAL, "scale_features", "mlflow_run_id")
+    return lambda: demo.check_tutorial(ports, run_id)
+
+
+def test_the_demo_says_that_all_is_right(check_tutorial):
+    check_tutorial()
+
+
+@pytest.fixture
+def wrong_tag(client: MlflowClient) -> Iterator[None]:
+    client.set_registered_model_tag("Housing", "data", "cars")
+    yield
+    client.set_registered_model_tag("Housing", "data", "housing")
+
+
+def test_the_demo_notices_a_wrong_tag(check_tutorial, wrong_tag):
+    with pytest.raises(LocalError, match=r"tags of the registered model .* seen .*'data': 'cars'"):
+        check_tutorial()
+
+
+@pytest.fixture
+def missing_row(stack: Stack, client: MlflowClient, tmp_path: Path) -> Iterator[None]:
+    run_id = xcom(stack, demo.TUTORIAL, "scale_features", "mlflow_run_id")
+    scaled = Path(client.download_artifacts(run_id, "scaled_features.csv", str(tmp_path))).read_text()
+    *lines, _ = scaled.splitlines(keepends=True)
+    client.log_text(run_id, "".join(lines), "scaled_features.csv")
+    yield
+    client.log_text(run_id, scaled, "scaled_features.csv")
+
+
+def test_the_demo_notices_a_table_that_lost_a_row(check_tutorial, missing_row):
+    with pytest.raises(LocalError, match=r"rows of scaled_features\.csv .* expected 2930, seen 2929"):
+        check_tutorial()
+
+
+def test_the_demo_shows_the_log_of_a_failed_task(stack):
+    run_id = stack.run("failing")
+    with pytest.raises(LocalError) as caught:
+        demo.check_tasks(stack.airflow, "failing", run_id)
+    assert str(caught.value).startswith("failing: task breaks_down is failed, expected success.")
+    assert "RuntimeError: out of order" in str(caught.value)
+
+
+def test_the_demo_leaves_nothing_in_the_systems_folder_for_temporary_files(stack):
+    assert stack.left_in_temporary_folder == []

@@ -1,0 +1,80 @@
+"""The processes of the stack: what others can see of them, and what happens when MLflow's are killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import pytest
+
+from dev.tests.helpers.clones import is_alive, wait_until
+from dev.tests.helpers.embedded_stack import COMPONENTS
+
+
+def test_everything_listens_on_loopback_only(stack):
+    listening = stack.clone.listening()
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {address.port for address in listening} == {stack.clone.airflow_port, stack.clone.mlflow_port}
+
+
+def test_no_secret_is_in_the_arguments_or_logs_of_a_process(stack):
+    config = (stack.clone.folder / ".local/data/airflow/airflow.cfg").read_text()
+    secrets = re.findall(r"^(?:fernet_key|secret_key|jwt_secret) = (.+)$", config, re.MULTILINE)
+    assert len(secrets) == 3
+    said = "".join(" ".join(process.cmdline()) for process in stack.clone.processes())
+    said += "".join(log.read_text() for log in (stack.clone.folder / ".local/logs").iterdir())
+    assert [secret for secret in secrets if secret in said] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has the policy SCHED_BATCH.")
+def test_neither_a_supervisor_nor_a_task_takes_the_cpu_from_a_task_that_ends(stack):
+    scheduler = stack.processes("scheduler")
+    assert len(scheduler) > 1  # with LocalExecutor's workers, which fork both
+    assert {os.sched_getscheduler(process.pid) for process in scheduler} == {os.SCHED_BATCH}
+
+
+def test_status_shows_every_component(stack):
+    lines = stack.clone.make("status").splitlines()
+    for name in COMPONENTS:
+        assert any(re.match(rf" {name} +up +\d+ ", line) for line in lines), lines
+
+
+@pytest.mark.fault(
+    "One of MLflow's processes is killed",
+    sees="nothing; it is started again",
+    green="by itself",
+)
+@pytest.mark.parametrize("which", [0, 1], ids=["parent", "child"])
+def test_mlflow_comes_back_when_one_of_its_processes_is_killed(idle_stack, which):
+    clone = idle_stack.clone
+    before = clone.run_ids()
+    processes = idle_stack.processes("mlflow")
+    assert len(processes) == 2
+    processes[which].kill()
+    # The one that was not killed is useless.
+    wait_until("neither is left", lambda: not any(map(is_alive, processes)))
+    clone.make("up")  # waits for what does not answer
+    assert clone.run_ids() == before
+    assert set(idle_stack.processes("mlflow")).isdisjoint(processes)
+
+
+@pytest.mark.fault(
+    "MLflow is killed under a DAG run",
+    sees="tasks that take longer",
+    green="by itself",
+)
+def test_a_dag_run_ends_green_although_mlflow_is_killed_under_it(idle_stack):
+    before = idle_stack.clone.run_ids()
+    processes = idle_stack.processes("mlflow")
+    run_id = idle_stack.airflow.trigger("mlflow_task_dag")
+    wait_until(
+        "the training runs",
+        lambda: idle_stack.task_states("mlflow_task_dag", run_id),
+        lambda states: states.get("train") == "running",
+    )
+    for process in processes:
+        process.kill()
+    idle_stack.wait_for_end("mlflow_task_dag", run_id)
+    assert idle_stack.task_states("mlflow_task_dag", run_id) == {"train": "success", "evaluate": "success"}
+    assert before < idle_stack.clone.run_ids()

@@ -1,0 +1,127 @@
+"""Tries, pauses and other programs with a real scheduler: whose run is it? The DAG is dags/tries.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from dev.tests.helpers.embedded_stack import Stack
+
+EVERY_TASK = {
+    "is_retried",
+    "continues",
+    "is_rescheduled",
+    "is_deferred",
+    "runs_a_script",
+    "runs_a_command",
+    "runs_in_a_virtualenv",
+    "uses_mlflow_without_us",
+    "trains_a_model",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    run_id: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def _as_run(run: dict[str, Any]) -> Run:
+    data = {
+        kind: {entry["key"]: entry["value"] for entry in run["data"].get(kind, [])}
+        for kind in ("params", "metrics", "tags")
+    }
+    return Run(run["info"]["run_id"], run["info"]["status"], **data)
+
+
+@pytest.fixture(scope="module")
+def tries(_stack: Stack) -> str:
+    """A DAG run that has ended."""
+    return _stack.run("tries")
+
+
+@pytest.fixture
+def runs_of(stack: Stack, tries: str) -> Callable[[str], list[Run]]:
+    """A function that returns the MLflow runs of a task, oldest first."""
+    runs = [_as_run(run) for run in stack.mlflow_runs("tries", tries)]
+    return lambda task_id: [run for run in runs if run.tags["airflow.task_id"] == task_id]
+
+
+@pytest.fixture
+def log_of(stack: Stack, tries: str) -> Callable[[str], list[dict[str, Any]]]:
+    """A function that returns the log of a task's first try."""
+    path = f"dags/tries/dagRuns/{tries}/taskInstances"
+    return lambda task_id: stack.ask("GET", f"{path}/{task_id}/logs/1")["content"]
+
+
+def _artifacts(stack: Stack, run: Run) -> list[str]:
+    url = f"{stack.mlflow_url}/api/2.0/mlflow/artifacts/list"
+    answer = requests.get(url, params={"run_id": run.run_id}, timeout=60).json()
+    return [file["path"] for file in answer.get("files", [])]
+
+
+def test_all_succeed(stack, tries):
+    assert stack.task_states("tries", tries) == dict.fromkeys(EVERY_TASK, "success")
+
+
+def test_a_retry_has_a_run_of_its_own(stack, runs_of):
+    failed, done = runs_of("is_retried")
+
+    assert (failed.status, failed.params, failed.metrics) == ("FAILED", {"seed": "1"}, {"rmse_1": 0.5})
+    assert failed.tags["airflow.reason"] == "ValueError: no sales in 2011"
+    assert _artifacts(stack, failed) == ["1.txt"]
+    assert (done.status, done.params, done.metrics) == ("FINISHED", {"seed": "2"}, {"rmse_2": 0.5})
+    assert done.tags["airflow.retry_of"] == failed.run_id
+    assert _artifacts(stack, done) == ["2.txt"]
+
+
+def test_a_retry_that_is_to_continue_does(stack, runs_of):
+    [run] = runs_of("continues")
+
+    assert (run.status, run.params, run.metrics) == ("FINISHED", {"seed": "1"}, {"rmse": 0.5})
+    assert _artifacts(stack, run) == ["1.txt", "2.txt"]
+
+
+@pytest.mark.parametrize(
+    ("task_id", "metrics"),
+    [
+        ("is_rescheduled", {"rmse_0": 0.5, "rmse_1": 0.5}),
+        ("is_deferred", {"rmse_1": 0.5, "rmse_2": 0.5}),
+        ("runs_a_script", {"rmse": 0.5}),
+        ("runs_a_command", {"rmse": 0.5}),
+        ("runs_in_a_virtualenv", {"rmse": 0.5}),
+    ],
+)
+def test_it_is_one_run(runs_of, task_id, metrics):
+    [run] = runs_of(task_id)
+
+    assert (run.status, run.metrics) == ("FINISHED", metrics)
+
+
+def test_a_run_that_the_mlflow_package_makes_leads_to_airflow_too(tries, runs_of):
+    [run] = runs_of("uses_mlflow_without_us")
+
+    page = f"/dags/tries/runs/{quote(tries, safe='')}/tasks/uses_mlflow_without_us?try_number=1"
+    assert run.tags["airflow.url"].endswith(page)
+
+
+@pytest.mark.parametrize("task_id", ["trains_a_model", "uses_mlflow_without_us"])
+def test_a_green_task_shows_no_error(log_of, task_id):
+    assert [entry for entry in log_of(task_id) if entry.get("level") in ("error", "critical")] == []
+
+
+def test_the_log_says_where_the_run_is(stack, runs_of, log_of):
+    [run] = runs_of("trains_a_model")
+    [line] = [entry["event"] for entry in log_of("trains_a_model") if "MLflow run " in entry["event"]]
+
+    assert line.startswith(f"MLflow run trains_a_model: {stack.mlflow_ui_url}/#/experiments/")
+    assert run.run_id in line

@@ -1,0 +1,302 @@
+"""README's walk, in a real browser: what it says to press is there, and so is what it says you then see.
+
+Each numbered step of README is a function here. With ``SHOTS=<folder>``, README's pictures are written there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
+
+from dev.tests.helpers.clones import ROOT, wait_until
+from dev.tests.helpers.pictures import SHOTS, picture_file, take_picture, write_animation
+
+if TYPE_CHECKING:
+    from dev.tests.helpers.embedded_stack import Stack
+
+WINDOW = {"width": 1280, "height": 800}
+PIXELS = 1.3 if SHOTS else 1  # of the picture, for each of the window: twice the width of a README
+DAG_RUN_SECONDS = 1200
+DARK, LIGHT = "oklch(0.232 0.032 266)", "rgb(255, 255, 255)"
+Where = Page | FrameLocator | Locator
+
+
+@dataclass(frozen=True)
+class Step:
+    """A numbered step of README. The names in italics are on the screen, and the pictures show it."""
+
+    title: str
+    names: set[str]
+    pictures: list[str]
+
+
+def read_steps() -> list[Step]:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    walk = re.split(r"^## ", readme.partition("\n## The walk\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    _, *parts = re.split(r"^### (\d+)\. (.+)$", walk, flags=re.MULTILINE)
+    numbers, titles, texts = parts[::3], parts[1::3], parts[2::3]
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+    steps = zip(titles, texts, strict=True)
+    return [Step(title, set(_names(text)), _pictures(text)) for title, text in steps]
+
+
+def _names(text: str) -> Iterator[str]:
+    for path in re.findall(r"(?<![*\w])\*([^*]+)\*(?![*\w])", text):
+        yield from " ".join(path.split()).split(" > ")
+
+
+def _pictures(text: str) -> list[str]:
+    return re.findall(r"!\[[^]]+\]\(docs/pictures/([\w-]+)\.png\)", text)
+
+
+@dataclass
+class Walk:
+    """Somebody with a browser, who looks at the last of its tabs."""
+
+    airflow: str
+    tabs: list[Page]
+    names: set[str] = field(default_factory=set)
+    pictures: list[str] = field(default_factory=list)
+
+    @property
+    def page(self) -> Page:
+        return self.tabs[-1]
+
+    def name(self, name: str) -> str:
+        """Note that this name is on the screen, because somebody is about to find it there."""
+        self.names.add(name)
+        return name
+
+    def press(self, role: Any, name: str, within: Where | None = None) -> None:
+        (within or self.page).get_by_role(role, name=self.name(name), exact=True).first.click()
+
+    def follow(self, role: Any, name: str, within: Where | None = None) -> None:
+        """Press what opens another tab, and look at that."""
+        with self.page.context.expect_page() as opened:
+            self.press(role, name, within)
+        self.tabs.append(opened.value)
+
+    def back(self) -> None:
+        """Close the tab, and look at the one before."""
+        self.tabs.pop().close()
+
+    def see(self, *names: str, within: Where | None = None) -> None:
+        for name in names:
+            expect((within or self.page).get_by_text(self.name(name), exact=True).first).to_be_visible()
+
+    def show(self, name: str, height: int | None = None) -> None:
+        """Take a picture for README of what is on the screen, in a window of this height."""
+        self.pictures.append(name)
+        if SHOTS:
+            take_picture(self.page, picture_file(name), height)
+
+    @contextmanager
+    def trigger(self, dag_id: str) -> Iterator[Locator]:
+        """Fill in the dialog that triggers a DAG for a block, and look at the DAG run then."""
+        self.page.wait_for_url(re.compile(f"/dags/{dag_id}"))
+        button = self.page.get_by_role("button", name="Trigger Dag")
+        expect(button).to_have_count(1)  # the list of DAGs, which has one for each, is gone
+        button.click()
+        dialog = self.page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag_id}")
+        yield dialog
+        self.press("button", "Trigger", dialog)
+        self.page.wait_for_url(re.compile(f"/dags/{dag_id}/runs/manual__"))
+
+
+def start(walk: Walk) -> None:
+    walk.page.goto(walk.airflow)
+    walk.press("link", "Dags")
+    walk.see("mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag", "mlflow_tutorial_dag")
+
+
+def read_a_lesson(walk: Walk) -> None:
+    walk.press("link", "mlflow_task_dag")
+    walk.press("button", "Dag Docs")
+    walk.see("Try it:", "Exercise:")
+    walk.press("button", "Close")
+    walk.press("link", "Code")
+
+
+def run_it(walk: Walk) -> None:
+    with walk.trigger("mlflow_task_dag") as dialog:
+        dialog.get_by_text(walk.name("Let the first try fail")).first.click()
+        expect(dialog.get_by_role("checkbox", name="Let the first try fail")).to_be_checked()
+        walk.show("trigger")
+    wait_for_success(walk)
+    rows = walk.page.get_by_role("table").get_by_role("row")
+    expect(rows.filter(has_text="train")).to_have_text(re.compile("Success.*2@task.mlflow"))
+    expect(rows.filter(has_text="evaluate")).to_have_text(re.compile("Success.*1@task.mlflow"))
+    walk.show("dag-run", height=560)
+
+
+def open_dag(walk: Walk, dag_id: str) -> None:
+    """Open a DAG from the list of all; on the page *Home* links of its name lead to its last tasks."""
+    walk.press("link", "Dags")
+    walk.page.locator(f"a[href='/dags/{walk.name(dag_id)}']").first.click()
+
+
+def wait_for_success(walk: Walk) -> None:
+    """Wait for the end of the DAG run that is on the screen; its page follows it."""
+    state = walk.page.get_by_text(re.compile("^(Queued|Running|Success|Failed)$")).first  # its tasks' follow
+    expect(state).to_have_text(re.compile("Success|Failed"), timeout=DAG_RUN_SECONDS * 1000)
+    expect(state).to_have_text(walk.name("Success"))
+
+
+def open_its_mlflow_run(walk: Walk) -> None:
+    open_details(walk, "evaluate")
+    walk.see("Extra Links")
+    walk.show("task", height=440)
+    walk.follow("link", "MLflow run")
+    close_assistant(walk)
+    walk.see("Metrics (3)", "test_rmse", "Datasets", "Tags")
+    walk.show("mlflow-run")
+    walk.press("tab", "Artifacts")
+    walk.page.get_by_text(walk.name("predicted_against_actual.png")).click()
+    expect(walk.page.get_by_role("img", name="predicted_against_actual.png")).to_be_visible()
+    walk.show("figure")
+    walk.press("tab", "Overview")
+    walk.follow("link", "Task instance in Airflow")
+    expect(walk.page).to_have_url(re.compile(f"^{walk.airflow}/dags/mlflow_task_dag/.*/tasks/evaluate"))
+    walk.back()
+    walk.back()
+
+
+def open_details(walk: Walk, task_id: str) -> None:
+    """From a DAG run, open a task; the DAG run has details of its own."""
+    walk.press("link", task_id, walk.page.get_by_role("table"))
+    expect(walk.page.get_by_role("heading", name=task_id, exact=True)).to_be_visible()
+    walk.press("link", "Details")
+
+
+def close_assistant(walk: Walk) -> None:
+    expect(walk.page.get_by_text(walk.name("MLflow Assistant")).first).to_be_visible()
+    walk.press("button", "Close")
+    expect(walk.page.get_by_placeholder("Ask a question...")).to_be_hidden()
+
+
+def see_every_try(walk: Walk) -> None:
+    walk.page.get_by_role("navigation", name="breadcrumb").get_by_role("link", name="manual__").click()
+    walk.page.get_by_role("link", name=walk.name("MLflow"), exact=True).nth(1).click()  # 0: navigation
+    table = walk.page.frame_locator("iframe[title=MLflow]").get_by_role("table")
+    expect(table.get_by_role("row")).to_have_count(1 + 3)
+    walk.see("FINISHED", "FAILED", "RuntimeError: The first try was told to fail.", within=table)
+    walk.show("tries", height=640)
+
+
+def see_the_newest_runs(walk: Walk) -> None:
+    walk.press("link", "MLflow")
+    frame = walk.page.frame_locator("iframe[title=MLflow]")
+    expect(frame.get_by_role("table")).to_contain_text("mlflow_task_dag")
+    for mode, background in ("Dark Mode", DARK), ("Light Mode", LIGHT):
+        walk.press("button", "User")
+        walk.press("menuitem", "Appearance")
+        walk.press("menuitemradio", mode)
+        expect(frame.locator("body")).to_have_css("background-color", background)
+    walk.follow("link", "Open MLflow", frame)
+    walk.see("GenAI", "Model training", "Experiments", "Model registry")
+    walk.back()
+
+
+def use_operators(walk: Walk) -> None:
+    open_dag(walk, "mlflow_operator_dag")
+    with walk.trigger("mlflow_operator_dag"):
+        pass
+    wait_for_success(walk)
+    open_details(walk, "get_challenger")
+    walk.follow("link", "MLflow model version")
+    see_alias(walk, "challenger")
+    walk.back()
+
+
+def see_alias(walk: Walk, alias: str) -> None:
+    """MLflow writes an ``@`` before it."""
+    expect(walk.page.get_by_role("status", name=walk.name(alias), exact=True).first).to_be_visible()
+
+
+def run_the_pipeline(walk: Walk) -> None:
+    open_dag(walk, "pipeline_1_features")
+    triggered = datetime.now(timezone.utc).isoformat()
+    with walk.trigger("pipeline_1_features") as dialog:
+        dialog.get_by_label(walk.name("Share of the training sales")).fill("0.1")
+    wait_for_success(walk)
+
+    open_dag(walk, "pipeline_3_promote")
+    walk.press("link", "Runs")
+    newest = walk.page.get_by_role("table").get_by_role("link").first
+
+    def read_start() -> str:
+        walk.page.reload()
+        return newest.inner_text().removeprefix("asset_triggered__")
+
+    wait_until("pipeline_3_promote has started", read_start, lambda time: time > triggered, DAG_RUN_SECONDS)
+    newest.click()
+    walk.page.wait_for_url(re.compile("/runs/asset_triggered__"))
+    wait_for_success(walk)
+    walk.press("link", "promote", walk.page.get_by_role("table"))
+    expect(walk.page.get_by_text(re.compile("is not better than")).first).to_be_visible()
+
+    walk.press("link", "MLflow")
+    walk.follow("link", "Open MLflow", walk.page.frame_locator("iframe[title=MLflow]"))
+    walk.press("link", "Model registry")
+    walk.press("button", "Close", walk.page.get_by_role("dialog"))
+    walk.see("Housing pipeline")
+    see_alias(walk, "champion")
+    walk.show("registry", height=440)
+    walk.back()
+
+
+def look_at_the_connection(walk: Walk) -> None:
+    walk.press("button", "Admin")
+    walk.press("menuitem", "Connections")
+    row = walk.page.get_by_role("row").filter(has_text=walk.name("mlflow_default"))
+    walk.press("button", "Test Connection", row)
+    walk.see("Test Connection Successful")
+    walk.show("connection", height=440)
+
+
+STEPS: tuple[Callable[[Walk], None], ...] = (
+    start,
+    read_a_lesson,
+    run_it,
+    open_its_mlflow_run,
+    see_every_try,
+    see_the_newest_runs,
+    use_operators,
+    run_the_pipeline,
+    look_at_the_connection,
+)
+
+
+@pytest.fixture
+def walk(browser: Browser, stack: Stack) -> Iterator[Walk]:
+    with browser.new_context(viewport=WINDOW, device_scale_factor=PIXELS, locale="en-US") as context:
+        context.set_default_timeout(300_000)
+        expect.set_options(timeout=300_000)
+        yield Walk(stack.airflow_url, [context.new_page()])
+
+
+def test_each_step_of_readme_has_a_function_here():
+    assert [re.sub(r"\W+", "_", step.title.lower()) for step in read_steps()] == [
+        step.__name__ for step in STEPS
+    ]
+
+
+def test_a_browser_walks_readme(walk: Walk):
+    steps = read_steps()
+    for step, take in zip(steps, STEPS, strict=True):
+        walk.names.clear()
+        walk.pictures.clear()
+        take(walk)
+        assert step.names <= walk.names, f"README, step {step.title}"
+        assert step.pictures == walk.pictures, f"README, step {step.title}"
+    if SHOTS:
+        pictures = [picture_file(name) for step in steps for name in step.pictures]
+        write_animation(pictures, Path(SHOTS, "walk.gif"))

@@ -1,0 +1,170 @@
+"""What of airflow_settings.yaml reaches the Airflow of the stack."""
+
+import json
+
+import pytest
+import yaml
+
+from local_stack import airflow_settings
+from local_stack.ports import Ports
+from local_stack.settings import LocalError
+
+PORTS = Ports(airflow=8090, mlflow=5090)
+WITH_MINIO = Ports(airflow=8090, mlflow=5090, minio=9090, minio_console=9091)
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """A function that reads settings: a mapping, or the text of the file."""
+
+    def read_settings(settings, ports=PORTS):
+        file = tmp_path / "airflow_settings.yaml"
+        file.write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings))
+        monkeypatch.setattr(airflow_settings, "FILE", file)
+        return airflow_settings.read(ports)
+
+    return read_settings
+
+
+@pytest.fixture
+def read_connection(read):
+    """A function that reads one connection, with ``extra`` as a mapping; None if it is left out."""
+
+    def read_one(ports=PORTS, **fields):
+        entry = {"conn_id": "c", "conn_type": "mlflow"} | {f"conn_{key}": val for key, val in fields.items()}
+        found = read({"airflow": {"connections": [entry]}}, ports)["connections"]
+        return {**found[0], "extra": json.loads(found[0]["extra"] or "{}")} if found else None
+
+    return read_one
+
+
+def test_the_projects_own_file_leads_to_the_local_mlflow():
+    (connection,) = airflow_settings.read(PORTS)["connections"]
+    assert connection["connection_id"] == "mlflow_default"
+    assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 5090)
+
+
+def test_with_minio_the_projects_own_file_leads_there_too():
+    mlflow, minio = airflow_settings.read(WITH_MINIO)["connections"]
+    assert mlflow == airflow_settings.read(PORTS)["connections"][0]
+    assert minio["connection_id"] == "minio_default"
+    assert json.loads(minio["extra"]) == {"endpoint_url": "http://127.0.0.1:9090", "region_name": "us-east-1"}
+
+
+@pytest.mark.parametrize("host", ["http://mlflow", "http://mlflow:5000", "mlflow", "mlflow:5000"])
+def test_the_mlflow_container_is_replaced_however_it_is_written(read_connection, host):
+    connection = read_connection(host=host, port=5000)
+    assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 5090)
+
+
+def test_any_other_server_stays_as_it_is(read_connection):
+    fields = {"host": "https://mlflow.example.com", "port": 443, "login": "me", "password": "secret"}
+    extra = {"ui_url": "https://mlflow.example.com/ui"}
+    connection = read_connection(**fields, extra=extra)
+    assert {key: connection[key] for key in fields} == fields
+    assert connection["extra"] == extra
+
+
+def test_extra_may_be_json(read_connection):
+    connection = read_connection(host="http://mlflow", extra='{"timeout": 5}')
+    assert connection["extra"] == {"timeout": 5}
+
+
+def test_a_connection_to_a_container_that_does_not_run_here_is_left_out(read_connection):
+    assert read_connection(type="aws", extra={"endpoint_url": "http://minio:9000"}) is None
+    assert read_connection(type="http", host="http://minio", port=9000) is None
+
+
+def test_the_minio_container_is_replaced_however_it_is_written(read_connection):
+    connection = read_connection(WITH_MINIO, type="aws", extra={"endpoint_url": "http://minio:9000"})
+    assert connection["extra"] == {"endpoint_url": "http://127.0.0.1:9090"}
+    connection = read_connection(WITH_MINIO, type="aws", host="minio", port=9000)
+    assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 9090)
+
+
+@pytest.mark.parametrize(
+    ("uri", "fields"),
+    [
+        ("mlflow://mlflow:5000", {"conn_type": "mlflow", "host": "http://127.0.0.1", "port": 5090}),
+        (
+            "mlflow://me:p%40ss%2Fword@https%3A%2F%2Fmlflow.example.com:443/?timeout=5&retries=1",
+            {
+                "conn_type": "mlflow",
+                "host": "https://mlflow.example.com",
+                "port": 443,
+                "login": "me",
+                "password": "p@ss/word",
+                "extra": {"timeout": "5", "retries": "1"},
+            },
+        ),
+        (
+            "http://https://example.com:444/https",
+            {"host": "https://example.com", "port": 444, "schema": "https"},
+        ),
+        (
+            "my-sql://ex.com/db?__extra__=%7B%22a%22%3A+%7B%22b%22%3A+1%7D%7D",
+            {"conn_type": "my_sql", "schema": "db"},
+        ),
+        ("aws://?__extra__=%7B%22a%22%3A+%7B%22b%22%3A+1%7D%7D", {"extra": {"a": {"b": 1}}, "port": None}),
+    ],
+)
+def test_a_connection_may_be_a_uri(read, uri, fields):
+    entry = {"conn_id": "c", "conn_type": "", "conn_host": "", "conn_uri": uri}
+    (found,) = read({"airflow": {"connections": [entry]}})["connections"]
+    found["extra"] = json.loads(found["extra"] or "{}")
+    assert {name: found[name] for name in fields} == fields
+
+
+def test_variables_and_pools_are_read_too(read):
+    settings = read(
+        {
+            "airflow": {
+                "variables": [{"variable_name": "v", "variable_value": "1"}],
+                "pools": [{"pool_name": "p", "pool_slot": 3, "pool_description": "three"}],
+            }
+        }
+    )
+    assert settings == {
+        "connections": [],
+        "variables": [{"key": "v", "value": "1"}],
+        "pools": [{"name": "p", "slots": 3, "description": "three", "include_deferred": False}],
+    }
+
+
+def test_the_empty_entries_of_the_template_are_passed_over(read):
+    template = """
+airflow:
+  connections:
+    - conn_id:
+      conn_type:
+      conn_host:
+  pools:
+    - pool_name:
+      pool_slot:
+  variables:
+    - variable_name:
+      variable_value:
+"""
+    assert read(template) == {"connections": [], "variables": [], "pools": []}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "connections: []",
+        "airflow: [1]",
+        "airflow: {connections: [",
+        "airflow: {connections: [{conn_type: http}]}",
+        "airflow: {connections: [{conn_id: a, conn_type: http, conn_extra: '{'}]}",
+    ],
+)
+def test_a_malformed_file_is_named(read, text):
+    with pytest.raises(LocalError, match=r"airflow_settings\.yaml is not as the Astro CLI wants it"):
+        read(text)
+
+
+def test_a_missing_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(airflow_settings, "FILE", tmp_path / "airflow_settings.yaml")
+    with pytest.raises(LocalError, match=r"airflow_settings\.yaml is missing"):
+        airflow_settings.read(PORTS)

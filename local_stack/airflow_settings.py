@@ -1,0 +1,101 @@
+"""``airflow_settings.yaml``: the connections, variables and pools that Airflow gets when it starts.
+
+The file is the Astro CLI's, and names the containers of the Docker stack: their addresses are replaced here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import yaml
+
+from local_stack import mlflow_login
+from local_stack.settings import ROOT, LocalError
+
+if TYPE_CHECKING:
+    from local_stack.ports import Ports
+
+FILE = ROOT / "airflow_settings.yaml"
+FIELDS = ("host", "port", "schema", "login", "password", "extra")
+
+
+def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
+    """Return ``connections``, ``variables`` and ``pools`` as Airflow's REST API takes them.
+
+    :raises LocalError: the file is missing, or is not what it should be.
+    """
+    try:
+        settings = yaml.safe_load(FILE.read_text("utf-8"))["airflow"]
+        connections = [_connection(entry, ports) for entry in _entries(settings, "connections", "conn_id")]
+        variables = [
+            {"key": entry["variable_name"], "value": entry["variable_value"]}
+            for entry in _entries(settings, "variables", "variable_name")
+        ]
+        pools = [
+            {"name": entry["pool_name"], "slots": entry["pool_slot"], "include_deferred": False}
+            | {"description": entry.get("pool_description")}
+            for entry in _entries(settings, "pools", "pool_name")
+        ]
+    except FileNotFoundError:
+        raise LocalError(f"{FILE.name} is missing; it says which connections Airflow gets.") from None
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
+        kind = type(error).__name__
+        raise LocalError(f"{FILE.name} is not as the Astro CLI wants it: {kind}", str(error)) from error
+    return {"connections": [found for found in connections if found], "variables": variables, "pools": pools}
+
+
+def _entries(settings: dict[str, Any], kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the entries that have a name: the Astro CLI's template starts with empty ones."""
+    return [entry for entry in settings.get(kind) or [] if entry[name]]
+
+
+def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
+    """Convert a connection, or return None when it is to a container that has no counterpart here."""
+    fields = {name: entry.get(f"conn_{name}") for name in FIELDS}
+    if uri := entry.get("conn_uri"):
+        entry = {**entry, **(parsed := _parse(uri))}
+        fields |= {name: parsed[name] for name in FIELDS}
+    extra = fields["extra"] or {}
+    if isinstance(extra, str):
+        extra = json.loads(extra)
+    containers: dict[str | None, int | None] = {"mlflow": ports.mlflow, "minio": ports.minio}
+    linked = {name: _host_name(value) for name, value in extra.items() if "//" in str(value)}
+    service = _host_name(fields["host"])
+    if any(name in containers and not containers[name] for name in (service, *linked.values())):
+        return None
+    extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in linked.items() if to in containers}
+    if service in containers:
+        fields |= {"host": "http://127.0.0.1", "port": containers[service]}
+    if service == "mlflow" and fields["login"] in (None, "", mlflow_login.USER):
+        fields["login"], fields["password"] = mlflow_login.credentials() or (None, None)
+    ids = {"connection_id": entry["conn_id"], "conn_type": entry["conn_type"]}
+    # Not {}: Airflow masks it in logs as a secret, and warns in every task's that it is too short for one.
+    return {**ids, **fields, "extra": json.dumps(extra) if extra else None}
+
+
+def _parse(uri: str) -> dict[str, Any]:
+    """Read a connection's URI as Airflow does.
+
+    .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html#uri-format
+    """
+    conn_type, _, rest = uri.partition("://")
+    protocol, separator, address = rest.rpartition("://")  # of the host, which may be a URL itself
+    parts = urlsplit(f"//{address}")
+    extra = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return {
+        "conn_type": conn_type.replace("-", "_"),
+        "host": protocol + separator + unquote(parts.hostname or ""),
+        "port": parts.port,
+        "schema": unquote(parts.path.strip("/")),
+        "login": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "extra": extra.get("__extra__", extra),
+    }
+
+
+def _host_name(address: object) -> str | None:
+    """Return ``mlflow`` for ``http://mlflow:5000``, ``mlflow:5000`` and ``mlflow``."""
+    text = str(address)
+    return urlsplit(text if "//" in text else f"//{text}").hostname

@@ -1,0 +1,100 @@
+"""The commands: ``up``, ``down``, ``status``, ``demo``, ``doctor``."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import requests
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from local_stack import airflow_settings, mlflow_login, object_store, settings, supervision
+from local_stack import demo as demonstration
+from local_stack.settings import LocalError
+from local_stack.stack import Stack
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(highlight=False, soft_wrap=True)
+
+
+@app.command()
+def up() -> None:
+    """Start Airflow and MLflow; returns when both answer."""
+    stack = Stack(console)
+    stack.up()
+    _print_addresses(stack)
+
+
+@app.command()
+def down() -> None:
+    """Stop everything; the data stay."""
+    with console.status("Stopping"):
+        stopped = Stack(console).down()
+    console.print("Stopped" if stopped else "Nothing was running")
+
+
+@app.command()
+def status() -> None:
+    """Show what runs, and where; the exit code is 1 if something is not as it should be."""
+    stack = Stack(console)
+    if not stack.supervisor:
+        killed = supervision.find()
+        console.print("The supervisor was killed" if killed else "Nothing is running", end="; ")
+        console.print("`make up` starts everything")
+        raise typer.Exit(bool(killed))
+    states = stack.states()
+    table = Table("component", "state", "pid", "address", "uptime", "memory", box=None)
+    for state in states:
+        name, port = state.component.name, state.component.port
+        address = f"http://localhost:{port}" if port else ""
+        uptime = str(timedelta(seconds=int(time.time() - state.started))) if state.pid else ""
+        memory = f"{supervision.memory(name) / 2**20:.0f} MiB"
+        table.add_row(name, state.state, str(state.pid), address, uptime, memory)
+    console.print(table)
+    raise typer.Exit(any(state.state != "up" for state in states))
+
+
+@app.command()
+def demo() -> None:
+    """Start everything, run the lessons and the pipeline, check what arrived in MLflow."""
+    stack = Stack(console)
+    stack.up()
+    try:
+        demonstration.run(console, stack.ports)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. All this is still up, and the DAG runs go on; `make down` stops everything.")
+    finally:
+        _print_addresses(stack)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def doctor(context: typer.Context) -> None:
+    """Find out why artifacts get lost between Airflow and MLflow; options are the doctor's, e.g. --json."""
+    if not (settings.AIRFLOW_HOME / "airflow.db").exists():  # which Airflow would make, without connections
+        raise LocalError("Nothing was started yet, so nothing can be examined; `make up` starts everything.")
+    command = [sys.executable, "-m", "mlflow_provider.doctor", *context.args]
+    environment = {**supervision.environment(), **settings.read_env_file()}
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+def _print_addresses(stack: Stack) -> None:
+    console.print(f"\nAirflow  http://localhost:{stack.ports.airflow}")
+    place = mlflow_login.PASSWORD.relative_to(settings.ROOT)
+    login = f"  (login: {mlflow_login.USER}, password: in {place})" if mlflow_login.is_on() else ""
+    console.print(f"MLflow   http://localhost:{stack.ports.mlflow}{login}")
+    if console_port := stack.ports.minio_console:
+        login = f"login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name}"
+        console.print(f"MinIO    http://localhost:{console_port}  ({login})")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: nothing half-started stays
+    try:
+        app()
+    except (LocalError, requests.RequestException) as error:
+        sys.exit(str(error))

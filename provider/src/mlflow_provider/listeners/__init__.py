@@ -1,0 +1,1 @@
+"""Listeners: what Airflow calls when its processes start."""

@@ -1,0 +1,1 @@
+"""The state that the ``mlflow`` package keeps in a process."""

@@ -1,0 +1,107 @@
+"""The login in each request to MLflow, which is read again when the server no longer accepts it.
+
+Imported with the first request, as :mod:`mlflow_provider.server.rest` is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.auth import HTTPBasicAuth
+from requests.utils import rewind_body
+
+if TYPE_CHECKING:
+    from mlflow_provider.server.connection import MLflowConnection
+
+log = logging.getLogger(__name__)
+
+Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+
+# Two threads of a task that ask Airflow 3.1 at once may get each other's answer.
+_READING = threading.Lock()
+
+
+class Login:
+    """A ``requests`` authentication with a connection's login, also when that changes.
+
+    A training may run for hours, and its token be replaced meanwhile. So a request that the server answers
+    with 401 is sent once more, if the connection has another login by then.
+
+    :param connection: whose login it is.
+    :param on_renewal: called with the connection when its login has changed.
+    """
+
+    def __init__(
+        self, connection: MLflowConnection, on_renewal: Callable[[MLflowConnection], None] | None = None
+    ) -> None:
+        self.connection = connection
+        self._on_renewal = on_renewal
+        self._process = os.getpid()
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.register_hook("response", partial(self._send_again, self.connection))
+        return authentication(self.connection)(request)
+
+    def _send_again(
+        self, sent: MLflowConnection, response: requests.Response, **kwargs: Any
+    ) -> requests.Response:
+        is_refused = response.status_code == requests.codes.unauthorized
+        if not (is_refused and _can_be_sent_again(response.request) and self._has_changed(sent)):
+            return response
+        request = authentication(self.connection)(response.request.copy())
+        if _is_file(request):
+            rewind_body(request)
+        response.close()
+        return response.connection.send(request, **kwargs)
+
+    def _has_changed(self, sent: MLflowConnection) -> bool:
+        if os.getpid() != self._process:  # a fork shares the way on which Airflow is asked
+            return False
+        with _READING:
+            if self.connection is sent and (renewed := sent.with_new_login()):
+                log.info("The login of connection %r has changed; MLflow gets the new one.", sent.conn_id)
+                self.connection = renewed
+                if self._on_renewal:
+                    self._on_renewal(renewed)
+            return self.connection is not sent
+
+
+def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
+    # Without a login is what was redirected to another server.
+    has_login = "Authorization" in request.headers
+    return has_login and (isinstance(request.body, (str, bytes, type(None))) or _is_file(request))
+
+
+def _is_file(request: requests.PreparedRequest) -> bool:
+    return isinstance(getattr(request, "_body_position", None), int)
+
+
+def authentication(connection: MLflowConnection) -> Authentication:
+    """Return the ``requests`` authentication for the login of a connection as it was read."""
+    if connection.token:
+        return partial(_bearer, connection.token)
+    if connection.username:
+        return basic(connection.username, connection.password or "")
+    return _anonymous
+
+
+def basic(username: str, password: str) -> Authentication:
+    """Return basic authentication."""
+    # As bytes: of a string, requests would send Latin-1, where MLflow's own client and server use UTF-8.
+    return HTTPBasicAuth(username.encode(), password.encode())
+
+
+def _bearer(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    # An authentication, not a header: requests replaces the header where ~/.netrc knows the host.
+    request.headers["Authorization"] = f"Bearer {token}"
+    return request
+
+
+def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request  # without it, requests would look for a login in ~/.netrc

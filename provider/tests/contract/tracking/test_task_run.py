@@ -1,0 +1,779 @@
+"""The run of a task instance, for tries, clears and ends of every kind, at a real MLflow server.
+
+What Airflow would hand to a task stands in ``Try``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlflow_provider import close_open_runs, task_run, version_compat
+from mlflow_provider.exceptions import MLflowUnreachableError
+from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.tracking import parent_run
+from mlflow_provider.tracking.runs import tags_of_dag_run
+from mlflow_proxy import wait_until
+from mlflow_servers import run_mlflow_server
+from tries import Try, fail, status_of
+
+
+class TestStart:
+    def test_the_run_is_active_and_its_id_is_an_xcom(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment) as active:
+            mlflow.log_metric("rmse", 0.5)
+            assert mlflow.active_run().info.run_id == active.info.run_id == a_try.xcoms["mlflow_run_id"]
+
+        [run] = runs()
+        assert run.info.run_id == a_try.xcoms["mlflow_run_id"]
+        assert run.data.metrics == {"rmse": 0.5}
+
+    def test_its_tags_lead_back_to_airflow(self, a_try, runs, experiment):
+        with task_run(context=a_try.context, experiment=experiment, tags={"kind": "ridge"}):
+            pass
+
+        [run] = runs()
+        url = f"http://localhost:8080/dags/housing/runs/{a_try.run_id}/tasks/train"
+        assert {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")} == {
+            "airflow.deployment": "tests",
+            "airflow.dag_run": f"tests/housing/{a_try.run_id}",
+            "airflow.task_instance": f"tests/housing/{a_try.run_id}/train/-1",
+            "airflow.dag_id": "housing",
+            "airflow.run_id": a_try.run_id,
+            "airflow.task_id": "train",
+            "airflow.map_index": "-1",
+            "airflow.try_id": "train--1-1",
+            "airflow.try_number": "1",
+            "airflow.max_tries": "2",
+            "airflow.clear_number": "0",
+            "airflow.logical_date": "2026-01-31T00:00:00+00:00",
+            "airflow.url": url,
+            "airflow.superseded": "false",
+            "kind": "ridge",
+        }
+        assert run.data.tags["mlflow.user"] == "ada"
+        assert run.data.tags["mlflow.source.name"] == "housing.train"
+        assert url in run.data.tags["mlflow.note.content"]
+
+    def test_its_buttons_lead_to_mlflow(self, a_try, experiment, hook):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            page = f"experiments/{run.info.experiment_id}"
+
+        assert a_try.xcoms["mlflow_run_link"] == hook.connection.page(f"{page}/runs/{run.info.run_id}")
+        assert a_try.xcoms["mlflow_experiment_link"] == hook.connection.page(page)
+
+    def test_by_default_it_is_named_after_the_task_in_an_experiment_named_after_the_dag(self, a_try, hook):
+        with task_run(context=a_try.context):
+            pass
+
+        run = hook.client.get_run(a_try.xcoms["mlflow_run_id"])
+        assert run.info.run_name == "train"
+        assert hook.client.get_experiment(run.info.experiment_id).name == "housing"
+
+    def test_each_map_index_has_its_own(self, a_try, runs, experiment):
+        for map_index in (0, 1):
+            a_try.map_index = map_index
+            with task_run(context=a_try.context, experiment=experiment):
+                pass
+
+        assert [run.info.run_name for run in runs()] == ["train[0]", "train[1]"]
+
+    def test_more_parameters_than_a_request_takes_arrive(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.log_params({f"fold_{number}": number for number in range(250)})
+
+        [run] = runs()
+        assert len(run.data.params) == 250
+
+    def test_runs_the_block_starts_inside_it_belong_to_it_and_its_experiment(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment), mlflow.start_run(nested=True) as fold:
+            pass
+
+        run, _ = runs()
+        assert fold.info.experiment_id == run.info.experiment_id
+        assert fold.data.tags["mlflow.parentRunId"] == run.info.run_id
+
+    def test_autolog_logs_what_is_fitted(self, a_try, runs, experiment):
+        from sklearn.linear_model import Ridge
+
+        with task_run(context=a_try.context, experiment=experiment, autolog={"log_models": False}):
+            Ridge(alpha=2.0).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
+
+        [run] = runs()
+        assert run.data.params["alpha"] == "2.0"
+
+
+class TestTrainingCode:
+    """Code that was written without Airflow starts a run of its own."""
+
+    def test_its_run_is_the_tasks(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment) as of_task:
+            with mlflow.start_run(run_name="ridge", tags={"kind": "linear"}, description="No frills.") as run:
+                mlflow.log_param("alpha", 1)
+            assert run.info.run_id == of_task.info.run_id
+            assert status_of(runs()) == ["RUNNING"]
+            mlflow.log_metric("rmse", 0.5)
+
+        [run] = runs()
+        assert (run.info.run_name, run.info.status) == ("ridge", "FINISHED")
+        assert (run.data.params, run.data.metrics) == ({"alpha": "1"}, {"rmse": 0.5})
+        assert run.data.tags["kind"] == "linear"
+        assert run.data.tags["mlflow.note.content"] == "No frills."
+
+    def test_also_where_it_is_started_and_ended_twice(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            for fold in range(2):
+                mlflow.start_run()
+                mlflow.log_metric(f"rmse_{fold}", 0.5)
+                mlflow.end_run()
+
+        [run] = runs()
+        assert (run.info.status, len(run.data.metrics)) == ("FINISHED", 2)
+
+    def test_its_error_is_the_tasks(self, a_try, runs, experiment):
+        import mlflow
+
+        def train() -> None:
+            with task_run(context=a_try.context, experiment=experiment), mlflow.start_run():
+                raise ValueError("no sales")
+
+        with pytest.raises(ValueError, match="no sales"):
+            train()
+        assert status_of(runs()) == ["FAILED"]
+
+    def test_nested_runs_are_children(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment), mlflow.start_run():
+            for _ in range(2):
+                with mlflow.start_run(nested=True):
+                    mlflow.log_metric("rmse", 0.5)
+
+        run, *children = runs()
+        assert status_of(children) == ["FINISHED", "FINISHED"]
+        assert {child.data.tags["mlflow.parentRunId"] for child in children} == {run.info.run_id}
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_threads_log_to_it_as_well(self, a_try, runs, experiment, nested):
+        import mlflow
+
+        def train(fold: int) -> None:
+            with mlflow.start_run(nested=nested):
+                mlflow.log_metric(f"rmse_{fold}", 0.5)
+
+        with task_run(context=a_try.context, experiment=experiment), ThreadPoolExecutor(2) as pool:
+            list(pool.map(train, range(2)))
+
+        run, *children = runs()
+        assert len(run.data.metrics) == (0 if nested else 2)
+        assert {child.data.tags["mlflow.parentRunId"] for child in children} == (
+            {run.info.run_id} if nested else set()
+        )
+
+    def test_another_run_is_refused_as_ever(self, a_try, experiment):
+        import mlflow
+
+        with (
+            task_run(context=a_try.context, experiment=experiment),
+            pytest.raises(Exception, match="already active"),
+        ):
+            mlflow.start_run(run_id="0" * 32)
+
+    def test_what_it_imported_by_name_starts_other_runs_afterwards(self, a_try, runs, experiment, hook):
+        with task_run(context=a_try.context, experiment=experiment):
+            from mlflow import start_run
+        with hook.tracking():
+            import mlflow
+
+            mlflow.set_experiment(experiment)
+            with start_run():
+                pass
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
+
+
+class TestEnd:
+    def test_a_block_that_succeeds_is_finished(self, a_try, runs, experiment):
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_block_that_raises_has_failed_with_the_reason(self, a_try, runs, experiment):
+        fail(a_try, ValueError("no sales in 2011"), experiment=experiment)
+
+        [run] = runs()
+        assert run.info.status == "FAILED"
+        assert run.data.tags["airflow.reason"] == "ValueError: no sales in 2011"
+
+    @pytest.mark.parametrize("error", [version_compat.AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
+    def test_a_block_that_is_interrupted_was_killed(self, a_try, runs, experiment, error):
+        fail(a_try, error, experiment=experiment)
+
+        [run] = runs()
+        assert run.info.status == "KILLED"
+        assert run.data.tags["airflow.reason"].startswith(type(error).__name__)
+
+    def test_a_task_that_skips_itself_is_finished(self, a_try, runs, experiment):
+        fail(a_try, version_compat.AirflowSkipException("nothing new"), experiment=experiment)
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    @pytest.mark.parametrize("leave", [None, ValueError("stop")])
+    def test_runs_the_block_leaves_open_end_with_it(self, a_try, runs, experiment, leave):
+        import mlflow
+
+        def block():
+            with task_run(context=a_try.context, experiment=experiment):
+                mlflow.start_run(nested=True)
+                if leave:
+                    raise leave
+
+        if leave:
+            with pytest.raises(ValueError, match="stop"):
+                block()
+        else:
+            block()
+
+        assert status_of(runs()) == (["FAILED", "FAILED"] if leave else ["FINISHED", "FINISHED"])
+
+    def test_a_run_the_block_has_ended_itself_ends_as_the_block_does(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.end_run("FAILED")
+
+        assert status_of(runs()) == ["FINISHED"]
+
+    def test_a_secret_in_the_reason_is_masked(self, a_try, runs, experiment):
+        from airflow.sdk.log import mask_secret
+
+        mask_secret("geheim-4711")
+        fail(a_try, ValueError("login with geheim-4711 refused"), experiment=experiment)
+
+        [run] = runs()
+        assert run.data.tags["airflow.reason"] == "ValueError: login with *** refused"
+
+
+def log(seed: int) -> None:
+    """Log what cannot be logged twice in a run, and what would mix."""
+    import mlflow
+
+    mlflow.log_param("seed", seed)
+    mlflow.log_metric("rmse", seed)
+    mlflow.log_text("done", f"{seed}.txt")
+
+
+@pytest.fixture
+def in_each_run(runs, hook) -> Callable[[], list[tuple[str, float, list[str]]]]:
+    """A function that returns what :func:`log` left in each run: parameter, metric, artifacts."""
+
+    def look() -> list[tuple[str, float, list[str]]]:
+        client = hook.client
+        return [
+            (
+                run.data.params["seed"],
+                run.data.metrics["rmse"],
+                [file.path for file in client.list_artifacts(run.info.run_id)],
+            )
+            for run in runs()
+        ]
+
+    return look
+
+
+TWO_RUNS = [("1", 1.0, ["1.txt"]), ("2", 2.0, ["2.txt"])]
+
+
+class TestNextTry:
+    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(
+        self, a_try, runs, experiment, in_each_run
+    ):
+        with suppress(ValueError), task_run(context=a_try.context, experiment=experiment):
+            log(1)
+            raise ValueError("no sales")
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment):
+            log(2)
+
+        failed, finished = runs()
+        assert status_of([failed, finished]) == ["FAILED", "FINISHED"]
+        assert failed.data.tags["airflow.reason"] == "ValueError: no sales"
+        assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
+        assert in_each_run() == TWO_RUNS
+
+    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment, in_each_run):
+        import mlflow
+
+        arguments = {"experiment": experiment, "retry": "continue"}
+        with suppress(ValueError), task_run(context=a_try.context, **arguments):
+            log(1)
+            raise ValueError("no sales")
+        a_try.try_number = 2
+        with task_run(context=a_try.context, **arguments):
+            assert status_of(runs()) == ["RUNNING"]
+            mlflow.log_metric("rmse", 0.5, step=2)
+            mlflow.log_text("done", "2.txt")
+
+        [run] = runs()
+        assert run.info.status == "FINISHED"
+        assert in_each_run() == [("1", 0.5, ["1.txt", "2.txt"])]
+        assert (run.data.tags["airflow.try_number"], run.data.tags["airflow.reason"]) == ("2", "")
+
+    @pytest.mark.fault(
+        "A task's process is killed (`kill -9`), and there are retries",
+        sees="the run of that try KILLED, and why",
+        green="by its next try",
+    )
+    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
+    def test_a_retry_of_a_try_that_was_killed_starts_a_run_of_its_own(
+        self, a_try, runs, experiment, hook, in_each_run, left
+    ):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            log(1)
+        hook.client.update_run(run.info.run_id, left)
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment):
+            log(2)
+
+        killed, finished = runs()
+        assert status_of([killed, finished]) == ["KILLED", "FINISHED"]
+        assert finished.data.tags["airflow.retry_of"] == killed.info.run_id
+        assert in_each_run() == TWO_RUNS
+
+    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
+    def test_a_retry_that_is_to_continue_goes_on_in_the_run_of_a_try_that_was_killed(
+        self, a_try, runs, experiment, hook, in_each_run, left
+    ):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            log(1)
+        hook.client.update_run(run.info.run_id, left)
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment, retry="continue"):
+            log(1)
+
+        assert status_of(runs()) == ["FINISHED"]
+        assert in_each_run() == TWO_RUNS[:1]
+
+    def test_a_wrong_word_is_refused(self, a_try):
+        with (
+            pytest.raises(ValueError, match="retry is 'never'; choose 'new' or 'continue'"),
+            task_run(context=a_try.context, retry="never"),
+        ):
+            pass
+
+    def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(
+        self, a_try, runs, experiment, in_each_run
+    ):
+        with task_run(context=a_try.context, experiment=experiment):
+            log(1)
+        a_try.try_number, a_try.max_tries, a_try.clear_number = 2, 3, 1
+        with task_run(context=a_try.context, experiment=experiment):
+            log(2)
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
+        assert in_each_run() == TWO_RUNS
+        assert "airflow.retry_of" not in runs()[1].data.tags
+
+    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
+    def test_a_task_that_was_cleared_while_it_ran_starts_a_new_run_and_the_old_one_was_killed(
+        self, a_try, runs, experiment, hook, in_each_run, left
+    ):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            log(1)
+        hook.client.update_run(run.info.run_id, left)
+        a_try.try_number, a_try.clear_number = 2, 1
+        with task_run(context=a_try.context, experiment=experiment):
+            log(2)
+
+        assert status_of(runs()) == ["KILLED", "FINISHED"]
+        assert in_each_run() == TWO_RUNS
+
+    def test_a_retry_is_one_although_another_task_was_cleared(self, a_try, runs, experiment):
+        fail(a_try, ValueError("no sales"), experiment=experiment)
+        a_try.try_number, a_try.clear_number = 2, 1
+        with task_run(context=a_try.context, experiment=experiment):
+            pass
+
+        failed, finished = runs()
+        assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
+
+    @pytest.mark.parametrize("retry", ["new", "continue"])
+    @pytest.mark.parametrize("cleared", [0, 1], ids=["", "another task was cleared"])
+    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, in_each_run, retry, cleared):
+        import mlflow
+
+        [deferred, *_] = version_compat.DEFERRALS
+        pause = deferred(trigger=None, method_name="execute_complete")
+        with (
+            suppress(deferred),
+            task_run(context=a_try.context, experiment=experiment, retry=retry),
+        ):
+            log(1)
+            raise pause
+        assert status_of(runs()) == ["RUNNING"]
+        a_try.clear_number = cleared
+        with task_run(context=a_try.context, experiment=experiment, retry=retry):
+            mlflow.log_text("done", "2.txt")
+
+        assert status_of(runs()) == ["FINISHED"]
+        assert in_each_run() == [("1", 1.0, ["1.txt", "2.txt"])]
+
+    def test_a_new_dag_run_of_the_same_id_starts_a_new_run(self, a_try, runs, experiment):
+        for _ in range(2):
+            with task_run(context=a_try.context, experiment=experiment):
+                pass
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
+
+
+class TestOpenRuns:
+    @pytest.fixture
+    def end_of_dag_run(self, a_try) -> Callable[[], None]:
+        context = {"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id}
+        return lambda: close_open_runs(context)
+
+    def test_a_run_left_open_was_killed_with_the_reason(self, a_try, runs, experiment, hook, end_of_dag_run):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            pass
+        hook.client.update_run(run.info.run_id, "RUNNING")
+        end_of_dag_run()
+
+        [run] = runs()
+        assert run.info.status == "KILLED"
+        assert "left open when its DAG run ended" in run.data.tags["airflow.reason"]
+
+    def test_its_parent_ends_with_it(self, a_try, parents, experiment, hook, end_of_dag_run):
+        with task_run(context=a_try.context, experiment=experiment, nested=True) as run:
+            hook.client.set_terminated(run.info.run_id, "FINISHED")
+        hook.client.update_run(run.info.run_id, "RUNNING")
+        hook.client.update_run(run.data.tags["mlflow.parentRunId"], "RUNNING")
+        end_of_dag_run()
+
+        assert status_of(parents()) == ["KILLED"]
+
+    def test_runs_that_have_ended_stay_as_they_are(self, a_try, runs, experiment, end_of_dag_run):
+        fail(a_try, ValueError("no sales"), experiment=experiment)
+        end_of_dag_run()
+
+        assert status_of(runs()) == ["FAILED"]
+
+    def test_runs_of_another_dag_run_stay_as_they_are(self, a_try, runs, experiment, end_of_dag_run):
+        other = Try(f"{a_try.run_id}-2")
+        with task_run(context=other.context, experiment=experiment):
+            end_of_dag_run()
+            assert status_of(runs()) == ["RUNNING"]
+
+    def test_where_there_are_none_nothing_is_done(self, runs, end_of_dag_run, caplog):
+        end_of_dag_run()
+
+        assert runs() == []
+        assert caplog.text == ""
+
+    def test_a_server_that_is_away_is_only_logged(self, a_try, airflow_connection, end_of_dag_run, caplog):
+        airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
+        end_of_dag_run()
+
+        assert "may be left RUNNING" in caplog.text
+
+
+class TestParent:
+    def test_the_tasks_of_a_dag_run_share_one(self, a_try, runs, parents, experiment):
+        for task_id in ("scale", "train"):
+            a_try.task_id = task_id
+            with task_run(context=a_try.context, experiment=experiment, nested=True):
+                assert status_of(parents()) == ["RUNNING"]
+
+        [parent] = parents()
+        assert (parent.info.run_name, parent.info.status) == (a_try.run_id, "FINISHED")
+        assert [run.data.tags["mlflow.parentRunId"] for run in runs()] == [parent.info.run_id] * 2
+
+    def test_another_dag_run_has_another(self, a_try, parents, experiment):
+        for run_id in (a_try.run_id, f"{a_try.run_id}-2"):
+            a_try.run_id = run_id
+            with task_run(context=a_try.context, experiment=experiment, nested=True):
+                pass
+
+        assert len(parents()) == 2
+
+    def test_another_experiment_has_another(self, a_try, runs, parents, experiment, hook):
+        other = f"{experiment}-2"
+        for name in (experiment, other):
+            with task_run(context=a_try.context, experiment=name, nested=True):
+                pass
+
+        found = hook.client.search_runs(
+            [hook.get_or_create_experiment(other)], "tags.`airflow.parent_run` LIKE '%'"
+        )
+        assert len(parents()) == len(found) == 1
+        assert parents()[0].info.run_id != found[0].info.run_id
+
+    def test_tasks_that_start_at_the_same_moment_agree_on_one(
+        self, mlflow_default, hook, experiment, parents
+    ):
+        experiment_id = hook.get_or_create_experiment(experiment)
+        together = threading.Barrier(16)
+        tags = tags_of_dag_run("tests", "housing", experiment)
+
+        def get_or_create(_: int) -> str:
+            racing = MLflowClientHook()
+            together.wait()
+            return parent_run.get_or_create(racing, experiment_id, tags, may_compete=True)
+
+        with ThreadPoolExecutor(16) as pool:
+            chosen = set(pool.map(get_or_create, range(16)))
+
+        assert chosen == {run.info.run_id for run in parents()}
+        assert len(chosen) == 1
+
+    def test_an_unconfirmed_one_of_a_task_that_was_killed_is_used_by_the_next(
+        self, a_try, parents, experiment, hook
+    ):
+        tags = {**tags_of_dag_run("tests", "housing", a_try.run_id), parent_run.TAG: "unconfirmed"}
+        left = hook.client.create_run(hook.get_or_create_experiment(experiment), tags=tags)
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            pass
+
+        assert [run.info.run_id for run in parents()] == [left.info.run_id]
+
+    def test_it_fails_with_a_task_and_recovers_with_its_retry(self, a_try, parents, experiment):
+        fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
+        assert status_of(parents()) == ["RUNNING"]  # there will be a retry
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            pass
+
+        assert status_of(parents()) == ["FINISHED"]
+
+    @pytest.mark.parametrize("error", [ValueError("no sales"), version_compat.AirflowFailException("no use")])
+    def test_it_fails_with_a_task_that_is_not_tried_again(self, a_try, parents, experiment, error):
+        a_try.max_tries = 2 if isinstance(error, version_compat.AirflowFailException) else 0
+        fail(a_try, error, experiment=experiment, nested=True)
+
+        assert status_of(parents()) == ["FAILED"]
+
+    def test_it_recovers_with_a_task_that_is_cleared(self, a_try, parents, experiment):
+        a_try.max_tries = 0
+        fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
+        a_try.try_number, a_try.max_tries, a_try.clear_number = 2, 1, 1
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            assert status_of(parents()) == ["RUNNING"]
+
+        assert status_of(parents()) == ["FINISHED"]
+
+    def test_it_runs_until_its_last_child_has_ended(self, a_try, parents, experiment):
+        other = Try(a_try.run_id, task_id="other", max_tries=0)
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            fail(other, ValueError("no sales"), experiment=experiment, nested=True)
+            assert status_of(parents()) == ["RUNNING"]
+
+        assert status_of(parents()) == ["FAILED"]
+
+    def test_a_task_that_is_interrupted_before_its_block_leaves_no_run_open(
+        self, a_try, runs, experiment, monkeypatch
+    ):
+        def time_out(*_: Any) -> None:
+            raise version_compat.AirflowTaskTimeout
+
+        monkeypatch.setattr("mlflow_provider.process.mlflow_state.without_active_run", time_out)
+        with (
+            pytest.raises(version_compat.AirflowTaskTimeout),
+            task_run(context=a_try.context, experiment=experiment),
+        ):
+            pytest.fail("the block ran")
+
+        assert status_of(runs()) == ["KILLED"]
+
+
+class TestProcess:
+    def test_environment_active_run_and_autologging_are_as_before(
+        self, a_try, experiment, tmp_path, untouched_mlflow
+    ):
+        import mlflow
+        from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
+
+        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+        mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+        with mlflow.start_run() as outer:
+            os.environ["MLFLOW_RUN_ID"] = "of somebody else"
+            before = dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)
+            fail(a_try, ValueError("stop"), experiment=experiment, autolog=True)
+            assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
+            assert mlflow.active_run() is outer
+
+    def test_the_active_model_is_as_before(self, a_try, experiment, untouched_mlflow):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.set_active_model(name="ridge")
+            assert mlflow.get_active_model_id()
+
+        assert mlflow.get_active_model_id() is None
+        assert not [name for name in os.environ if "ACTIVE_MODEL" in name]
+
+    def test_what_mlflow_logs_is_no_error_in_the_tasks_log(self, a_try, experiment, caplog, capfd):
+        from mlflow.utils.logging_utils import eprint
+
+        with task_run(context=a_try.context, experiment=experiment):
+            logging.getLogger("mlflow.sklearn").warning("Model without signature.")
+            eprint("Successfully registered model 'Housing'.")
+
+        assert (
+            "mlflow.sklearn",
+            logging.WARNING,
+            "Model without signature.",
+        ) in caplog.record_tuples
+        assert ("mlflow", logging.INFO, "Successfully registered model 'Housing'.") in caplog.record_tuples
+        written = (
+            capfd.readouterr().err
+        )  # by MLflow itself; Airflow 3.1 logs to stderr here, in its own format
+        assert "WARNING mlflow.sklearn: " not in written
+        assert "Successfully registered model 'Housing'." not in written.splitlines()
+
+    def test_system_metrics_are_logged_where_they_are_switched_on(self, a_try, runs, experiment, monkeypatch):
+        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+        with task_run(context=a_try.context, experiment=experiment):
+            wait_until("metrics are there", lambda: bool(runs()[0].data.metrics))
+        threads = [thread.name for thread in threading.enumerate()]
+
+        assert "SystemMetricsMonitor" not in threads
+        assert any(name.startswith("system/") for name in runs()[0].data.metrics)
+
+    def test_what_is_logged_asynchronously_arrives(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.log_metrics({f"rmse_{fold}": fold for fold in range(100)}, synchronous=False)
+
+        [run] = runs()
+        assert len(run.data.metrics) == 100
+
+    def test_nothing_is_autologged_afterwards(self, a_try, runs, experiment, hook):
+        with task_run(context=a_try.context, experiment=experiment, autolog=True):
+            pass
+        with hook.tracking():
+            import mlflow
+            from sklearn.linear_model import Ridge
+
+            mlflow.set_experiment(experiment)
+            Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
+
+        assert len(runs()) == 1
+
+
+class TestUnreachable:
+    @pytest.fixture
+    def nobody(self, airflow_connection) -> None:
+        airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
+
+    def test_the_task_fails_with_what_to_do(self, a_try, nobody):
+        advice = "nothing listens on that port; start the server"
+        with pytest.raises(MLflowUnreachableError, match=advice), task_run(context=a_try.context):
+            pytest.fail("the block ran")
+
+    def test_with_warn_the_block_runs_and_what_it_logs_is_thrown_away(self, a_try, nobody, caplog):
+        import mlflow
+
+        with task_run(context=a_try.context, on_tracking_error="warn") as run:
+            mlflow.log_metric("rmse", 0.5)
+            mlflow.log_text("sales", "sales.txt")
+            folder = Path(mlflow.get_tracking_uri().removeprefix("file://"))
+            assert folder.is_dir()
+
+        assert run is None
+        assert not folder.exists()
+        assert "nothing listens on that port" in caplog.text
+        assert "mlflow_run_id" not in a_try.xcoms
+
+    def test_with_warn_an_error_of_the_block_is_raised(self, a_try, nobody):
+        fail(a_try, ValueError("no sales"), on_tracking_error="warn")
+
+    def test_a_wrong_word_is_refused(self, a_try):
+        with (
+            pytest.raises(ValueError, match="choose 'fail' or 'warn'"),
+            task_run(context=a_try.context, on_tracking_error="ignore"),
+        ):
+            pass
+
+
+def test_a_server_that_is_gone_at_the_end_fails_the_task_unless_told_to_warn(
+    tmp_path, airflow_connection, caplog
+):
+    error = ValueError("no sales")
+    with run_mlflow_server(tmp_path) as server:
+        airflow_connection(**server.connection, extra={"retries": 0})
+        succeeds, warns, fails = [
+            task_run(context=Try("manual", task_id=task_id).context, on_tracking_error=on_tracking_error)
+            for task_id, on_tracking_error in [("a", "fail"), ("b", "warn"), ("c", "fail")]
+        ]
+        for block in (succeeds, warns, fails):
+            block.__enter__()
+
+    assert fails.__exit__(ValueError, error, None) is False  # the error of the block is the one to be seen
+    assert "may be left RUNNING" in caplog.text
+    caplog.clear()
+    warns.__exit__(None, None, None)
+    assert "may be left RUNNING" in caplog.text
+    with pytest.raises(MLflowUnreachableError, match="start the server"):
+        succeeds.__exit__(None, None, None)
+
+
+KILLED_WHILE_COMPUTING = """\
+import os, signal, sys
+sys.path[:0] = {path!r}
+from mlflow_provider import task_run
+from tries import Try
+import numpy as np
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("the handler that was there", flush=True))
+matrix = np.random.default_rng(0).random((6000, 6000))
+with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
+    print("computing", flush=True)
+    np.linalg.svd(matrix)  # minutes in one call of a compiled library
+"""
+
+
+@pytest.mark.fault(
+    "Airflow ends a task while compiled code computes",
+    sees="the run KILLED: Airflow ended the task",
+    green="with *Clear*",
+)
+def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, experiment, tmp_path):
+    code = KILLED_WHILE_COMPUTING.format(path=sys.path, run_id=a_try.run_id, experiment=experiment)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("computing" in line for line in process.stdout)
+        process.terminate()
+        deadline = time.monotonic() + 60
+        while status_of(runs()) != ["KILLED"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        still_computing = process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+    assert status_of(runs()) == ["KILLED"]
+    assert still_computing

@@ -1,0 +1,73 @@
+"""The addresses behind the buttons."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from mlflow_provider.links import mlflow as links
+from mlflow_provider.server.connection import MLflowConnection
+
+OSS = MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
+DATABRICKS = MLflowConnection(
+    "databricks", "https://dbc.cloud.databricks.com", True, ui_url="https://dbc.cloud.databricks.com"
+)
+
+
+@pytest.fixture
+def xcoms():
+    return {}
+
+
+@pytest.fixture
+def ti(xcoms):
+    task = SimpleNamespace(operator_extra_links=(links.MLflowRunLink(), links.MLflowExperimentLink()))
+    return SimpleNamespace(task=task, xcom_push=lambda key, value: xcoms.update({key: value}))
+
+
+@pytest.mark.parametrize(
+    ("connection", "base", "query"),
+    [
+        (OSS, "http://localhost:5000/#", "?workflowType=machine_learning"),
+        (DATABRICKS, "https://dbc.cloud.databricks.com/ml", ""),
+    ],
+    ids=["mlflow", "databricks"],
+)
+def test_they_are_those_a_browser_uses(connection, base, query, ti, xcoms):
+    links.push_run_links(ti, connection, "1", "abc")
+    links.push_model_version_link(ti, connection, "Housing", "3")
+
+    assert xcoms == {
+        "mlflow_run_link": f"{base}/experiments/1/runs/abc{query}",
+        "mlflow_experiment_link": f"{base}/experiments/1{query}",
+        "mlflow_model_version_link": f"{base}/models/Housing/versions/3{query}",
+    }
+
+
+def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xcoms):
+    links.push_model_version_link(ti, OSS, "prices/Ames 2011", "1")
+
+    assert "/#/models/prices%2FAmes%202011/versions/1?" in xcoms["mlflow_model_version_link"]
+
+
+def test_airflow_does_not_push_again_what_the_task_has_pushed(ti):
+    links.push_experiment_link(ti, OSS, "1")
+
+    assert [link.xcom_key for link in ti.task.operator_extra_links] == ["mlflow_run_link"]
+
+
+def test_a_button_is_pushed_from_an_operator_whose_links_are_a_property(ti, xcoms):
+    ti.task = type("Operator", (), {"operator_extra_links": property(lambda self: ())})()
+
+    links.push_experiment_link(ti, OSS, "1")
+
+    assert "/experiments/1" in xcoms["mlflow_experiment_link"]
+
+
+def test_an_address_is_that_which_the_task_pushed(monkeypatch):
+    stored = {("a try", "mlflow_model_version_link"): "http://localhost:5000/#/models/Housing/versions/4"}
+    monkeypatch.setattr(links.XCom, "get_value", lambda ti_key, key: stored.get((ti_key, key)))
+
+    assert links.MLflowModelVersionLink().get_link(None, ti_key="a try").endswith("/versions/4")
+    assert links.MLflowModelVersionLink().get_link(None, ti_key="another") == ""

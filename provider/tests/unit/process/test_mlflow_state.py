@@ -1,0 +1,140 @@
+"""Inside a block MLflow is at the connection's server; afterwards the process is as it was."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import mlflow
+import pytest
+from mlflow.tracking import fluent
+from mlflow.tracking._model_registry import utils as registry
+from mlflow.tracking._tracking_service import utils as service
+
+from mlflow_provider.process.mlflow_state import connected_client, environment, tracking
+from mlflow_provider.server.connection import MLflowConnection
+
+pytestmark = pytest.mark.usefixtures("untouched_mlflow")
+
+# Nothing is sent to any of these.
+ADA = MLflowConnection("ada", "http://ada:5000", username="ada", password="s3cret")
+BOB = MLflowConnection("bob", "http://bob:5000", token="t0ken")
+DATABRICKS = MLflowConnection("dbx", "https://dbc.cloud.databricks.com", is_databricks=True, token="t0ken")
+
+
+def state() -> tuple:
+    """All of the process that a block may change."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    private = (service._tracking_uri, registry._registry_uri, fluent._active_experiment_id)
+    return variables, private, mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+
+
+@pytest.fixture(params=["of a new process", "set by variables", "set by calls"])
+def before(request, monkeypatch):
+    """The state a block begins in."""
+    if request.param == "set by variables":
+        for name, value in {
+            "MLFLOW_TRACKING_URI": "http://worker:5000",
+            "MLFLOW_REGISTRY_URI": "http://registry:5000",
+            "MLFLOW_TRACKING_USERNAME": "worker",
+            "MLFLOW_TRACKING_PASSWORD": "w0rker",
+            "MLFLOW_TRACKING_TOKEN": "worker-token",
+            "MLFLOW_TRACKING_INSECURE_TLS": "true",
+            "MLFLOW_EXPERIMENT_ID": "7",
+            "MLFLOW_RUN_ID": "0123456789abcdef",
+        }.items():
+            monkeypatch.setenv(name, value)
+    elif request.param == "set by calls":
+        mlflow.set_tracking_uri("http://worker:5000")
+        mlflow.set_registry_uri("http://registry:5000")
+        monkeypatch.setattr(fluent, "_active_experiment_id", "7")
+    return state()
+
+
+class TestEnvironment:
+    def test_sets_and_removes_and_puts_back(self, monkeypatch):
+        monkeypatch.setenv("CHANGED", "before")
+        monkeypatch.setenv("REMOVED", "before")
+        monkeypatch.delenv("ADDED", raising=False)
+        before = dict(os.environ)
+
+        with environment({"CHANGED": "inside", "REMOVED": None, "ADDED": "inside"}):
+            assert os.environ["CHANGED"] == os.environ["ADDED"] == "inside"
+            assert "REMOVED" not in os.environ
+
+        assert dict(os.environ) == before
+
+    def test_puts_back_what_the_block_itself_changed(self, monkeypatch):
+        monkeypatch.setenv("CHANGED", "before")
+        before = dict(os.environ)
+
+        with suppress(RuntimeError), environment({"CHANGED": "inside", "ADDED": None}):
+            os.environ["ADDED"] = "by the block"
+            del os.environ["CHANGED"]
+            raise RuntimeError
+
+        assert dict(os.environ) == before
+
+
+class TestTracking:
+    def test_reaches_the_connections_server_whatever_was_set_before(self, before):
+        with tracking(ADA) as client:
+            assert mlflow.get_tracking_uri() == client.tracking_uri == ADA.url
+            assert mlflow.get_registry_uri() == ADA.url
+            assert (
+                os.environ.items()
+                >= {
+                    "MLFLOW_TRACKING_USERNAME": "ada",
+                    "MLFLOW_TRACKING_PASSWORD": "s3cret",
+                }.items()
+            )
+            assert "MLFLOW_TRACKING_TOKEN" not in os.environ
+            assert "MLFLOW_TRACKING_INSECURE_TLS" not in os.environ
+
+    @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+    def test_leaves_everything_as_it_was(self, before, error):
+        with suppress(RuntimeError, KeyboardInterrupt), tracking(ADA):
+            if error:
+                raise error
+
+        assert state() == before
+
+    @pytest.mark.parametrize("error", [None, RuntimeError])
+    def test_leaves_everything_as_it_was_also_when_the_block_changed_it(self, before, error):
+        with suppress(RuntimeError), tracking(ADA):
+            mlflow.set_tracking_uri("http://elsewhere:5000")
+            mlflow.set_registry_uri("http://elsewhere:5000")
+            os.environ["MLFLOW_EXPERIMENT_NAME"] = os.environ["MLFLOW_TRACKING_TOKEN"] = "elsewhere"
+            os.environ.pop("MLFLOW_RUN_ID", None)
+            if error:
+                raise error
+
+        assert state() == before
+
+    def test_blocks_nest(self, before):
+        with tracking(ADA):
+            outer = state()
+            with tracking(BOB):
+                assert mlflow.get_tracking_uri() == BOB.url
+                assert os.environ["MLFLOW_TRACKING_TOKEN"] == "t0ken"
+                assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+            assert state() == outer
+
+        assert state() == before
+
+    def test_reaches_databricks_with_its_token(self, before):
+        with tracking(DATABRICKS):
+            assert mlflow.get_tracking_uri() == "databricks"
+            assert os.environ["DATABRICKS_HOST"] == DATABRICKS.url
+            assert os.environ["DATABRICKS_TOKEN"] == "t0ken"
+
+        assert state() == before
+
+
+class TestConnectedClient:
+    def test_is_made_for_its_server_and_changes_nothing(self, before):
+        client = connected_client(ADA)
+
+        assert client.tracking_uri == ADA.url
+        assert isinstance(client, mlflow.MlflowClient)
+        assert state() == before

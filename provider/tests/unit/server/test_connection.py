@@ -1,0 +1,448 @@
+"""Every spelling of a connection that people use is read right, and a wrong one is called by its name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.server.connection import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_SECONDS,
+    HTTP_OPTIONS,
+    MLflowConnection,
+)
+from mlflow_provider.version_compat import AirflowNotFoundException
+
+PASSWORD = "s3cret-pa55word"
+DATABRICKS = {"host": "https://dbc-a1b2.cloud.databricks.com", "login": "token", "password": PASSWORD}
+
+
+def read(store: dict[str, Any] | None = None, **fields: Any) -> MLflowConnection:
+    """Read ``mlflow_default`` with these fields; ``store`` has those of a connection ``minio_default``."""
+    connections = {"mlflow_default": fields} | ({"minio_default": store} if store else {})
+
+    def get_connection(conn_id: str) -> Connection:
+        if conn_id not in connections:
+            raise AirflowNotFoundException(conn_id)
+        values = {"conn_type": "mlflow", **connections[conn_id]}
+        if isinstance(values.get("extra"), dict):
+            values["extra"] = json.dumps(values["extra"])
+        return Connection(conn_id=conn_id, **values)
+
+    return MLflowConnection.read("mlflow_default", get_connection)
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("fields", "url"),
+        [
+            ({"host": "mlflow"}, "http://mlflow"),
+            ({"host": "mlflow", "port": 5000}, "http://mlflow:5000"),
+            ({"host": "mlflow:5000"}, "http://mlflow:5000"),
+            ({"host": "mlflow:5000", "port": 0}, "http://mlflow:5000"),  # the form's empty Port
+            ({"host": "https://mlflow.example.com", "port": 443}, "https://mlflow.example.com"),
+            ({"host": "mlflow", "port": 443}, "http://mlflow:443"),
+            ({"host": "http://mlflow", "port": 5000}, "http://mlflow:5000"),
+            ({"host": "http://mlflow:5000"}, "http://mlflow:5000"),
+            ({"host": "http://mlflow:5000", "port": 5000, "schema": "http"}, "http://mlflow:5000"),
+            ({"host": "mlflow.example.com", "schema": "https"}, "https://mlflow.example.com"),
+            ({"host": " https://MLflow.example.com/ "}, "https://mlflow.example.com"),
+            ({"host": "https://example.com/tools/mlflow/"}, "https://example.com/tools/mlflow"),
+            (
+                {"host": "example.com/mlflow", "port": 8443, "schema": "https"},
+                "https://example.com:8443/mlflow",
+            ),
+            ({"host": "http://localhost:5000/#/experiments/1/runs"}, "http://localhost:5000"),
+            ({"host": "http://localhost:5000/?workspace=a#/models"}, "http://localhost:5000"),
+            ({"host": "::1", "port": 5000}, "http://[::1]:5000"),
+            ({"host": "http://::1", "port": 5000}, "http://[::1]:5000"),
+            ({"host": "[::1]:5000"}, "http://[::1]:5000"),
+            ({"host": "http://[2001:db8::7]:5000/"}, "http://[2001:db8::7]:5000"),
+        ],
+    )
+    def test_is_one_whichever_fields_it_is_spread_over(self, fields, url):
+        connection = read(**fields)
+
+        assert connection.url == url
+        assert connection.tracking_uri == url
+
+    @pytest.mark.parametrize(
+        ("uri", "url"),
+        [
+            ("mlflow://mlflow:5000", "http://mlflow:5000"),
+            ("http://mlflow:5000", "http://mlflow:5000"),
+            ("http://mlflow.example.com/https", "https://mlflow.example.com"),
+            ("https://mlflow.example.com:8443", "https://mlflow.example.com:8443"),
+            ("https://http%3A%2F%2Fmlflow:5000", "http://mlflow:5000"),
+            ("mlflow://https://mlflow.example.com", "https://mlflow.example.com"),
+            ("mlflow://https%3A%2F%2Fmlflow.example.com:8443", "https://mlflow.example.com:8443"),
+            ("mlflow://[::1]:5000", "http://[::1]:5000"),
+        ],
+    )
+    def test_may_come_as_a_uri_from_the_environment(self, monkeypatch, uri, url):
+        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", uri)
+
+        assert MLflowBaseHook().connection.url == url
+
+    @pytest.mark.parametrize("conn_type", ["mlflow", "http", "generic", None])
+    def test_is_read_from_every_type_that_the_connection_may_have(self, conn_type):
+        assert read(conn_type=conn_type, host="mlflow").url == "http://mlflow"
+
+    def test_in_the_browser_is_the_servers_unless_extra_says_otherwise(self):
+        assert read(host="mlflow", port=5000).ui_url == "http://mlflow:5000"
+        assert (
+            read(host="mlflow", extra={"ui_url": "http://localhost:5001/"}).ui_url == "http://localhost:5001"
+        )
+
+    @pytest.mark.parametrize(
+        ("fields", "ui_url"),
+        [
+            ({"host": "mlflow", "port": 5000}, "http://localhost:5001"),
+            ({"host": "http://mlflow:5000/"}, "http://localhost:5001"),
+            ({"host": "mlflow:5000", "extra": {"ui_url": "http://mlflow.lan"}}, "http://mlflow.lan"),
+            ({"host": "elsewhere:5000"}, "http://elsewhere:5000"),
+        ],
+    )
+    def test_in_the_browser_may_be_set_for_all_connections_to_a_server(self, monkeypatch, fields, ui_url):
+        setting = {"http://mlflow:5000/": "http://localhost:5001/"}
+        monkeypatch.setenv("AIRFLOW__MLFLOW__UI_URLS", json.dumps(setting))
+
+        assert read(**fields).ui_url == ui_url
+
+    @pytest.mark.parametrize(
+        "setting", ["http://localhost:5001", '["http://localhost:5001"]', '{"mlflow": 5001}']
+    )
+    def test_in_the_browser_cannot_be_set_to_anything_else(self, monkeypatch, setting):
+        monkeypatch.setenv("AIRFLOW__MLFLOW__UI_URLS", setting)
+
+        with pytest.raises(MLflowConfigurationError, match=r"\[mlflow\] ui_urls .* is not a JSON object"):
+            read(host="mlflow")
+
+
+class TestLogin:
+    def test_is_none_without_login_and_password(self):
+        connection = read(host="mlflow", login="", password="")
+
+        assert (connection.username, connection.password, connection.token) == (None, None, None)
+
+    def test_is_basic_with_login_and_password(self):
+        connection = read(host="mlflow", login="ada", password=PASSWORD)
+
+        assert (connection.username, connection.password, connection.token) == ("ada", PASSWORD, None)
+
+    def test_is_bearer_with_the_login_token(self):
+        connection = read(host="mlflow", login="token", password=PASSWORD)
+
+        assert (connection.username, connection.password, connection.token) == (None, None, PASSWORD)
+
+    @pytest.mark.parametrize("conn_type", ["http", "https", "generic"])
+    @pytest.mark.parametrize(
+        ("fields", "username", "password"),
+        [({"login": "ada"}, "ada", None), ({"password": PASSWORD}, None, None)],
+    )
+    def test_of_a_connection_for_1_1_0_may_be_half_of_one(self, conn_type, fields, username, password):
+        connection = read(conn_type=conn_type, host="mlflow", **fields)
+
+        assert (connection.username, connection.password, connection.token) == (username, password, None)
+
+    def test_may_hold_what_a_uri_must_escape(self, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", "mlflow://ada:p%40ss%2Fw%3Ard%25@mlflow:5000")
+
+        assert MLflowBaseHook().connection.password == "p@ss/w:rd%"
+
+
+class TestDatabricks:
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [
+            ("https://dbc-a1b2.cloud.databricks.com", "https://dbc-a1b2.cloud.databricks.com"),
+            ("dbc-a1b2.cloud.databricks.com", "https://dbc-a1b2.cloud.databricks.com"),
+            ("https://agency.cloud.databricks.us/", "https://agency.cloud.databricks.us"),
+            ("https://adb-12.3.azuredatabricks.net/?o=12#mlflow", "https://adb-12.3.azuredatabricks.net"),
+            ("https://adb-12.3.azuredatabricks.net/ml/experiments/7", "https://adb-12.3.azuredatabricks.net"),
+            ("ADB-12.3.AzureDatabricks.net", "https://adb-12.3.azuredatabricks.net"),
+            ("https://adb-12.3.databricks.azure.us", "https://adb-12.3.databricks.azure.us"),
+            ("https://adb-12.3.databricks.azure.cn", "https://adb-12.3.databricks.azure.cn"),
+            ("12.3.gcp.databricks.com", "https://12.3.gcp.databricks.com"),
+        ],
+    )
+    def test_is_known_by_its_host_on_every_cloud(self, host, url):
+        connection = read(host=host, login="token", password=PASSWORD)
+
+        assert connection.is_databricks
+        assert connection.url == url
+        assert connection.tracking_uri == "databricks"
+
+    def test_is_not_any_host_that_has_its_name_somewhere(self):
+        connection = read(host="https://cloud.databricks.com.example.org", login="token", password=PASSWORD)
+
+        assert not connection.is_databricks
+
+    def test_gets_host_and_token_in_the_variables_it_reads(self):
+        environment = read(**DATABRICKS).environment
+
+        assert environment["MLFLOW_TRACKING_URI"] == "databricks"
+        assert environment["DATABRICKS_HOST"] == "https://dbc-a1b2.cloud.databricks.com"
+        assert environment["DATABRICKS_TOKEN"] == PASSWORD
+        assert environment["MLFLOW_TRACKING_TOKEN"] is None
+
+    @pytest.mark.parametrize("registry_uri", [None, "databricks", "databricks-uc"])
+    def test_has_its_registry_in_unity_catalog_or_in_the_workspace(self, registry_uri):
+        connection = read(**DATABRICKS, extra={"registry_uri": registry_uri})
+
+        assert connection.environment["MLFLOW_REGISTRY_URI"] == registry_uri
+        if registry_uri == "databricks":
+            assert connection.registry_url() == connection.url
+        else:
+            with pytest.raises(MLflowConfigurationError, match="use the mlflow package"):
+                connection.registry_url()
+
+
+class TestEnvironment:
+    def test_is_all_that_mlflow_reads_about_a_server(self):
+        connection = read(
+            host="mlflow",
+            port=5000,
+            login="ada",
+            password=PASSWORD,
+            extra={
+                "registry_uri": "http://registry:5000/",
+                "workspace": "team-a",
+                "verify": "/etc/ssl/ca.pem",
+                "timeout": 30,
+                "retries": 2,
+            },
+        )
+
+        assert connection.environment == {
+            "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+            "MLFLOW_REGISTRY_URI": "http://registry:5000",
+            "MLFLOW_WORKSPACE": "team-a",
+            "MLFLOW_TRACKING_USERNAME": "ada",
+            "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+            "MLFLOW_TRACKING_TOKEN": None,
+            "DATABRICKS_HOST": None,
+            "DATABRICKS_TOKEN": None,
+            "MLFLOW_TRACKING_INSECURE_TLS": None,
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/ssl/ca.pem",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        }
+
+    def test_has_the_token_and_no_password_for_a_bearer_login(self):
+        environment = read(host="mlflow", login="token", password=PASSWORD).environment
+
+        assert environment["MLFLOW_TRACKING_TOKEN"] == PASSWORD
+        assert environment["MLFLOW_TRACKING_USERNAME"] is None
+        assert environment["MLFLOW_TRACKING_PASSWORD"] is None
+
+
+class TestExtra:
+    def test_has_defaults_where_it_is_empty_or_blank(self):
+        blank = {"ui_url": "", "artifact_conn_id": None, "verify": None, "timeout": "", "retries": None}
+
+        for connection in (read(host="mlflow"), read(host="mlflow", extra=blank)):
+            assert connection.verify is True
+            assert connection.timeout == DEFAULT_TIMEOUT_SECONDS
+            assert connection.retries == DEFAULT_RETRIES
+            assert connection.artifact_environment == {}
+
+    @pytest.mark.parametrize(
+        ("verify", "insecure", "bundle"),
+        [
+            (True, None, None),
+            ("true", None, None),
+            (False, "true", None),
+            ("False", "true", None),
+            ("/etc/ssl/ca.pem", None, "/etc/ssl/ca.pem"),
+        ],
+    )
+    def test_verify_is_a_switch_or_a_path(self, verify, insecure, bundle):
+        environment = read(host="mlflow", extra={"verify": verify}).environment
+
+        assert environment["MLFLOW_TRACKING_INSECURE_TLS"] == insecure
+        assert environment["MLFLOW_TRACKING_SERVER_CERT_PATH"] == bundle
+
+    def test_numbers_may_be_written_as_text(self):
+        connection = read(host="mlflow", extra={"timeout": "2.5", "retries": "0"})
+
+        assert (connection.timeout, connection.retries) == (2.5, 0)
+
+    def test_of_an_http_connection_holds_headers_beside_the_options(self):
+        connection = read(conn_type="http", host="mlflow", extra={"X-Team": 7, "retries": 1})
+
+        assert connection.headers == {"X-Team": "7"}
+        assert connection.retries == 1
+
+    def test_of_an_http_connection_has_options_and_secrets_that_are_no_headers(self, caplog):
+        options = dict.fromkeys(HTTP_OPTIONS, PASSWORD)
+        secrets = dict.fromkeys(
+            ["password", "client_secret", "aws_secret_access_key", "privateKey"], PASSWORD
+        )
+        headers = {"Authorization": "Bearer t0ken", "CF-Access-Client-Secret": "s3cret", "apikey": "k3y"}
+
+        connection = read(conn_type="http", host="mlflow", extra=options | secrets | headers)
+
+        assert connection.headers == headers
+        assert "Extra: ignored allow_redirects, auth_kwargs" in caplog.text
+        assert PASSWORD not in caplog.text
+
+    @pytest.mark.parametrize(
+        "header", [{"X-Team": "a\nb"}, {"X-Team": " b"}, {"X-Team": "й"}, {"X Team": "b"}]
+    )
+    def test_of_an_http_connection_that_cannot_be_a_header_is_named(self, header):
+        with pytest.raises(MLflowConfigurationError, match="cannot be sent as an HTTP header") as raised:
+            read(conn_type="http", host="mlflow", extra=header)
+
+        assert raised.value.field == f"Extra, {next(iter(header))}"
+
+
+class TestArtifactStore:
+    KEYS = {"AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": PASSWORD, "AWS_SESSION_TOKEN": None}
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            {"extra": {"endpoint_url": "http://minio:9000"}},
+            {"host": "http://minio:9000"},
+            {"host": "minio", "port": 9000},
+        ],
+    )
+    def test_of_minio_gets_keys_and_endpoint_from_its_connection(self, place):
+        store = {"conn_type": "aws", "login": "minio", "password": PASSWORD, **place}
+
+        environment = read(store, host="mlflow", extra={"artifact_conn_id": "minio_default"}).environment
+
+        assert environment["MLFLOW_S3_ENDPOINT_URL"] == "http://minio:9000"
+        assert environment.items() >= self.KEYS.items()
+        assert environment["AWS_PROFILE"] is None
+
+    def test_of_aws_gets_region_and_session_token(self):
+        extra = {"region_name": "eu-central-1", "aws_session_token": "session"}
+        store = {"conn_type": "aws", "login": "AKIA", "password": PASSWORD, "extra": extra}
+
+        connection = read(store, host="mlflow", extra={"artifact_conn_id": "minio_default"})
+
+        assert connection.artifact_environment == {
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": "AKIA",
+            "AWS_SECRET_ACCESS_KEY": PASSWORD,
+            "AWS_SESSION_TOKEN": "session",
+            "AWS_PROFILE": None,
+        }
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"extra": {"aws_access_key_id": "minio", "aws_secret_access_key": PASSWORD}},
+            {"login": "minio", "extra": {"aws_secret_access_key": PASSWORD}},
+        ],
+    )
+    def test_takes_keys_from_extra_where_login_or_password_is_empty(self, fields):
+        connection = read(
+            {"conn_type": "aws", **fields}, host="mlflow", extra={"artifact_conn_id": "minio_default"}
+        )
+
+        assert connection.artifact_environment.items() >= self.KEYS.items()
+
+    def test_without_keys_leaves_the_workers_own_in_place(self):
+        store = {"conn_type": "aws", "extra": {"region_name": "eu-central-1"}}
+
+        connection = read(store, host="mlflow", extra={"artifact_conn_id": "minio_default"})
+
+        assert connection.artifact_environment == {"AWS_DEFAULT_REGION": "eu-central-1"}
+
+    @pytest.mark.parametrize(
+        ("store", "field", "advice"),
+        [
+            (None, "Connection ID", "AIRFLOW_CONN_MINIO_DEFAULT"),
+            ({"login": "minio"}, "Password", "secret access key"),
+            ({"password": PASSWORD}, "Login", "access key ID"),
+            ({"login": "minio", "password": PASSWORD, "extra": "[]"}, "Extra", "JSON object"),
+            ({"login": "minio", "password": PASSWORD, "host": "s3://bucket"}, "Host", "http or https"),
+        ],
+    )
+    def test_that_is_wrong_is_the_connection_that_the_error_names(self, store, field, advice):
+        with pytest.raises(MLflowConfigurationError) as raised:
+            read(store, host="mlflow", extra={"artifact_conn_id": "minio_default"})
+
+        assert (raised.value.conn_id, raised.value.field) == ("minio_default", field)
+        assert advice in str(raised.value)
+        assert PASSWORD not in str(raised.value)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("fields", "field", "advice"),
+        [
+            ({"host": None}, "Host", "enter the address of the server"),
+            ({"host": "  "}, "Host", "enter the address of the server"),
+            ({"host": "http://"}, "Host", "enter e.g. http://localhost:5000"),
+            ({"host": "mlflow:99999"}, "Host", "enter e.g. http://localhost:5000"),
+            ({"host": "x" * 10_000}, "Host", "one that is too long; enter e.g."),
+            ({"host": "http://[::1"}, "Host", "enter e.g. http://localhost:5000"),
+            ({"host": "file:///mlruns"}, "Host", "by http or https"),
+            ({"host": "sqlite:///mlflow.db"}, "Host", "by http or https"),
+            ({"host": f"http://ada:{PASSWORD}@mlflow"}, "Host", "enter it as Login and Password"),
+            ({"host": f"http:/ada:{PASSWORD}@mlflow"}, "Host", "enter it as Login and Password"),
+            ({"host": "http://mlflow:5000", "port": 5001}, "Port", "enter one of them only"),
+            ({"schema": "ftp"}, "Schema", "enter http or https"),
+            ({"host": "https://mlflow", "schema": "http"}, "Schema", "enter one of them only"),
+            ({"conn_type": "aws"}, "Connection Type", "choose 'mlflow'"),
+            ({"login": None}, "Login", "enter the user name"),
+            ({"password": None}, "Password", "enter the password of 'ada'"),
+            ({"login": "token", "password": None}, "Password", "enter the access token"),
+            ({"login": "token", "password": f"{PASSWORD}\n"}, "Password", "enter the token alone"),
+            ({"host": DATABRICKS["host"]}, "Login", "takes the word 'token'"),
+            ({"extra": "retries=4"}, "Extra", "JSON object"),
+            ({"extra": "[4]"}, "Extra", "JSON object"),
+            ({"extra": {"ui_url": "javascript:alert(1)"}}, "UI address", "starts with http://"),
+            ({"extra": {"retrys": 4}}, "Extra", "does not know retrys; it knows ui_url"),
+            ({"extra": {"registry_uri": "databricks"}}, "Extra, registry_uri", "address of an MLflow server"),
+            (
+                {"extra": {"registry_uri": f"http://ada:{PASSWORD}@x"}},
+                "Extra, registry_uri",
+                "without a login",
+            ),
+            ({"extra": {"workspace": "Team A"}}, "Extra, workspace", "small letters, digits and hyphens"),
+            (DATABRICKS | {"extra": {"workspace": "a"}}, "Extra, workspace", "enter nothing"),
+            (DATABRICKS | {"extra": {"registry_uri": "http://x"}}, "Extra, registry_uri", "enter databricks"),
+            ({"extra": {"timeout": "soon"}}, "Extra, timeout", "enter a number from 1 up"),
+            ({"extra": {"timeout": 0}}, "Extra, timeout", "enter a number from 1 up"),
+            ({"extra": {"timeout": "inf"}}, "Extra, timeout", "enter a number from 1 up"),
+            ({"extra": {"retries": -1}}, "Extra, retries", "enter a number from 0 up"),
+            ({"extra": {"retries": [4]}}, "Extra, retries", "enter a number from 0 up"),
+        ],
+    )
+    def test_name_connection_and_field_and_what_to_enter(self, fields, field, advice):
+        with pytest.raises(MLflowConfigurationError) as raised:
+            read(**{"host": "mlflow", "login": "ada", "password": PASSWORD, **fields})
+
+        assert (raised.value.conn_id, raised.value.field) == ("mlflow_default", field)
+        assert str(raised.value).startswith(f"Connection 'mlflow_default', field {field}: ")
+        assert advice in str(raised.value)
+        assert PASSWORD not in str(raised.value)
+
+    def test_say_how_to_make_a_connection_that_is_missing(self):
+        def get_connection(conn_id: str) -> Connection:
+            raise AirflowNotFoundException(conn_id)
+
+        with pytest.raises(MLflowConfigurationError, match=r"no such connection.*in AIRFLOW_CONN_ML_PROD"):
+            MLflowConnection.read("ml_prod", get_connection)
+
+
+@pytest.mark.parametrize("login", ["ada", "token"])
+def test_secrets_are_not_in_the_representation(login):
+    store = {"conn_type": "aws", "login": "minio", "password": PASSWORD}
+    extra = {"artifact_conn_id": "minio_default", "X-Key": PASSWORD}
+
+    connection = read(store, conn_type="http", host="mlflow", login=login, password=PASSWORD, extra=extra)
+
+    assert PASSWORD in str((connection.environment, connection.headers))
+    assert PASSWORD not in repr(connection)
+    assert PASSWORD not in str(connection)
