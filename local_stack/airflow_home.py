@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_stack.settings import AIRFLOW, AIRFLOW_HOME, DAGS, ROOT, LocalError
@@ -35,7 +36,7 @@ def write_config(ports: Ports) -> None:
     mlflow = {f"http://127.0.0.1:{ports.mlflow}": f"http://localhost:{ports.mlflow}"}
     depending = {
         ("core", "dags_folder"): str(DAGS),
-        ("core", "plugins_folder"): str(ROOT / "plugins"),
+        ("core", "plugins_folder"): str(_link_plugins()),
         ("core", "execution_api_server_url"): f"http://127.0.0.1:{ports.airflow}/execution/",
         # The seconds a writer waits for another one; the usual 5 are too few while many tasks run.
         ("database", "sql_alchemy_conn"): f"sqlite:///{AIRFLOW_HOME}/airflow.db?timeout=30",
@@ -53,6 +54,16 @@ def write_config(ports: Ports) -> None:
         config.set(section, option, value.replace("%", "%%"))
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         config.write(file)
+
+
+def _link_plugins() -> Path:
+    """Return the one folder that Airflow reads, with links to the project's plugins and the stack's."""
+    folder = AIRFLOW_HOME / "plugins"
+    folder.mkdir(exist_ok=True)
+    for name, target in {"project": ROOT / "plugins", "stack": ROOT / "local_stack" / "plugins"}.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+    return folder
 
 
 def migrate() -> None:

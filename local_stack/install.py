@@ -25,7 +25,7 @@ from pathlib import Path
 from local_stack.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError, is_up
 
 INPUTS = ("constraints.txt", "requirements.txt", "pyproject.toml", "provider/pyproject.toml")
-SOURCES = ("local_stack/*.py", "local_stack/airflow.cfg", "plugins/**/*.py", "provider/src/**/*.py")
+SOURCES = ("local_stack/**/*.py", "local_stack/airflow.cfg", "plugins/**/*.py", "provider/src/**/*.py")
 # Not the one of a virtual environment that somebody has activated, which may be the one to be made.
 PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 # What uv and pip say, and what it means.
@@ -169,10 +169,11 @@ def _install(uv: Path, step: Step, hear: Callable[[str], None] | None = None) ->
     packages = (*step.packages, "-c", "constraints.txt")
     _run(step.title, uv, "pip", "install", "--color=never", "-p", step.venv, *packages, hear=hear)
     if step.venv == VENV:
-        # Where `include` and the provider are imported from. Relative, as Python reads these files in the
-        # encoding of the locale, and the project's folder may have any name.
+        # Where `include`, modules beside a plugin and the provider are imported from. Relative, because
+        # Python reads these files in the encoding of the locale, and the project's folder may have any name.
         (site,) = VENV.glob("lib/python*/site-packages")
-        for name, folder in {"project": ROOT, "mlflow_provider": ROOT / "provider" / "src"}.items():
+        folders = {"project": ROOT, "plugins": ROOT / "plugins", "mlflow_provider": ROOT / "provider" / "src"}
+        for name, folder in folders.items():
             (site / f"{name}.pth").write_text(os.path.relpath(folder, site))
     step.stamp.write_text(step.fingerprint())
 

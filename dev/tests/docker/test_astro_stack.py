@@ -69,18 +69,6 @@ def test_the_connections_are_applied(started):
     assert {one["conn_id"] for one in listed} == {"mlflow_default", "minio_default"}
 
 
-def test_a_container_lets_the_scheduler_see_the_ends_of_tasks_at_once(started):
-    policies = """
-import os
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    if open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"airflow worker"):
-        print(os.sched_getscheduler(int(pid)) == os.SCHED_BATCH)
-"""
-    said = started.airflow(f"python -c '{policies}'").split()
-    assert said
-    assert set(said) == {"True"}
-
-
 def test_the_test_button_says_that_mlflow_answers(airflow):
     body = {"connection_id": "mlflow_default", "conn_type": "mlflow", "host": "http://mlflow", "port": 5000}
     answer = airflow._call("POST", "/api/v2/connections/test", json=body)

@@ -33,6 +33,17 @@ ENDINGS = (
     "uses_the_context_manager",
     "is_async",
 )
+# A plugin that imports another file of its folder.
+PLUGIN = {
+    "plugin_name.py": 'NAME = "cloners_plugin"',
+    "plugin.py": """
+from airflow.plugins_manager import AirflowPlugin
+from plugin_name import NAME
+
+class ClonersPlugin(AirflowPlugin):
+    name = NAME
+""",
+}
 # Without these, Chromium talks to its maker.
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 BROWSER_MILLISECONDS = 120_000
@@ -79,6 +90,8 @@ def _add_what_the_tests_need(folder: Path) -> None:
     for dags in (HERE / "dags").glob("*.py"):
         if dags.name != "registry_events.py":  # copied by its tests, under other names
             shutil.copy(dags, folder / "dags")
+    for name, text in PLUGIN.items():
+        (folder / "plugins" / name).write_text(text)
     file = folder / "airflow_settings.yaml"
     settings = yaml.safe_load(file.read_text())
     for connection in settings["airflow"]["connections"]:

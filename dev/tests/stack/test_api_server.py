@@ -9,7 +9,7 @@ import requests
 
 
 def test_requests_that_change_something_at_the_same_moment_are_all_answered(stack):
-    """Without the plugin in plugins/, the api-server then waits for itself until SQLite gives up."""
+    """Without the stack's plugin, the api-server then waits for itself until SQLite gives up."""
     token = requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
     names = [f"at-once-{uuid.uuid4().hex}" for _ in range(36)]
 
@@ -26,3 +26,8 @@ def test_requests_that_change_something_at_the_same_moment_are_all_answered(stac
         statuses = set(pool.map(change, names))
 
     assert statuses == {requests.codes.created}
+
+
+def test_plugins_of_the_project_are_loaded_beside_those_of_the_stack(stack):
+    names = {plugin["name"] for plugin in stack.ask("GET", "plugins")["plugins"]}
+    assert {"cloners_plugin", "one_writer_on_sqlite"} <= names
