@@ -73,7 +73,7 @@ def mlflow_hook_dag():  # the DAG's ID: a copy of this file needs another
     def compare_profiles(mlflow_run_id: str) -> dict[str, float]:
         """Compare a profile with the one before; return the differences in USD."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        current = hook.call("GET", "runs/get", {"run_id": mlflow_run_id})["run"]
+        current = hook.get_run(mlflow_run_id)
         # DAG runs may overlap: look for what came before this run, not for the newest two.
         earlier = hook.search_runs(
             [current["info"]["experiment_id"]],

@@ -51,10 +51,10 @@ def test_a_run_that_is_running_after_its_task_is_found_and_ended_if_asked_for(da
     run_id = {"run_id": run["info"]["run_id"]}
 
     assert dag.test().state == "failed"
-    assert hook.call("GET", "runs/get", run_id)["run"]["info"]["status"] == "RUNNING"
+    assert hook.get_run(**run_id)["info"]["status"] == "RUNNING"
 
     assert dag.test(run_conf={"close_open_runs": True}).state == "success"
-    assert hook.call("GET", "runs/get", run_id)["run"]["info"]["status"] == "KILLED"
+    assert hook.get_run(**run_id)["info"]["status"] == "KILLED"
 
 
 def test_a_server_that_does_not_answer_makes_it_red_and_its_log_ends_with_the_cure(

@@ -40,7 +40,7 @@ def track(name, mlflow_default):
         a_try = Try(f"manual__{uuid.uuid4().hex}")
         with task_run(context=a_try.context, **{"experiment": name} | arguments) as run:
             block()
-        return MLflowClientHook().call("GET", "runs/get", {"run_id": run.info.run_id})["run"]
+        return MLflowClientHook().get_run(run.info.run_id)
 
     return track
 

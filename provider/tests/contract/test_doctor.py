@@ -18,6 +18,7 @@ from airflow.models import Connection
 from mlflow_provider.doctor import examination, examine
 from mlflow_provider.doctor.checks import FILE
 from mlflow_provider.server import findings as causes
+from mlflow_provider.server import limits
 from mlflow_provider.tracking import runs
 from mlflow_servers import Answer, free_port, run_mlflow_server
 
@@ -27,7 +28,7 @@ VERSION = Answer(body="3.17.2")
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """The server of the tests is healthy also where it is slow."""
-    monkeypatch.setattr(examination, "TIMEOUT_SECONDS", 120.0)
+    monkeypatch.setattr(limits, "INTERACTIVE_TIMEOUT", 120.0)
 
 
 def failure(**arguments) -> tuple[str, str]:
@@ -142,7 +143,7 @@ class TestTheWayToTheServer:
         assert names(failure(), "port", causes.NO_WAY)
 
     def test_a_port_that_takes_no_more_connections(self, airflow_connection, monkeypatch):
-        monkeypatch.setattr("mlflow_provider.doctor.checks.TIMEOUT_SECONDS", 0.5)
+        monkeypatch.setattr(limits, "INTERACTIVE_TIMEOUT", 0.5)
         with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
             listener.bind(("127.0.0.1", 0))
             listener.listen(0)
@@ -165,7 +166,7 @@ class TestTheWayToTheServer:
 
 class TestTheServer:
     def test_one_that_never_answers(self, mlflow_proxy, monkeypatch):
-        monkeypatch.setattr(examination, "TIMEOUT_SECONDS", 1.0)
+        monkeypatch.setattr(limits, "INTERACTIVE_TIMEOUT", 1.0)
         mlflow_proxy.hangs = True
 
         assert names(failure(), "server", causes.TIMED_OUT)
@@ -487,7 +488,7 @@ class TestOpenRuns:
 
     @staticmethod
     def statuses(hook, run_ids) -> list[str]:
-        found = [hook.call("GET", "runs/get", {"run_id": run_id})["run"] for run_id in run_ids]
+        found = [hook.get_run(run_id) for run_id in run_ids]
         return [run["info"]["status"] for run in found]
 
 

@@ -23,6 +23,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.predict.script import decode, encode, to_json
 from mlflow_provider.process.mlflow_state import environment
 from mlflow_provider.server.connection import CONNECTION_TYPES, DATABRICKS_DOMAINS, OPTIONS, MLflowConnection
+from mlflow_provider.server.limits import Limits
 
 # The same examples each time: a test that fails fails again. For others: derandomize=False.
 fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -106,13 +107,12 @@ complete = st.fixed_dictionaries(
 def test_a_connection_that_was_read_can_be_asked(fields):
     found = read_or_problem(fields, {})
     assume(isinstance(found, MLflowConnection))
-    hook = MLflowClientHook()
-    hook.connection = found
+    hook = MLflowClientHook.for_connection(found).with_limits(Limits(timeout=1, retries=0))
     # What hypothesis makes up is nobody's.
     unknown = mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(socket.EAI_NONAME, "not known"))
 
     with unknown, pytest.raises(MLflowProviderError) as raised:
-        hook.with_limits(timeout=1, retries=0).search_experiments()
+        hook.search_experiments()
 
     assert SECRET not in str(raised.value)
 

@@ -23,7 +23,6 @@ from airflow.sdk import BaseHook
 
 from mlflow_provider.doctor.examination import (
     CHECKS,
-    TIMEOUT_SECONDS,
     Examination,
     Result,
     Skipped,
@@ -32,6 +31,7 @@ from mlflow_provider.doctor.examination import (
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import findings as causes
+from mlflow_provider.server import limits
 from mlflow_provider.server.artifact_errors import cause_of
 from mlflow_provider.tracking import runs
 
@@ -105,7 +105,7 @@ def port(examination: Examination) -> str:
     """Something listens on it."""
     host, number = examination.address
     try:
-        socket.create_connection((host, number), TIMEOUT_SECONDS).close()
+        socket.create_connection((host, number), limits.INTERACTIVE_TIMEOUT).close()
     except OSError as error:
         if examination.proxy:
             cause = causes.DEAD_PROXY.format(proxy=examination.proxy)
@@ -259,10 +259,10 @@ def _ask_s3(examination: Examination, bucket: str) -> None:
         except ImportError:
             raise MLflowProviderError(causes.NO_BOTO3.format(location=examination.artifact_uri)) from None
         endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
-        limits = config.Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
+        client_config = config.Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
         verify = False if os.environ.get("MLFLOW_S3_IGNORE_TLS") == "true" else None
         try:
-            client = boto3.client("s3", endpoint_url=endpoint, config=limits, verify=verify)
+            client = boto3.client("s3", endpoint_url=endpoint, config=client_config, verify=verify)
             client.list_objects_v2(Bucket=bucket, MaxKeys=1)
         except exceptions.ClientError as error:
             forbids = causes.STORE_FORBIDS.format(code=error.response["Error"]["Code"], bucket=bucket)
@@ -380,7 +380,7 @@ def this_disk(examination: Examination) -> str:
 
 def _knows(hook: MLflowClientHook, run_id: str) -> bool:
     try:
-        return bool(hook.call("GET", "runs/get", {"run_id": run_id}))
+        return bool(hook.get_run(run_id))
     except MLflowNotFoundError:
         return False
 
@@ -429,5 +429,5 @@ def _is_left(examination: Examination, run: Mapping[str, Any]) -> bool:
     if any(state not in ENDED for state in states.values()):
         return False
     # Asked once more, as it may have ended with its task in the meantime.
-    now = examination.hook.call("GET", "runs/get", {"run_id": run["info"]["run_id"]})["run"]
+    now = examination.hook.get_run(run["info"]["run_id"])
     return now["info"]["status"] == "RUNNING"

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.server import limits
 from mlflow_provider.server.connection import DEFAULT_PORTS, MLflowConnection
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of a server that does not answer a person wants to hear soon.
-TIMEOUT_SECONDS = 10.0
 WIDTH = 80
 
 
@@ -91,16 +90,15 @@ class Examination:
 
     @cached_property
     def connection(self) -> MLflowConnection:
-        """The connection, with limits for somebody who waits."""
-        given = MLflowConnection.read(self.conn_id, self.get_connection)
-        return replace(given, timeout=min(given.timeout, TIMEOUT_SECONDS), retries=0)
+        """The connection, with the limits of :attr:`hook`."""
+        return self.hook.connection
 
     @cached_property
     def hook(self) -> MLflowClientHook:
-        """A hook for the server."""
-        hook = MLflowClientHook("GET", self.conn_id)
-        hook.connection = self.connection
-        return hook
+        """A hook for the server, with limits for someone who waits."""
+        connection = MLflowConnection.read(self.conn_id, self.get_connection)
+        hook = MLflowClientHook.for_connection(connection, "GET")
+        return hook.with_limits(limits.interactive(connection))
 
     def tracking(self) -> AbstractContextManager[MlflowClient]:
         """Point the ``mlflow`` package at the server for a block."""

@@ -17,12 +17,15 @@ from mlflow_provider.exceptions import (
     MLflowProviderError,
 )
 from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.server.limits import interactive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
+    from mlflow_provider.server.connection import MLflowConnection
+    from mlflow_provider.server.limits import Limits
     from mlflow_provider.server.login import Authentication
 
 # As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
@@ -55,8 +58,15 @@ class MLflowClientHook(MLflowBaseHook):
         super().__init__(mlflow_conn_id)
         self.method = method.upper()
         self.auth_type = auth_type
-        self._timeouts: int | None = None
-        self._shares_with: MLflowClientHook | None = None
+        self._read_retries: int | None = None
+        self._pool_from: MLflowClientHook | None = None
+
+    @classmethod
+    def for_connection(cls, connection: MLflowConnection, method: str = "POST") -> MLflowClientHook:
+        """Return a hook for a connection that has been read already."""
+        hook = cls(method, connection.conn_id)
+        hook.connection = connection
+        return hook
 
     @property
     def base_url(self) -> str:
@@ -64,35 +74,37 @@ class MLflowClientHook(MLflowBaseHook):
         return self.connection.url
 
     def with_limits(
-        self, timeout: float, retries: int, timeouts: int | None = None, *, opens_its_own: bool = False
+        self, limits: Limits, *, own_pool: bool = False, reread_login: bool = True
     ) -> MLflowClientHook:
         """Return a hook for the same server with other limits than the connection's.
 
-        :param timeout: seconds to wait for an answer.
-        :param retries: how often to try again.
-        :param timeouts: how often to try again when no answer came in time; as ``retries`` by default.
-        :param opens_its_own: whether it opens TCP connections of its own, as it must in a signal handler;
-            by default it takes those that are open already.
+        :param limits: timeout and retries of each request.
+        :param own_pool: whether to open new TCP connections, as a signal handler must; by default the hooks
+            share them.
+        :param reread_login: whether to read the Airflow connection again when the server rejects the login;
+            a thread that cannot ask Airflow must not.
         """
+        connection = replace(self.connection, timeout=limits.timeout, retries=limits.retries)
+        if not reread_login:
+            connection = replace(connection, get_connection=None)
         hook = MLflowClientHook(self.method, self.mlflow_conn_id, self.auth_type)
-        hook.connection = replace(self.connection, timeout=timeout, retries=retries)
-        hook._timeouts = timeouts
-        hook._shares_with = None if opens_its_own else self
+        hook.connection = connection
+        hook._read_retries = limits.read_retries
+        hook._pool_from = None if own_pool else self
         return hook
 
     @cached_property
     def _session(self) -> requests.Session:
         return self._new_session()
 
-    def _new_session(self, retries: int | None = None) -> requests.Session:
+    def _new_session(self) -> requests.Session:
         from mlflow_provider.server import rest
 
         return rest.new_session(
             self.connection,
             auth_type=self.auth_type,
-            retries=retries,
-            timeouts=self._timeouts,
-            shares_with=self._shares_with.get_conn() if self._shares_with else None,
+            read_retries=self._read_retries,
+            pool_from=self._pool_from.get_conn() if self._pool_from else None,
         )
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
@@ -165,10 +177,9 @@ class MLflowClientHook(MLflowBaseHook):
         from mlflow_provider.server import rest
 
         try:
-            connection = replace(self.connection, conn_id="")  # the form makes one up
-            session = self._new_session(retries=0)  # a person is waiting for the answer
-            params, timeout = {"max_results": 1}, rest.CONNECT_TIMEOUT_SECONDS
-            rest.call(session, connection, "POST", "experiments/search", params, timeout=timeout)
+            hook = self.with_limits(interactive(self.connection), own_pool=True)
+            connection = replace(hook.connection, conn_id="")  # the form makes one up
+            rest.call(hook.get_conn(), connection, "POST", "experiments/search", {"max_results": 1})
         except MLflowConfigurationError as error:
             is_artifact_store = error.conn_id != self.mlflow_conn_id
             return False, str(error) if is_artifact_store else f"Field {error.field}: {error.problem}"
@@ -176,6 +187,13 @@ class MLflowClientHook(MLflowBaseHook):
             return False, str(error)
         login = " and lets this login in" if connection.has_login else ""
         return True, f"MLflow answers at {connection.url}{login}."
+
+    def get_run(self, run_id: str) -> dict[str, Any]:
+        """Return a run as MLflow's API gives it, with ``info`` and ``data``.
+
+        :raises MLflowNotFoundError: there is no such run.
+        """
+        return self.call("GET", "runs/get", {"run_id": run_id})["run"]
 
     def get_or_create_experiment(
         self, name: str, artifact_location: str | None = None, tags: Tags | None = None
@@ -242,6 +260,13 @@ class MLflowClientHook(MLflowBaseHook):
         self.log.info("Registered model %r exists; nothing to create.", name)
         return self.call("GET", "registered-models/get", {"name": name})
 
+    def get_model_version(self, name: str, version: str | int) -> dict[str, Any]:
+        """Return ``{"model_version": {...}}``.
+
+        :raises MLflowNotFoundError: there is no such version.
+        """
+        return self.call("GET", "model-versions/get", {"name": name, "version": str(version)})
+
     def get_model_version_by_alias(self, name: str, alias: str) -> dict[str, Any]:
         """Return ``{"model_version": {...}}`` of the version an alias points at.
 
@@ -276,7 +301,7 @@ class MLflowClientHook(MLflowBaseHook):
         if not model_uri.startswith("runs:/"):
             return
         run_id, _, model_name = model_uri.removeprefix("runs:/").partition("/")
-        run = self.call("GET", "runs/get", {"run_id": run_id})["run"]
+        run = self.get_run(run_id)
         for output in run.get("outputs", {}).get("model_outputs", []):
             model = self.call("GET", f"logged-models/{output['model_id']}")["model"]
             if model["info"]["name"] == model_name:

@@ -227,8 +227,7 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
         )
 
     def _candidate(self, context: Context) -> dict[str, Any]:
-        params = {"name": self.name, "version": str(self.version)}
-        answer = self.hook.call("GET", "model-versions/get", params)
+        answer = self.hook.get_model_version(self.name, self.version)
         return self.push_model_version(context, answer, "Candidate is")["model_version"]
 
     def _champion(self) -> dict[str, Any] | None:
@@ -385,7 +384,7 @@ def find_run(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, An
     if not version.get("run_id"):
         return None
     try:
-        return hook.call("GET", "runs/get", {"run_id": version["run_id"]})["run"]
+        return hook.get_run(version["run_id"])
     except MLflowNotFoundError:
         return None
 

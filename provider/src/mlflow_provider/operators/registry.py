@@ -363,8 +363,7 @@ class RegisterModelOperator(_ModelVersionOperator):
             import mlflow
 
             version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version
-        params = {"name": self.name, "version": str(version)}
-        answer = self.hook.call("GET", "model-versions/get", params)
+        answer = self.hook.get_model_version(self.name, version)
         return self.push_model_version(context, answer, f"Registered {self.model_uri} as")
 
 
@@ -425,8 +424,7 @@ class CopyModelVersionOperator(_ModelVersionOperator):
         if existing := _existing_version(self, self.to_name, model_uri):
             return self.push_model_version(context, existing, f"Nothing to copy: {model_uri} is")
         copy = self.hook.client.copy_model_version(model_uri, self.to_name)
-        params = {"name": self.to_name, "version": str(copy.version)}
-        answer = self.hook.call("GET", "model-versions/get", params)
+        answer = self.hook.get_model_version(self.to_name, copy.version)
         return self.push_model_version(context, answer, f"Copied {model_uri} to")
 
 
@@ -449,8 +447,8 @@ class GetModelVersionOperator(_IgnoreMissingOperator, _ModelVersionOperator):
         self.version = version
 
     def request(self, context: Context) -> dict[str, Any]:
-        params = {"name": self.name, "version": str(self.version)}
-        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params), "Got")
+        answer = self.hook.get_model_version(self.name, self.version)
+        return self.push_model_version(context, answer, "Got")
 
 
 class SearchModelVersionsOperator(_SearchOperator):

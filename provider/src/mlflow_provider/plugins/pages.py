@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.plugins.mlflow import AIRFLOW_PATH
-from mlflow_provider.server.deadline import SECONDS, within
+from mlflow_provider.server import limits
+from mlflow_provider.server.deadline import run_with_timeout
 from mlflow_provider.tracking import runs
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def _error_page(_request: Request, error: Exception) -> HTMLResponse:
 
 def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLResponse:
     # This reads the connection here and not in the thread below.
-    hook = MLflowClientHook().with_limits(timeout=SECONDS, retries=0)
-    connection = hook.connection = replace(hook.connection, get_connection=None)
-    found, experiments = within(lambda: _ask(hook, filter_string, max_runs))
+    hook = MLflowClientHook().with_limits(limits.OUTSIDE_TASK, reread_login=False)
+    connection = hook.connection
+    found, experiments = run_with_timeout(lambda: _ask(hook, filter_string, max_runs))
     rows = [_row(connection, experiments, run) for run in found]
     shown = [row for row in rows if row.get("dag_id") in dag_ids or "error" in row]
     return HTMLResponse(PAGE.render(mlflow=connection.page(""), rows=_below_their_parents(shown)))

@@ -102,5 +102,4 @@ class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
         return known or None
 
     def _found(self, context: Context, version: str) -> dict[str, Any]:
-        params = {"name": self.name, "version": version}
-        return self.push_model_version(context, self.hook.call("GET", "model-versions/get", params), "Found")
+        return self.push_model_version(context, self.hook.get_model_version(self.name, version), "Found")

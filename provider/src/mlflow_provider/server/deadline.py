@@ -1,4 +1,4 @@
-"""A limit for what an exchange with MLflow may take as a whole."""
+"""A time limit for several requests to MLflow together."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from contextvars import copy_context
 from typing import TypeVar
 
 from mlflow_provider.exceptions import MLflowUnreachableError
+from mlflow_provider.server import limits
 
 T = TypeVar("T")
 
-# Outside of a task's own process others wait for it, too: in Airflow's DAG processor, in its API server.
-SECONDS = 5.0
 
+def run_with_timeout(work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK.timeout) -> T:
+    """Return the result of a function, or raise when it takes too long.
 
-def within(work: Callable[[], T], seconds: float = SECONDS) -> T:
-    """Return what a function returns, or raise if that takes too long; then it goes on, unheeded.
+    After a timeout the work continues in the background and its result is dropped. Socket timeouts are not
+    enough: they limit neither name resolution, nor a response that trickles in, nor several requests.
 
-    Timeouts of sockets are not enough: they bound neither the resolution of a name, nor an answer that
-    trickles, nor the sum of several requests.
-
-    :param work: asks MLflow for something. It reads no Airflow connection.
+    :param work: sends requests to MLflow. It must not read an Airflow connection.
     :param seconds: how long it may take.
     :raises MLflowUnreachableError: it took longer.
-    :raises Exception: what the function raises.
+    :raises Exception: the error of the function.
     """
     result: list[T] = []
     errors: list[Exception] = []
@@ -35,12 +33,12 @@ def within(work: Callable[[], T], seconds: float = SECONDS) -> T:
         except Exception as error:  # noqa: BLE001  # raised below
             errors.append(error)
 
-    # A daemon, unlike those of an executor: Python does not wait for it when it ends.
-    thread = threading.Thread(target=copy_context().run, args=(run,), name="mlflow-exchange", daemon=True)
+    # A daemon, unlike an executor's threads: Python does not wait for it at exit.
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="mlflow-requests", daemon=True)
     thread.start()
     thread.join(seconds)
     if errors:
         raise errors[0]
     if not result:
-        raise MLflowUnreachableError(f"MLflow did not answer within {seconds:g} seconds.")
+        raise MLflowUnreachableError(f"MLflow did not respond within {seconds:g} seconds.")
     return result[0]

@@ -54,15 +54,15 @@ class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
 class _Retry(Retry):
     """As urllib3's, but there may be fewer further tries when no answer comes in time.
 
-    :param timeouts: how many; None for as many as after other failures.
+    :param read_retries: how many; None for as many as after other failures.
     """
 
-    def __init__(self, *args: Any, timeouts: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, read_retries: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.timeouts = timeouts
+        self.read_retries = read_retries
 
     def new(self, **kwargs: Any) -> Any:
-        return super().new(timeouts=self.timeouts, **kwargs)
+        return super().new(read_retries=self.read_retries, **kwargs)
 
     def increment(
         self,
@@ -74,7 +74,7 @@ class _Retry(Retry):
         **kwargs: Any,
     ) -> Any:
         before = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
-        if isinstance(error, ReadTimeoutError) and before == self.timeouts:
+        if isinstance(error, ReadTimeoutError) and before == self.read_retries:
             raise error
         return super().increment(method, url, response, error, *rest, **kwargs)
 
@@ -87,18 +87,17 @@ def new_session(
     connection: MLflowConnection,
     *,
     auth_type: Callable[[str, str], Authentication] | None = None,
-    retries: int | None = None,
-    timeouts: int | None = None,
-    shares_with: requests.Session | None = None,
+    read_retries: int | None = None,
+    pool_from: requests.Session | None = None,
 ) -> requests.Session:
     """Return a session with the connection's login, TLS verification and retries.
 
     :param connection: the server.
     :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
         authentication by default.
-    :param retries: instead of the connection's.
-    :param timeouts: how often to try again when no answer comes in time; as ``retries`` by default.
-    :param shares_with: another session, over whose TCP connections it sends, too.
+    :param read_retries: how often to retry when no response came in time; as often as after other
+        failures by default.
+    :param pool_from: another session, whose TCP connections it shares.
     """
     session = requests.Session()
     session.headers.update(connection.headers)
@@ -110,8 +109,8 @@ def new_session(
     else:
         session.auth = Login(connection)
     retry = _Retry(
-        total=connection.retries if retries is None else retries,
-        timeouts=timeouts,
+        total=connection.retries,
+        read_retries=read_retries,
         status_forcelist=RETRIED_STATUS_CODES,
         # Also of what is not idempotent, as MLflow's own client does: a server that is restarted is the
         # common case, an answer lost on its way back the rare one. `if_exists` is the way out of that.
@@ -120,7 +119,7 @@ def new_session(
         raise_on_status=False,
     )
     adapter = HTTPAdapter(max_retries=retry)
-    other = shares_with.get_adapter(connection.url) if shares_with else None
+    other = pool_from.get_adapter(connection.url) if pool_from else None
     if isinstance(other, HTTPAdapter):
         adapter.poolmanager = other.poolmanager
     for scheme in ("http://", "https://"):

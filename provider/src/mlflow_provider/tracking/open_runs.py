@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.server.deadline import SECONDS, within
+from mlflow_provider.server import limits
+from mlflow_provider.server.deadline import run_with_timeout
 from mlflow_provider.tracking import parent_run, runs
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def close_open_runs(context: Context, mlflow_conn_id: str = MLflowClientHook.def
     """
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     try:
-        hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id).with_limits(timeout=SECONDS, retries=0)
-        hook.connection = replace(hook.connection, get_connection=None)  # which the thread may not read again
-        within(partial(_close, hook, runs.of_dag_run(dag_id, run_id), context.get("dag_run")))
+        hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
+        hook = hook.with_limits(limits.OUTSIDE_TASK, reread_login=False)
+        run_with_timeout(partial(_close, hook, runs.of_dag_run(dag_id, run_id), context.get("dag_run")))
     except MLflowProviderError as error:
         log.warning("MLflow runs of %s, DAG run %s, may be left RUNNING: %s", dag_id, run_id, error)
 

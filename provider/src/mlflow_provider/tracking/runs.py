@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.hooks.client import as_tag_list, quoted
+from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import deployment
 from mlflow_provider.version_compat import redact
 
@@ -52,7 +53,7 @@ def create(
         "tags": as_tag_list({**tags, **identity}),
     }
     connection = hook.connection
-    once = hook.with_limits(connection.timeout, retries=0)
+    once = hook.with_limits(Limits(connection.timeout, retries=0))
     for tries_left in reversed(range(connection.retries + 1)):
         try:
             answer = once.call("POST", "runs/create", params)

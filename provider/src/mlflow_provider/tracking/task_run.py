@@ -20,8 +20,9 @@ from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.links import mlflow as links
 from mlflow_provider.process import mlflow_state
+from mlflow_provider.server import limits
 from mlflow_provider.server.artifact_errors import cause_of
-from mlflow_provider.server.connection import DEFAULT_TIMEOUT_SECONDS, MLflowConnection
+from mlflow_provider.server.connection import MLflowConnection
 from mlflow_provider.tracking import deployment, parent_run, runs
 from mlflow_provider.tracking.termination import on_termination
 from mlflow_provider.version_compat import (
@@ -55,15 +56,6 @@ RETRY_OF = "airflow.retry_of"  # ID of the run of the try before
 TRY_ID = "airflow.try_id"
 TRY_NUMBER = "airflow.try_number"
 MAX_TRIES = "airflow.max_tries"
-
-# Seconds. The first request, which is sent once more if no answer comes: a server that never answers is
-# reported within a minute, as is one that is down, and one that is slow has its time.
-FIRST_REQUEST_TIMEOUT = 20.0
-# Every later one. What has been computed by then is worth waiting two minutes for a server to come back.
-TIMEOUT = 30.0
-MORE_RETRIES = 2
-# Airflow kills a process five seconds after it told it to end.
-TERMINATION_TIMEOUT = 2.0
 
 
 @contextmanager
@@ -181,9 +173,7 @@ class _Attempt:
     @cached_property
     def retrying_hook(self) -> MLflowClientHook:
         """A hook for a server that has answered before, and so is likely to answer again."""
-        given = self.hook.connection
-        retries = given.retries + MORE_RETRIES
-        return self.hook.with_limits(_timeout(given, TIMEOUT), retries)
+        return self.hook.with_limits(limits.later_requests(self.hook.connection))
 
     def start(
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
@@ -206,9 +196,7 @@ class _Attempt:
     def _start(
         self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
     ) -> dict[str, Any]:
-        given = self.hook.connection
-        timeout = _timeout(given, FIRST_REQUEST_TIMEOUT)
-        first = self.hook.with_limits(timeout, given.retries, timeouts=min(given.retries, 1))
+        first = self.hook.with_limits(limits.first_request(self.hook.connection))
         experiment_id = first.get_or_create_experiment(experiment or self.ti.dag_id)
         now = {**tags_of_task(self.context), parent_run.SUPERSEDED: "false"}
         self.identity = {TASK_INSTANCE: _identity(self.context, now[runs.DAG_RUN])}
@@ -322,7 +310,7 @@ class _Attempt:
         if not self.run:
             return
         run_id = self.run["info"]["run_id"]
-        hook = self.hook.with_limits(TERMINATION_TIMEOUT, retries=0, opens_its_own=True)
+        hook = self.hook.with_limits(limits.TERMINATION, own_pool=True)
         try:
             runs.kill(hook, run_id, "Airflow ended the task")
             self._end_parent(hook)
@@ -332,12 +320,6 @@ class _Attempt:
     def _end_parent(self, hook: MLflowClientHook) -> None:
         if self.run and (parent_run_id := runs.tags_of(self.run).get(runs.PARENT_RUN_ID)):
             parent_run.end_if_children_ended(hook, self.run["info"]["experiment_id"], parent_run_id)
-
-
-def _timeout(connection: MLflowConnection, seconds: float) -> float:
-    """Return how long to wait for an answer: as long as the connection says if that was raised."""
-    given = connection.timeout
-    return given if given > DEFAULT_TIMEOUT_SECONDS else min(given, seconds)
 
 
 def _is_first_try(ti: Any) -> bool:

@@ -23,14 +23,13 @@ from mlflow_provider.exceptions import (
     MLflowUnreachableError,
 )
 from mlflow_provider.hooks.client import MLflowClientHook, quoted
+from mlflow_provider.server import limits
 from mlflow_provider.triggers.cursor import load_cursor, save_cursor
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Seconds. A thread waits for the answer, and there are only a few.
-MAX_TIMEOUT = 30.0
 # Seconds between two requests to a server that does not answer, unless poll_interval is longer.
 MAX_DELAY = 300.0
 # Not the event loop's own: a server that hangs would block the threads of all other triggers.
@@ -274,7 +273,7 @@ class _Registry:
     def _send(self, request: Callable[[MLflowClientHook], T]) -> T:
         if self._hook is None:
             hook = MLflowClientHook(mlflow_conn_id=self.conn_id)
-            self._hook = hook.with_limits(timeout=min(MAX_TIMEOUT, hook.connection.timeout), retries=0)
+            self._hook = hook.with_limits(limits.trigger(hook.connection))
         return request(self._hook)
 
 
@@ -323,8 +322,7 @@ def _get_versions(
         newer = f"name = {quoted(model['name'])} and version_number > {previous or 0}"
         return hook.search("model-versions", newer, ["version_number ASC"])
     try:
-        params = {"name": model["name"], "version": _version(model, alias)}
-        return [hook.call("GET", "model-versions/get", params)["model_version"]]
+        return [hook.get_model_version(model["name"], str(_version(model, alias)))["model_version"]]
     except MLflowNotFoundError:
         return []
 

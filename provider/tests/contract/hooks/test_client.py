@@ -13,7 +13,7 @@ import requests
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
 from mlflow_provider.hooks import client
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.server import rest
+from mlflow_provider.server import limits
 from mlflow_servers import Answer, free_port
 from task_log import exceptions_in_log
 
@@ -74,7 +74,7 @@ class TestRun:
 
 class TestCall:
     def test_returns_what_mlflow_answers(self, hook, logged_model):
-        run = hook.call("GET", "runs/get", {"run_id": logged_model.run_id})["run"]
+        run = hook.get_run(logged_model.run_id)
 
         assert run["info"]["status"] == "FINISHED"
 
@@ -178,7 +178,7 @@ class TestTestConnection:
         assert message.startswith("Connection 'minio_default', field Password: empty;")
 
     def test_is_false_where_no_answer_comes_in_time(self, airflow_connection, monkeypatch):
-        monkeypatch.setattr(rest, "CONNECT_TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr(limits, "INTERACTIVE_TIMEOUT", 0.2)
         with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
             airflow_connection(host="127.0.0.1", port=silent.getsockname()[1])
 

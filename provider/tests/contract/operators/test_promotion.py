@@ -70,8 +70,7 @@ class Model:
         return self.hook.call("POST", "model-versions/create", params)["model_version"]["version"]
 
     def version(self, version: str) -> dict[str, Any]:
-        params = {"name": self.name, "version": version}
-        return self.hook.call("GET", "model-versions/get", params)["model_version"]
+        return self.hook.get_model_version(self.name, version)["model_version"]
 
     def delete(self, version: str) -> None:
         self.hook.call("DELETE", "model-versions/delete", {"name": self.name, "version": version})
@@ -555,7 +554,7 @@ def test_a_person_is_shown_both_figures_both_versions_and_the_run(promote, model
         promote(version, wait_for_approval="True")
 
     page = model.hook.connection.page
-    run = model.hook.call("GET", "runs/get", {"run_id": model.version(version)["run_id"]})["run"]["info"]
+    run = model.hook.get_run(model.version(version)["run_id"])["info"]
     artifacts = page(f"experiments/{run['experiment_id']}/runs/{run['run_id']}/artifacts")
     body = f"""rmse 24000 of version 2 is better than 25000 of version 1.
 

@@ -103,7 +103,7 @@ def test_a_model_is_logged_registered_and_read_back(
     assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged.predictions)
     with hook.tracking():
         assert mlflow.artifacts.load_dict(f"runs:/{logged.run_id}/plan/folds.json") == {"folds": 5}
-    run = hook.call("GET", "runs/get", {"run_id": logged.run_id})
+    run = hook.get_run(logged.run_id)
     no_password(json.dumps([result, xcoms, run], ensure_ascii=False))
 
 

@@ -23,15 +23,14 @@ def connected(databricks):
     """A function that returns a hook for the workspace, with this registry."""
 
     def hook(registry_uri: str | None = None) -> MLflowClientHook:
-        hook = MLflowClientHook()
-        hook.connection = MLflowConnection(
+        connection = MLflowConnection(
             "databricks_default",
             databricks.url,
             is_databricks=True,  # a real one is known by its host name
             token=TOKEN,
             registry_uri=registry_uri,
         )
-        return hook
+        return MLflowClientHook.for_connection(connection)
 
     return hook
 

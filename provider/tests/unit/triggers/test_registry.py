@@ -137,12 +137,6 @@ def test_a_request_is_sent_once_and_has_a_short_timeout(airflow_connection):
     assert (connection.timeout, connection.retries) == (30, 0)
 
 
-def test_a_shorter_timeout_of_the_connection_stays(airflow_connection):
-    airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 5})
-
-    assert asyncio.run(_Registry("mlflow_default", 60).fetch(lambda hook: hook.connection)).timeout == 5
-
-
 def test_a_watch_without_a_store_keeps_its_cursor_in_a_variable(monkeypatch):
     kept = {}
     monkeypatch.setattr(Variable, "get", lambda key, default, deserialize_json: kept.get(key, default))
