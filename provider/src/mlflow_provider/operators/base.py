@@ -1,25 +1,32 @@
-"""What every MLflow operator shares."""
+"""Base classes of the MLflow operators."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
 
+from mlflow_provider.exceptions import MLflowNotFoundError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.hooks.deployment import MLflowDeploymentHook
+from mlflow_provider.links.mlflow import MLflowModelVersionLink, model_page, push_model_version_link
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class MLflowBaseOperator(BaseOperator):
-    """Base of the MLflow operators.
+    """Base of all MLflow operators.
 
     :param mlflow_conn_id: connection to the MLflow server (templated).
     """
 
     ui_color = "#e0f2fe"
-    # Templated fields that Airflow neither shows nor stores: a user's data may be large, or private.
-    unshown_fields: Collection[str] = ()
+    # Template fields that *Rendered Templates* does not show, because their values may be large or private.
+    hidden_template_fields: Collection[str] = ()
 
     def __init__(self, *, mlflow_conn_id: str = MLflowClientHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -27,20 +34,116 @@ class MLflowBaseOperator(BaseOperator):
 
     @cached_property
     def hook(self) -> MLflowClientHook:
-        """The hook, made when it is first used."""
+        """The hook for :attr:`mlflow_conn_id`."""
         return MLflowClientHook(mlflow_conn_id=self.mlflow_conn_id)
 
-    def log_done(self, done: str, page: str) -> None:
-        """Log what the operator did, and the address at which a browser shows it.
+    def render_template(self, *args: Any, **kwargs: Any) -> Any:
+        """Render a template, and hide the fields that *Rendered Templates* must not show.
+
+        After rendering, Airflow stores the values of ``template_fields``. Of the public methods for
+        rendering, this is the only one that it also calls for a mapped task.
+        """
+        if self.template_fields is type(self).template_fields:
+            visible = [name for name in self.template_fields if name not in self.hidden_template_fields]
+            self.template_fields = visible
+        return super().render_template(*args, **kwargs)
+
+    def log_with_page(self, message: str, page: str) -> None:
+        """Log what the operator did, and the address of a page in MLflow.
 
         :param page: e.g. ``experiments/1``.
         """
-        self.log.info("%s: %s", done, self.hook.connection.page(page))
+        self.log.info("%s: %s", message, self.hook.connection.page(page))
 
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render the templates of this task; of a mapped one Airflow calls this method and no other.
 
-        What is in ``template_fields`` afterwards, Airflow stores, and shows as *Rendered Templates*.
+class IgnoreMissingOperator(MLflowBaseOperator):
+    """Base of the operators that take ``ignore_if_missing``.
+
+    :param ignore_if_missing: succeed and return None if MLflow does not find the resource.
+    """
+
+    def __init__(self, *, ignore_if_missing: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ignore_if_missing = ignore_if_missing
+
+    def execute(self, context: Context) -> dict[str, Any] | None:
+        try:
+            return self.request(context)
+        except MLflowNotFoundError as error:
+            if not self.ignore_if_missing:
+                raise
+            self.log.info("Ignored, because of ignore_if_missing: %s", error)
+            return None
+
+    @abstractmethod
+    def request(self, context: Context) -> dict[str, Any] | None:
+        """Send the request. :meth:`execute` handles a missing resource."""
+
+
+class ModelVersionOperator(MLflowBaseOperator):
+    """Base of the operators that return a model version."""
+
+    operator_extra_links = (MLflowModelVersionLink(),)
+
+    def push_model_version(self, context: Context, answer: dict[str, Any], action: str) -> dict[str, Any]:
+        """Push a model version's name, version, URI and page as XComs, and return MLflow's answer.
+
+        :param answer: ``{"model_version": {...}}``
+        :param action: beginning of the log line, which ends with "version 3 of 'Housing'".
         """
-        super()._do_render_template_fields(*args, **kwargs)
-        self.template_fields = [name for name in self.template_fields if name not in self.unshown_fields]
+        ti = context["ti"]
+        name, version = answer["model_version"]["name"], answer["model_version"]["version"]
+        ti.xcom_push(key="name", value=name)
+        ti.xcom_push(key="version", value=version)
+        ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
+        push_model_version_link(ti, self.hook.connection, name, version)
+        self.log_with_page(f"{action} version {version} of {name!r}", model_page(name, version))
+        return answer
+
+
+class RegistrySearchOperator(MLflowBaseOperator):
+    """Base of the operators that search the model registry.
+
+    :param filter_string: filter in MLflow's syntax (templated).
+    :param order_by: columns to sort by.
+    :param max_results: maximum number of results.
+    """
+
+    resource: Literal["registered-models", "model-versions"]
+    template_fields: Sequence[str] = ("mlflow_conn_id", "filter_string")
+
+    def __init__(
+        self,
+        *,
+        filter_string: str | None = None,
+        order_by: Sequence[str] | None = None,
+        max_results: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filter_string = filter_string
+        self.order_by = order_by
+        self.max_results = max_results
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        results = self.hook.search(self.resource, self.filter_string, self.order_by, self.max_results)
+        self.log_with_page(f"Found {len(results)} {self.resource.replace('-', ' ')}", "models")
+        return {self.resource.replace("-", "_"): results}
+
+
+class DeploymentOperator(MLflowBaseOperator):
+    """Base of the deployment operators.
+
+    :param target_uri: deployment target, e.g. ``sagemaker`` (templated).
+    :param target_conn_id: connection to the target (templated); see :class:`MLflowDeploymentHook`.
+    """
+
+    def __init__(self, *, target_uri: str, target_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_uri = target_uri
+        self.target_conn_id = target_conn_id
+
+    @cached_property
+    def hook(self) -> MLflowDeploymentHook:  # type: ignore[override]  # uses mlflow.deployments, not REST
+        """The hook for the target."""
+        return MLflowDeploymentHook(self.mlflow_conn_id, self.target_uri, self.target_conn_id)

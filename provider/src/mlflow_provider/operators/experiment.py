@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class GetOrCreateExperimentOperator(MLflowBaseOperator):
-    """Find an experiment by name, create it where it is missing, and return its ID.
+    """Return the ID of an experiment, and create the experiment if it does not exist.
 
     :param name: name of the experiment (templated).
-    :param artifact_location: where a new experiment keeps artifacts (templated); without it the
-        server decides, and workers need no credentials of the store.
+    :param artifact_location: artifact location of a new experiment (templated). With the server's default,
+        workers need no credentials for the artifact store.
     :param tags: tags of a new experiment (templated).
     :return: the experiment ID, e.g. ``"1"``.
 
@@ -41,5 +41,5 @@ class GetOrCreateExperimentOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> str:
         experiment_id = self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)
         push_experiment_link(context["ti"], self.hook.connection, experiment_id)
-        self.log_done(f"Experiment {self.name!r} has the ID {experiment_id}", f"experiments/{experiment_id}")
+        self.log_with_page(f"Experiment {self.name!r} has ID {experiment_id}", f"experiments/{experiment_id}")
         return experiment_id

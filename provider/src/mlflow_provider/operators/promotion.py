@@ -14,7 +14,7 @@ from airflow.providers.standard.utils.skipmixin import SkipMixin
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.links.mlflow import model_page
-from mlflow_provider.operators.registry import _ModelVersionOperator
+from mlflow_provider.operators.base import ModelVersionOperator
 from mlflow_provider.version_compat import AirflowFailException, wait_for_response
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class _Decision:
         return {**result, **dict.fromkeys(infinite)}
 
 
-class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
+class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
     """Move an alias to a model version if that is better than the version behind the alias.
 
     The value of the metric is that of the version's logged model, and where that has none, that of the
@@ -326,7 +326,7 @@ class PromoteModelVersionOperator(_ModelVersionOperator, SkipMixin):
     def _conclude(self, context: Context, decision: _Decision) -> dict[str, Any]:
         """Say what was decided, and do with the tasks that follow as ``if_rejected`` says."""
         outcome = "Promoted" if decision.promoted else "Not promoted"
-        self.log_done(
+        self.log_with_page(
             f"{outcome}: {decision.reason.rstrip('.')}", model_page(decision.name, decision.version)
         )
         if decision.promoted or self.if_rejected == "continue":

@@ -81,7 +81,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         "run_id",
         "venv_cache_path",
     )
-    unshown_fields = ("data",)
+    hidden_template_fields = ("data",)
 
     def __init__(
         self,

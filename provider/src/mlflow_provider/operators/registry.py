@@ -1,103 +1,35 @@
 """Operators for the MLflow model registry.
 
-Each returns what MLflow's API answers, which is small: names, versions, tags and URIs. The operators
-that return a model version also push its ``name``, ``version`` and ``model_uri`` as XComs, so that
-``register.output["version"]`` is all a downstream task needs to ask for.
+Each operator returns the answer of MLflow's API, which is small: names, versions, tags and URIs. Operators
+that return a model version also push its ``name``, ``version`` and ``model_uri`` as XComs, so a downstream
+task can use ``register.output["version"]``.
 
-They speak the registry's REST API; on Databricks that is the workspace registry. Models in Unity
-Catalog are reached with the ``mlflow`` package, inside
+They call MLflow's REST API, which on Databricks serves the workspace registry. For models in Unity Catalog
+use the ``mlflow`` package inside
 :meth:`MLflowBaseHook.tracking() <mlflow_provider.hooks.base.MLflowBaseHook.tracking>`.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowNotFoundError, wrap_mlflow_errors
+from mlflow_provider.exceptions import MLflowAlreadyExistsError, wrap_mlflow_errors
 from mlflow_provider.hooks.client import as_tag_list
-from mlflow_provider.links.mlflow import MLflowModelVersionLink, model_page, push_model_version_link
-from mlflow_provider.operators.base import MLflowBaseOperator
+from mlflow_provider.links.mlflow import model_page
+from mlflow_provider.operators.base import (
+    IgnoreMissingOperator,
+    MLflowBaseOperator,
+    ModelVersionOperator,
+    RegistrySearchOperator,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from mlflow_provider.hooks.client import Tags
+    from mlflow_provider.hooks.client import MLflowClientHook, Tags
 
-
-class _IgnoreMissingOperator(MLflowBaseOperator):
-    """Base of the operators that take ``ignore_if_missing``.
-
-    :param ignore_if_missing: succeed, and return None, where MLflow knows no such thing.
-    """
-
-    def __init__(self, *, ignore_if_missing: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.ignore_if_missing = ignore_if_missing
-
-    def execute(self, context: Context) -> dict[str, Any] | None:
-        try:
-            return self.request(context)
-        except MLflowNotFoundError as error:
-            if not self.ignore_if_missing:
-                raise
-            self.log.info("Ignored, because of ignore_if_missing: %s", error)
-            return None
-
-    @abstractmethod
-    def request(self, context: Context) -> dict[str, Any] | None:
-        """Send the request; :meth:`execute` decides what happens if MLflow knows no such thing."""
-
-
-class _ModelVersionOperator(MLflowBaseOperator):
-    """Base of the operators that return a model version."""
-
-    operator_extra_links = (MLflowModelVersionLink(),)
-
-    def push_model_version(self, context: Context, answer: dict[str, Any], done: str) -> dict[str, Any]:
-        """Push a model version's name, version, URI and page as XComs, and return the answer it came in.
-
-        :param done: what is logged, without its end "version 3 of 'Housing'".
-        """
-        ti = context["ti"]
-        name, version = answer["model_version"]["name"], answer["model_version"]["version"]
-        ti.xcom_push(key="name", value=name)
-        ti.xcom_push(key="version", value=version)
-        ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
-        push_model_version_link(ti, self.hook.connection, name, version)
-        self.log_done(f"{done} version {version} of {name!r}", model_page(name, version))
-        return answer
-
-
-class _SearchOperator(MLflowBaseOperator):
-    """Base of the search operators.
-
-    :param filter_string: which to return, in MLflow's filter syntax (templated).
-    :param order_by: columns to sort by.
-    :param max_results: how many to return at most.
-    """
-
-    resource: Literal["registered-models", "model-versions"]
-    template_fields: Sequence[str] = ("mlflow_conn_id", "filter_string")
-
-    def __init__(
-        self,
-        *,
-        filter_string: str | None = None,
-        order_by: Sequence[str] | None = None,
-        max_results: int = 100,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.filter_string = filter_string
-        self.order_by = order_by
-        self.max_results = max_results
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        found = self.hook.search(self.resource, self.filter_string, self.order_by, self.max_results)
-        self.log_done(f"Found {len(found)} {self.resource.replace('-', ' ')}", "models")
-        return {self.resource.replace("-", "_"): found}
+IfVersionExists = Literal["new", "skip", "fail"]
 
 
 # Registered models
@@ -106,11 +38,11 @@ class _SearchOperator(MLflowBaseOperator):
 class CreateRegisteredModelOperator(MLflowBaseOperator):
     """Create a registered model.
 
-    :param name: its name (templated).
-    :param tags: its tags (templated), as a mapping or as MLflow's list of
-        ``{"key": ..., "value": ...}``.
-    :param description: its description (templated).
-    :param if_exists: ``fail``, or ``skip``: return the model that is there, unchanged.
+    :param name: name of the registered model (templated).
+    :param tags: tags of the registered model, as a mapping or as MLflow's list of
+        ``{"key": ..., "value": ...}`` (templated).
+    :param description: description of the registered model (templated).
+    :param if_exists: ``fail``, or ``skip`` to return the existing registered model unchanged.
     :return: ``{"registered_model": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#create-registeredmodel
@@ -138,15 +70,15 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
         answer = self.hook.create_registered_model(
             self.name, self.tags, self.description, if_exists=self.if_exists
         )
-        self.log_done(f"Registered model {self.name!r} is there", model_page(self.name))
+        self.log_with_page(f"Registered model {self.name!r} is ready", model_page(self.name))
         return answer
 
 
-class GetRegisteredModelOperator(_IgnoreMissingOperator):
+class GetRegisteredModelOperator(IgnoreMissingOperator):
     """Get a registered model.
 
-    :param name: its name (templated).
-    :param ignore_if_missing: return None where there is no such model.
+    :param name: name of the registered model (templated).
+    :param ignore_if_missing: return None if the registered model does not exist.
     :return: ``{"registered_model": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#get-registeredmodel
@@ -160,16 +92,16 @@ class GetRegisteredModelOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> dict[str, Any]:
         answer = self.hook.call("GET", "registered-models/get", {"name": self.name})
-        self.log_done(f"Got registered model {self.name!r}", model_page(self.name))
+        self.log_with_page(f"Got registered model {self.name!r}", model_page(self.name))
         return answer
 
 
-class SearchRegisteredModelsOperator(_SearchOperator):
+class SearchRegisteredModelsOperator(RegistrySearchOperator):
     """Search registered models.
 
     :param filter_string: e.g. ``name LIKE 'housing%'`` (templated).
     :param order_by: e.g. ``["last_updated_timestamp DESC"]``.
-    :param max_results: how many to return at most.
+    :param max_results: maximum number of results.
     :return: ``{"registered_models": [...]}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-registeredmodels
@@ -179,9 +111,9 @@ class SearchRegisteredModelsOperator(_SearchOperator):
 
 
 class UpdateRegisteredModelOperator(MLflowBaseOperator):
-    """Change the description of a registered model.
+    """Update the description of a registered model.
 
-    :param name: name of the model (templated).
+    :param name: name of the registered model (templated).
     :param description: the new description (templated).
     :return: ``{"registered_model": {...}}``
 
@@ -198,16 +130,16 @@ class UpdateRegisteredModelOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "description": self.description}
         answer = self.hook.call("PATCH", "registered-models/update", params)
-        self.log_done(f"Updated registered model {self.name!r}", model_page(self.name))
+        self.log_with_page(f"Updated registered model {self.name!r}", model_page(self.name))
         return answer
 
 
 class SetRegisteredModelTagOperator(MLflowBaseOperator):
     """Set a tag of a registered model.
 
-    :param name: name of the model (templated).
-    :param key: the tag (templated).
-    :param value: its value (templated).
+    :param name: name of the registered model (templated).
+    :param key: name of the tag (templated).
+    :param value: value of the tag (templated).
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#set-registered-model-tag
     """
@@ -223,14 +155,14 @@ class SetRegisteredModelTagOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> None:
         params = {"name": self.name, "key": self.key, "value": str(self.value)}
         self.hook.call("POST", "registered-models/set-tag", params)
-        self.log_done(f"Set tag {self.key!r} of {self.name!r}", model_page(self.name))
+        self.log_with_page(f"Set tag {self.key!r} of {self.name!r}", model_page(self.name))
 
 
-class DeleteRegisteredModelOperator(_IgnoreMissingOperator):
-    """Delete a registered model with all its versions.
+class DeleteRegisteredModelOperator(IgnoreMissingOperator):
+    """Delete a registered model and all its versions.
 
-    :param name: its name (templated).
-    :param ignore_if_missing: succeed where there is no such model.
+    :param name: name of the registered model (templated).
+    :param ignore_if_missing: succeed if the registered model does not exist.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#delete-registeredmodel
     """
@@ -249,22 +181,22 @@ class DeleteRegisteredModelOperator(_IgnoreMissingOperator):
 # Model versions
 
 
-class CreateModelVersionOperator(_ModelVersionOperator):
+class CreateModelVersionOperator(ModelVersionOperator):
     """Create a version of a registered model.
 
-    For a model that a run logged, :class:`RegisterModelOperator` is the shorter way.
+    To register a model that a run logged, :class:`RegisterModelOperator` is simpler.
 
     :param name: name of the registered model (templated).
     :param source: URI of the model's artifacts (templated).
-    :param run_id: the MLflow run that made it (templated).
-    :param tags: tags of the version (templated), as a mapping or as MLflow's list of
-        ``{"key": ..., "value": ...}``.
-    :param run_link: link to the run, where it lives on another MLflow server (templated).
+    :param run_id: ID of the MLflow run that logged the model (templated).
+    :param tags: tags of the version, as a mapping or as MLflow's list of
+        ``{"key": ..., "value": ...}`` (templated).
+    :param run_link: link to the run, if it is on another MLflow server (templated).
     :param description: description of the version (templated).
-    :param model_id: the logged model it is made from (templated); MLflow wants it where ``source`` is
-        ``models:/<model_id>`` or lies among that model's artifacts.
-    :param if_exists: when a version of this model was made from the same source: ``new``, another
-        version; ``skip``, return the one that is there; ``fail``.
+    :param model_id: ID of the logged model (templated). MLflow requires it if ``source`` is
+        ``models:/<model_id>`` or a path inside that model's artifacts.
+    :param if_exists: what to do if a version with the same source exists: create a ``new`` version, ``skip``
+        and return the existing one, or ``fail``.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#create-modelversion
@@ -292,7 +224,7 @@ class CreateModelVersionOperator(_ModelVersionOperator):
         run_link: str | None = None,
         description: str | None = None,
         model_id: str | None = None,
-        if_exists: Literal["new", "skip", "fail"] = "new",
+        if_exists: IfVersionExists = "new",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -306,8 +238,8 @@ class CreateModelVersionOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        if existing := _existing_version(self, self.name, self.source):
-            return self.push_model_version(context, existing, f"Nothing to create: {self.source} is")
+        if existing := find_existing_version(self.hook, self.name, self.source, self.if_exists):
+            return self.push_model_version(context, existing, f"{self.source} is already")
         params = {
             "name": self.name,
             "source": self.source,
@@ -321,16 +253,16 @@ class CreateModelVersionOperator(_ModelVersionOperator):
         return self.push_model_version(context, answer, "Created")
 
 
-class RegisterModelOperator(_ModelVersionOperator):
+class RegisterModelOperator(ModelVersionOperator):
     """Register a model that a run logged, as ``mlflow.register_model`` does.
 
-    The registered model is created where it is missing.
+    The registered model is created if it does not exist.
 
     :param model_uri: ``runs:/<run_id>/<model name>`` or ``models:/<model_id>`` (templated).
     :param name: name of the registered model (templated).
     :param tags: tags of the new version (templated).
-    :param if_exists: when this model is registered under that name already: ``skip``, return that
-        version, so that a retry registers nothing twice; ``new``, another version; ``fail``.
+    :param if_exists: what to do if the model is already registered under this name: ``skip`` and return that
+        version, so that a retry does not register it twice; create a ``new`` version; or ``fail``.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.html#mlflow.register_model
@@ -345,7 +277,7 @@ class RegisterModelOperator(_ModelVersionOperator):
         model_uri: str,
         name: str,
         tags: dict[str, str] | None = None,
-        if_exists: Literal["new", "skip", "fail"] = "skip",
+        if_exists: IfVersionExists = "skip",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -355,9 +287,9 @@ class RegisterModelOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        self.hook.connection.registry_url()  # one that REST does not reach is refused before it is written to
-        if existing := _existing_version(self, self.name, self.model_uri):
-            return self.push_model_version(context, existing, f"Nothing to register: {self.model_uri} is")
+        self.hook.connection.registry_url()  # raises for a registry without REST, before anything is written
+        if existing := find_existing_version(self.hook, self.name, self.model_uri, self.if_exists):
+            return self.push_model_version(context, existing, f"{self.model_uri} is already")
         what = f"Connection {self.mlflow_conn_id!r}, registering {self.model_uri} as {self.name!r}"
         with self.hook.tracking(), wrap_mlflow_errors(what):
             import mlflow
@@ -367,36 +299,38 @@ class RegisterModelOperator(_ModelVersionOperator):
         return self.push_model_version(context, answer, f"Registered {self.model_uri} as")
 
 
-def _existing_version(
-    operator: CreateModelVersionOperator | RegisterModelOperator | CopyModelVersionOperator,
-    name: str,
-    model_uri: str,
+def find_existing_version(
+    hook: MLflowClientHook, name: str, model_uri: str, if_exists: IfVersionExists
 ) -> dict[str, Any] | None:
-    """Look for a version made from a model before, and do as ``if_exists`` says."""
-    if operator.if_exists == "new":
+    """Return the version to skip to, or None if a new version is to be created.
+
+    :return: ``{"model_version": {...}}``
+    :raises MLflowAlreadyExistsError: a version exists, and ``if_exists`` is ``fail``.
+    """
+    if if_exists == "new":
         return None
-    existing = operator.hook.find_model_version(name, model_uri)
-    if existing is not None and operator.if_exists != "skip":
+    existing = hook.find_model_version(name, model_uri)
+    if existing is not None and if_exists != "skip":
+        version = existing["model_version"]["version"]
         raise MLflowAlreadyExistsError(
-            f"Version {existing['model_version']['version']} of {name!r} was made from {model_uri}; "
-            f"if_exists is {operator.if_exists!r}.",
+            f"{model_uri} is already version {version} of {name!r}, and if_exists is {if_exists!r}.",
             status_code=400,
             error_code="RESOURCE_ALREADY_EXISTS",
         )
     return existing
 
 
-class CopyModelVersionOperator(_ModelVersionOperator):
-    """Copy a model version into another registered model, e.g. to promote it from staging to production.
+class CopyModelVersionOperator(ModelVersionOperator):
+    """Copy a model version to another registered model, e.g. to promote it from staging to production.
 
-    The target is created where it is missing.
+    The target registered model is created if it does not exist.
 
     :param name: registered model to copy from (templated).
-    :param version: its version (templated).
-    :param to_name: registered model to copy into (templated).
-    :param if_exists: when that has a copy of this version already: ``skip``, return it, so that a retry
-        copies nothing twice; ``new``, another copy; ``fail``.
-    :return: ``{"model_version": {...}}`` of the copy.
+    :param version: version to copy (templated).
+    :param to_name: registered model to copy to (templated).
+    :param if_exists: what to do if the target already has a copy of this version: ``skip`` and return it, so
+        that a retry does not copy it twice; create a ``new`` copy; or ``fail``.
+    :return: ``{"model_version": {...}}`` of the copy
 
     .. seealso:: https://mlflow.org/docs/latest/ml/model-registry/workflow/#promoting-an-mlflow-model-across-environments
     """
@@ -409,7 +343,7 @@ class CopyModelVersionOperator(_ModelVersionOperator):
         name: str,
         version: str | int,
         to_name: str,
-        if_exists: Literal["new", "skip", "fail"] = "skip",
+        if_exists: IfVersionExists = "skip",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -419,21 +353,21 @@ class CopyModelVersionOperator(_ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        self.hook.connection.registry_url()  # as above
+        self.hook.connection.registry_url()  # raises for a registry without REST, before anything is written
         model_uri = f"models:/{self.name}/{self.version}"
-        if existing := _existing_version(self, self.to_name, model_uri):
-            return self.push_model_version(context, existing, f"Nothing to copy: {model_uri} is")
+        if existing := find_existing_version(self.hook, self.to_name, model_uri, self.if_exists):
+            return self.push_model_version(context, existing, f"{model_uri} is already copied to")
         copy = self.hook.client.copy_model_version(model_uri, self.to_name)
         answer = self.hook.get_model_version(self.to_name, copy.version)
         return self.push_model_version(context, answer, f"Copied {model_uri} to")
 
 
-class GetModelVersionOperator(_IgnoreMissingOperator, _ModelVersionOperator):
+class GetModelVersionOperator(IgnoreMissingOperator, ModelVersionOperator):
     """Get a model version.
 
     :param name: name of the registered model (templated).
-    :param version: its version, e.g. ``"3"`` (templated).
-    :param ignore_if_missing: return None where there is no such version.
+    :param version: the version, e.g. ``"3"`` (templated).
+    :param ignore_if_missing: return None if the version does not exist.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#get-modelversion
@@ -451,12 +385,12 @@ class GetModelVersionOperator(_IgnoreMissingOperator, _ModelVersionOperator):
         return self.push_model_version(context, answer, "Got")
 
 
-class SearchModelVersionsOperator(_SearchOperator):
+class SearchModelVersionsOperator(RegistrySearchOperator):
     """Search model versions.
 
     :param filter_string: e.g. ``name = 'Housing' and tags.validated = 'yes'`` (templated).
     :param order_by: e.g. ``["version_number DESC"]``.
-    :param max_results: how many to return at most.
+    :param max_results: maximum number of results.
     :return: ``{"model_versions": [...]}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-modelversions
@@ -465,11 +399,11 @@ class SearchModelVersionsOperator(_SearchOperator):
     resource = "model-versions"
 
 
-class UpdateModelVersionOperator(_ModelVersionOperator):
-    """Change the description of a model version.
+class UpdateModelVersionOperator(ModelVersionOperator):
+    """Update the description of a model version.
 
     :param name: name of the registered model (templated).
-    :param version: its version (templated).
+    :param version: the version (templated).
     :param description: the new description (templated).
     :return: ``{"model_version": {...}}``
 
@@ -494,9 +428,9 @@ class SetModelVersionTagOperator(MLflowBaseOperator):
     """Set a tag of a model version.
 
     :param name: name of the registered model (templated).
-    :param version: its version (templated).
-    :param key: the tag (templated).
-    :param value: its value (templated).
+    :param version: the version (templated).
+    :param key: name of the tag (templated).
+    :param value: value of the tag (templated).
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#set-model-version-tag
     """
@@ -513,16 +447,16 @@ class SetModelVersionTagOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> None:
         params = {"name": self.name, "version": str(self.version), "key": self.key, "value": str(self.value)}
         self.hook.call("POST", "model-versions/set-tag", params)
-        done = f"Set tag {self.key!r} of version {self.version} of {self.name!r}"
-        self.log_done(done, model_page(self.name, self.version))
+        message = f"Set tag {self.key!r} of version {self.version} of {self.name!r}"
+        self.log_with_page(message, model_page(self.name, self.version))
 
 
-class DeleteModelVersionOperator(_IgnoreMissingOperator):
+class DeleteModelVersionOperator(IgnoreMissingOperator):
     """Delete a model version.
 
     :param name: name of the registered model (templated).
-    :param version: its version (templated).
-    :param ignore_if_missing: succeed where there is no such version.
+    :param version: the version (templated).
+    :param ignore_if_missing: succeed if the version does not exist.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#delete-modelversion
     """
@@ -536,14 +470,14 @@ class DeleteModelVersionOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> None:
         self.hook.call("DELETE", "model-versions/delete", {"name": self.name, "version": str(self.version)})
-        self.log_done(f"Deleted version {self.version} of {self.name!r}", model_page(self.name))
+        self.log_with_page(f"Deleted version {self.version} of {self.name!r}", model_page(self.name))
 
 
-# Aliases: what points at "the" version to use
+# Aliases
 
 
 class SetRegisteredModelAliasOperator(MLflowBaseOperator):
-    """Point an alias of a registered model at a version; it leaves the version it was at.
+    """Point an alias of a registered model at a version. The alias moves if it exists.
 
     :param name: name of the registered model (templated).
     :param alias: the alias, e.g. ``champion`` (templated).
@@ -563,16 +497,16 @@ class SetRegisteredModelAliasOperator(MLflowBaseOperator):
     def execute(self, context: Context) -> None:
         params = {"name": self.name, "alias": self.alias, "version": str(self.version)}
         self.hook.call("POST", "registered-models/alias", params)
-        done = f"Set alias {self.alias!r} of {self.name!r} to version {self.version}"
-        self.log_done(done, model_page(self.name, self.version))
+        message = f"Set alias {self.alias!r} of {self.name!r} to version {self.version}"
+        self.log_with_page(message, model_page(self.name, self.version))
 
 
-class GetModelVersionByAliasOperator(_IgnoreMissingOperator, _ModelVersionOperator):
+class GetModelVersionByAliasOperator(IgnoreMissingOperator, ModelVersionOperator):
     """Get the model version an alias points at.
 
     :param name: name of the registered model (templated).
     :param alias: the alias, e.g. ``champion`` (templated).
-    :param ignore_if_missing: return None where there is no such model or alias.
+    :param ignore_if_missing: return None if the registered model or the alias does not exist.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#get-model-version-by-alias
@@ -590,14 +524,14 @@ class GetModelVersionByAliasOperator(_IgnoreMissingOperator, _ModelVersionOperat
         return self.push_model_version(context, answer, f"Alias {self.alias!r} points at")
 
 
-class DeleteRegisteredModelAliasOperator(_IgnoreMissingOperator):
-    """Remove an alias from a registered model; the version it points at stays.
+class DeleteRegisteredModelAliasOperator(IgnoreMissingOperator):
+    """Delete an alias of a registered model. The version that it points at is kept.
 
-    MLflow accepts that the alias is missing, but not that the model is.
+    A missing alias is not an error in MLflow, a missing registered model is.
 
     :param name: name of the registered model (templated).
     :param alias: the alias (templated).
-    :param ignore_if_missing: succeed where there is no such model.
+    :param ignore_if_missing: succeed if the registered model does not exist.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#delete-registered-model-alias
     """
@@ -611,18 +545,18 @@ class DeleteRegisteredModelAliasOperator(_IgnoreMissingOperator):
 
     def request(self, context: Context) -> None:
         self.hook.call("DELETE", "registered-models/alias", {"name": self.name, "alias": self.alias})
-        self.log_done(f"Deleted alias {self.alias!r} of {self.name!r}", model_page(self.name))
+        self.log_with_page(f"Deleted alias {self.alias!r} of {self.name!r}", model_page(self.name))
 
 
-# Stages: MLflow still answers, but has deprecated them in favour of aliases
+# Stages, which MLflow has deprecated in favor of aliases
 
 
-class GetLatestModelVersionsOperator(_IgnoreMissingOperator):
-    """Get the newest version of a registered model for each stage. Prefer aliases.
+class GetLatestModelVersionsOperator(IgnoreMissingOperator):
+    """Get the latest version of a registered model in each stage. Prefer aliases to stages.
 
     :param name: name of the registered model (templated).
-    :param stages: stages to look at (templated), e.g. ``["Production"]``; without it, all of them.
-    :param ignore_if_missing: return None where there is no such model.
+    :param stages: the stages, e.g. ``["Production"]`` (templated). The default is all stages.
+    :param ignore_if_missing: return None if the registered model does not exist.
     :return: ``{"model_versions": [...]}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#get-latest-modelversions
@@ -638,18 +572,18 @@ class GetLatestModelVersionsOperator(_IgnoreMissingOperator):
     def request(self, context: Context) -> dict[str, Any]:
         params = {"name": self.name, "stages": self.stages}
         answer = self.hook.call("POST", "registered-models/get-latest-versions", params)
-        found = len(answer.get("model_versions", []))
-        self.log_done(f"Got {found} latest versions of {self.name!r}", model_page(self.name))
+        count = len(answer.get("model_versions", []))
+        self.log_with_page(f"Got {count} latest versions of {self.name!r}", model_page(self.name))
         return answer
 
 
-class TransitionModelVersionStageOperator(_ModelVersionOperator):
-    """Move a model version to a stage. Prefer :class:`SetRegisteredModelAliasOperator`.
+class TransitionModelVersionStageOperator(ModelVersionOperator):
+    """Move a model version to a stage. Prefer aliases, and :class:`SetRegisteredModelAliasOperator`.
 
     :param name: name of the registered model (templated).
-    :param version: its version (templated).
+    :param version: the version (templated).
     :param stage: ``None``, ``Staging``, ``Production`` or ``Archived`` (templated).
-    :param archive_existing_versions: whether versions now in that stage are archived.
+    :param archive_existing_versions: archive the versions that are in this stage now.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#transition-modelversion-stage
@@ -680,4 +614,4 @@ class TransitionModelVersionStageOperator(_ModelVersionOperator):
             "archive_existing_versions": self.archive_existing_versions,
         }
         answer = self.hook.call("POST", "model-versions/transition-stage", params)
-        return self.push_model_version(context, answer, f"Stage {self.stage!r} now has")
+        return self.push_model_version(context, answer, f"Moved to stage {self.stage!r}:")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from mlflow_provider.exceptions import MLflowProviderError
-from mlflow_provider.operators.registry import _ModelVersionOperator
+from mlflow_provider.operators.base import ModelVersionOperator
 from mlflow_provider.triggers.registry import (
     MLflowModelVersionTrigger,
     get_registered_model,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class MLflowModelVersionSensor(_ModelVersionOperator, BaseSensorOperator):
+class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
     """Wait for a version of a registered model, or for a version behind one of its aliases.
 
     Without ``after_version`` any version will do, also one that was there before the DAG run. With it, the

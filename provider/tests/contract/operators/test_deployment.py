@@ -84,7 +84,7 @@ class TestCreateDeploymentOperator:
         )
 
         assert (found["name"], found["model_uri"]) == ("housing", logged_model.uri)
-        assert "Deployment 'housing' of models:/m-1 is at local:tests." in logged
+        assert "Deployment 'housing' at local:tests is ready." in logged
 
     def test_names_a_target_that_no_plugin_is_for(self, execute):
         with pytest.raises(MLflowProviderError, match="target 'moon:base': No plugin found"):
@@ -97,7 +97,7 @@ class TestPredictOperator:
         answer = execute(PredictOperator, deployment_name="housing", inputs=inputs, target_uri=target)
 
         assert json.loads(answer) == {"predictions": pytest.approx(logged_model.predictions)}
-        assert "Deployment 'housing' at local:tests has predicted." in logged
+        assert "Got predictions from deployment 'housing' at local:tests." in logged
 
     def test_a_frame_survives_templating(self, target, deployment, mlflow_default, logged_model):
         operator = PredictOperator(

@@ -40,4 +40,4 @@ def test_logs_where_the_experiment_is(execute, hook, name, logged):
     experiment_id = execute(GetOrCreateExperimentOperator, name=name)
 
     page = f"{hook.base_url}/#/experiments/{experiment_id}?workflowType=machine_learning"
-    assert f"Experiment '{name}' has the ID {experiment_id}: {page}" in logged
+    assert f"Experiment '{name}' has ID {experiment_id}: {page}" in logged

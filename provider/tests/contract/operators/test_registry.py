@@ -171,7 +171,9 @@ class TestCreateModelVersion:
         assert answer["model_version"]["version"] == "3"
 
     def test_fails_on_the_same_source_when_told_to(self, execute, two_versions):
-        with pytest.raises(MLflowAlreadyExistsError, match=f"Version 2 of '{two_versions}'") as raised:
+        with pytest.raises(
+            MLflowAlreadyExistsError, match=f"is already version 2 of '{two_versions}'"
+        ) as raised:
             execute(CreateModelVersionOperator, name=two_versions, source=f"{SOURCE}/2", if_exists="fail")
 
         assert raised.value.error_code == "RESOURCE_ALREADY_EXISTS"
@@ -219,7 +221,7 @@ class TestRegisterModel:
         another = execute(RegisterModelOperator, **arguments, if_exists="new")
 
         assert another["model_version"]["version"] == "2"
-        with pytest.raises(MLflowAlreadyExistsError, match=f"Version 2 of '{name}'"):
+        with pytest.raises(MLflowAlreadyExistsError, match=f"is already version 2 of '{name}'"):
             execute(RegisterModelOperator, **arguments, if_exists="fail")
 
     def test_a_run_that_is_missing_is_not_found_and_leaves_no_model(self, execute, name):
@@ -297,7 +299,9 @@ class TestModelVersions:
         again = execute(CopyModelVersionOperator, **arguments, if_exists="new")
 
         assert again["model_version"]["version"] == "2"
-        with pytest.raises(MLflowAlreadyExistsError, match=f"Version 2 of '{two_versions}-production'"):
+        with pytest.raises(
+            MLflowAlreadyExistsError, match=f"is already version 2 of '{two_versions}-production'"
+        ):
             execute(CopyModelVersionOperator, **arguments, if_exists="fail")
 
 
@@ -402,7 +406,7 @@ def test_a_version_that_is_missing_is_an_error_or_ignored(execute, model, operat
 
 # What each operator logs of a model with two versions.
 LINES = [
-    (CreateRegisteredModelOperator, {"if_exists": "skip"}, "Registered model '{name}' is there: {page}"),
+    (CreateRegisteredModelOperator, {"if_exists": "skip"}, "Registered model '{name}' is ready: {page}"),
     (GetRegisteredModelOperator, {}, "Got registered model '{name}': {page}"),
     (UpdateRegisteredModelOperator, {"description": "new"}, "Updated registered model '{name}': {page}"),
     (SetRegisteredModelTagOperator, {"key": "k", "value": "v"}, "Set tag 'k' of '{name}': {page}"),
@@ -411,7 +415,7 @@ LINES = [
     (
         CreateModelVersionOperator,
         {"source": f"{SOURCE}/1", "if_exists": "skip"},
-        "Nothing to create: s3://bucket/housing/1 is version 1 of '{name}': {page}/versions/1",
+        "s3://bucket/housing/1 is already version 1 of '{name}': {page}/versions/1",
     ),
     (
         CopyModelVersionOperator,
@@ -444,7 +448,7 @@ LINES = [
     (
         TransitionModelVersionStageOperator,
         {"version": 1, "stage": "Staging"},
-        "Stage 'Staging' now has version 1 of '{name}': {page}/versions/1",
+        "Moved to stage 'Staging': version 1 of '{name}': {page}/versions/1",
     ),
 ]
 
@@ -476,7 +480,7 @@ class TestLog:
             execute(RegisterModelOperator, model_uri=logged_model.uri, name=name)
 
         assert logged[-2].startswith(f"Registered {logged_model.uri} as version 1 of '{name}': http")
-        assert logged[-1].startswith(f"Nothing to register: {logged_model.uri} is version 1 of '{name}'")
+        assert logged[-1].startswith(f"{logged_model.uri} is already version 1 of '{name}'")
 
     def test_says_how_many_were_found(self, execute, two_versions, logged):
         execute(SearchModelVersionsOperator, filter_string=f"name = '{two_versions}'")
