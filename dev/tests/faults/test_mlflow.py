@@ -75,7 +75,7 @@ class TestStart:
 
     @pytest.mark.fault(
         "MLflow takes connections and never answers",
-        sees="within a minute, the task's error: it did not answer in time",
+        sees="within a minute, the task's error: it did not respond in time",
         green="with *Clear*, when MLflow answers",
     )
     def test_a_task_says_within_a_minute_that_the_server_does_not_answer(

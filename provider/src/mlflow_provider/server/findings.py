@@ -21,7 +21,7 @@ DEAD_PROXY = (
     "the proxy {proxy} on the way does not answer; correct HTTP_PROXY and HTTPS_PROXY where tasks run, "
     "or exempt the server by NO_PROXY"
 )
-TIMED_OUT = "it did not answer in time; correct Host and Port, or raise Extra, timeout"
+TIMED_OUT = "it did not respond in time; correct Host and Port, or raise Extra, timeout"
 HANGS_UP = "it hangs up without an answer; begin Host with https:// if it speaks that, or correct Port"
 SPEAKS_HTTP = "it speaks http, not https; begin Host with http://, or correct Port"
 UNTRUSTED = "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"

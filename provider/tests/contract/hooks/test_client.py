@@ -185,7 +185,7 @@ class TestTestConnection:
             works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "it did not answer in time" in message
+        assert "it did not respond in time" in message
 
     @pytest.mark.parametrize(
         "answer",

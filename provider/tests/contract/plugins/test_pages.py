@@ -11,6 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from mlflow_provider.plugins import pages
+from mlflow_provider.server import limits
+from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import runs
 
 # The tests' own secret is shorter than it should be.
@@ -147,11 +149,11 @@ def silent_server():
 def test_a_server_that_does_not_get_done_is_shown_as_such(
     browser, airflow_connection, monkeypatch, request, name, path, server
 ):
-    monkeypatch.setattr(pages, "SECONDS", 0.5)
+    monkeypatch.setattr(limits, "OUTSIDE_TASK", Limits(timeout=0.5, retries=0))
     airflow_connection(host="127.0.0.1", port=request.getfixturevalue(server))
 
     answer = browser.get(path.format(name=name))
 
     assert answer.status_code == 502
-    assert "did not answer" in answer.text
+    assert "did not respond" in answer.text
     assert "try again later" in answer.text

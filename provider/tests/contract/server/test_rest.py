@@ -133,7 +133,7 @@ class TestRetries:
             airflow_connection(host=f"127.0.0.1:{port}", extra={"retries": 0, "timeout": 1})
             Thread(target=stop_in_the_middle_of_an_answer, args=(server,), daemon=True).start()
 
-            with pytest.raises(MLflowUnreachableError, match="did not answer in time"):
+            with pytest.raises(MLflowUnreachableError, match="did not respond in time"):
                 search(MLflowClientHook())
 
     @pytest.mark.parametrize(
