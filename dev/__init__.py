@@ -1,1 +1,5 @@
-"""What only maintainers run: suites that need a stack, Docker or a cluster; benchmarks; tools."""
+"""What only maintainers run: suites, benchmarks and tools; see README.md."""
+
+
+class MissingError(Exception):
+    """Something that a suite needs is missing; the message says how to get it."""

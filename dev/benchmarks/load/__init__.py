@@ -1,1 +1,1 @@
-"""MLflow as many use it, measured: ``make load``."""
+"""MLflow under load: ``make -C dev load``."""

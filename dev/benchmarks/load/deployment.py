@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from unittest.mock import patch
 
-from dev.tests.helpers.minio_build import minio_binary
 from dev.tests.helpers.object_store import KEYS, REGION, Store
+from dev.tools.minio import minio_binary
 from local_stack.install import fetch_uv
 from mlflow_servers import MLflowServer, free_port, run_mlflow_server
 

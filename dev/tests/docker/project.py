@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 import yaml
 
-from dev.tests.docker import build_images
-from dev.tests.docker.engine import Docker, engine
+from dev.docker import build_images
+from dev.docker.engine import Docker, engine
 from dev.tests.helpers.artifacts import mlflow_client
 from dev.tests.helpers.clones import wait_until
 from local_stack.airflow_api import AirflowApi
@@ -32,7 +32,7 @@ NAME = "astro-test"
 IMAGE = f"{NAME}/airflow:latest"
 GENERATED = ROOT / "dev" / "tests" / "docker" / "astro-compose.yaml"
 OVERRIDE = ROOT / "docker-compose.override.yml"
-CELERY = ROOT / "docker-compose.celery.yml"  # to be used in place of GENERATED
+CELERY = ROOT / "deploy" / "celery" / "docker-compose.yml"  # replaces GENERATED
 # The images of which we have stand-ins are named without a digest, which belongs to the real ones.
 WITHOUT_DIGESTS = ROOT / "dev" / "tests" / "docker" / "without-digests.yaml"
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT")
@@ -91,6 +91,7 @@ class Project:
         return self.docker(
             "compose",
             "--env-file=/dev/null",
+            f"--project-directory={ROOT}",
             "--progress=plain",
             *chosen,
             *arguments,

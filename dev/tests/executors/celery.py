@@ -1,4 +1,4 @@
-"""The Docker stack with Celery's workers: docker-compose.celery.yml, as the Astro CLI starts it."""
+"""The Docker stack with Celery's workers: deploy/celery/docker-compose.yml, as the Astro CLI starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that take their time, which only `make faults` waits for: MLflow is stopped, hangs, and starts.
+"""Failures that take time, for `make -C dev faults` only: MLflow stops, hangs, and starts again.
 
 The tasks are tries as ``tries.Try`` makes them, at real servers. Those of a scheduler are in
 dev/tests/stack/faults.

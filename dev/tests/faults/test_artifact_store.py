@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dev.tests.helpers.minio_build import minio_binary
 from dev.tests.helpers.object_store import KEYS, REGION, Store
 from dev.tests.helpers.outages import Server, clear
+from dev.tools.minio import minio_binary
 from mlflow_provider import task_run
 from mlflow_provider.server import findings as causes
 from tries import status_of

@@ -16,9 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted(
     str(file.relative_to(ROOT))
-    for pattern in ("*.md", "*/*.md", "include/*/*.md", "skills/*/*.md")
+    for pattern in ("*.md", "[!.]*/*.md", ".github/*.md", "deploy/*/*.md", "include/*/*.md", "skills/*/*.md")
     for file in ROOT.glob(pattern)
-    if not file.relative_to(ROOT).parts[0].startswith(".")
 )
 PYTHON_RUNNER = "dev/tests/mlflow/test_documentation.py"
 

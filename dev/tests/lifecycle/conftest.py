@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.tests.helpers import minio_build
 from dev.tests.helpers.clones import Clone, run_clone, wait_until
+from dev.tools import minio
 from local_stack.airflow_api import AirflowApi
 
 HERE = Path(__file__).parent
@@ -39,9 +39,9 @@ class Interrupted:
 @pytest.fixture(scope="session")
 def minio_program() -> str:
     """Path of a MinIO; empty where there is none, and none can be compiled."""
-    at_hand = shutil.which(os.environ.get("MINIO") or "minio") or not minio_build.missing()
+    at_hand = shutil.which(os.environ.get("MINIO") or "minio") or not minio.missing()
     if os.environ.get("CI") or at_hand or shutil.which("go"):
-        return str(minio_build.minio_binary())
+        return str(minio.minio_binary())
     return ""
 
 

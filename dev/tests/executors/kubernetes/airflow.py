@@ -1,7 +1,7 @@
-"""Airflow in the cluster, from the values that are meant for its Helm chart, as the chart would install it.
+"""Airflow in the cluster, installed from the values for its Helm chart.
 
-The chart itself is not at hand here. What it makes of the values is made below, as far as the values say
-something; of its own it adds probes, an init container, and users with passwords.
+The chart is on no package index. This module applies the values as the chart does, without the chart's own
+probes, init container and users.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dev.tests.executors.kubernetes import platform
 from local_stack.settings import ROOT
 
 if TYPE_CHECKING:
-    from dev.tests.executors.kubernetes.cluster import Cluster
+    from dev.cluster.kubectl import Kubectl
 
 VALUES = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "airflow-values.yaml").read_text())
 NAMESPACE = "airflow"
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
-# What the chart sets by itself.
+# Set by the chart itself.
 CHART = {
     "core": {"executor": VALUES["executor"], "load_examples": "False"},
     "kubernetes_executor": {
@@ -34,7 +34,7 @@ CHART = {
         "worker_container_tag": VALUES["images"]["pod_template"]["tag"],
     },
 }
-# What is for the tests only: everybody is let in, and the machine is small.
+# For the tests only: no login, and a small machine.
 TESTS = {
     "core": {
         "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
@@ -53,8 +53,8 @@ SECRETS = {
 }
 
 
-def install(cluster: Cluster) -> None:
-    """Start it; return when its components have started."""
+def install(cluster: Kubectl) -> None:
+    """Install it; return when its components have started."""
     cluster.apply(_object("v1", "Namespace", NAMESPACE, namespace=None))
     cluster.apply(*_secrets(), *_settings(), *_rights())
     cluster.apply(
@@ -107,7 +107,7 @@ def _settings() -> list[dict[str, Any]]:
 
 
 def _rights() -> list[dict[str, Any]]:
-    """Return what lets the scheduler, and nobody else, start pods."""
+    """Return the objects that let only the scheduler start pods."""
     verbs = ["create", "delete", "get", "list", "patch", "watch"]
     rules = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": verbs},

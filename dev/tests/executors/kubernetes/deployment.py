@@ -1,27 +1,31 @@
-"""The cluster with MLflow, Airflow with the KubernetesExecutor, and what they need."""
+"""MLflow, and Airflow with the KubernetesExecutor, in a cluster: the one of ``KUBECONFIG``, or our own."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
 import requests
 import yaml
 
+from dev import MissingError
+from dev.cluster import node
+from dev.cluster.kubectl import Kubectl
 from dev.tests.executors.deployment import Deployment
 from dev.tests.executors.kubernetes import airflow, images, platform
-from dev.tests.executors.kubernetes.cluster import RUN, Cluster, cluster
 from dev.tests.helpers.clones import wait_until
-from dev.tests.helpers.relay import relay
 from local_stack.airflow_api import AirflowApi
 from local_stack.ports import Ports
 from local_stack.settings import ROOT
 from mlflow_servers import free_port
 
+NAMESPACES = (platform.NAMESPACE, "mlflow", airflow.NAMESPACE)
 TASKS = "--selector=component=worker"
 DAG_FILES = sorted(file.name for folder in (ROOT / "dags", *images.DAGS) for file in folder.glob("*.py"))
 
@@ -29,7 +33,7 @@ DAG_FILES = sorted(file.name for folder in (ROOT / "dags", *images.DAGS) for fil
 class KubernetesDeployment(Deployment):
     executor = "KubernetesExecutor"
 
-    def __init__(self, cluster: Cluster, ports: Ports) -> None:
+    def __init__(self, cluster: Kubectl, ports: Ports) -> None:
         self.cluster = cluster
         self.ports = ports
         self.airflow = AirflowApi(ports.airflow)
@@ -53,7 +57,7 @@ class KubernetesDeployment(Deployment):
         return self.cluster("exec", f"--namespace={airflow.NAMESPACE}", worker, "--", *command)
 
     def kill(self, worker: str) -> None:
-        # All but the first process of the pod, which the kernel protects: it ends with them.
+        # The kernel protects the first process of the pod, which ends with the others.
         kill = ("sh", "-c", "kill -KILL -1")
         self.cluster("exec", f"--namespace={airflow.NAMESPACE}", worker, "--", *kill, check=False)
 
@@ -66,7 +70,7 @@ class KubernetesDeployment(Deployment):
         killed = time.time()
         self.delete(airflow.NAMESPACE, scheduler["metadata"]["name"], "--grace-period=0", "--force")
         wait_until(
-            "the scheduler gives a sign of life",
+            "the scheduler has sent a heartbeat",
             lambda: self.airflow.heartbeats().get("scheduler", 0),
             lambda moment: moment > killed,
         )
@@ -76,45 +80,57 @@ class KubernetesDeployment(Deployment):
         return self.cluster.get("pods", f"--namespace={namespace}", *which)["items"]
 
     def delete(self, namespace: str, pod: str, *how: str) -> None:
-        """Delete a pod; do not wait until it is gone."""
+        """Delete a pod without waiting."""
         self.cluster("delete", "pod", f"--namespace={namespace}", pod, "--wait=false", *how)
 
 
 @contextmanager
 def running() -> Iterator[KubernetesDeployment]:
-    """Start all of it, and remove it in the end, as well as what an interrupted run left.
+    """Install everything, and remove it at the end.
 
-    :raises MissingError: this machine cannot have a cluster of its own.
+    :raises MissingError: there is no cluster, and this machine cannot run one.
     """
-    with cluster() as kubernetes, ExitStack() as relays:
-        images.bring(kubernetes)
+    with a_cluster() as cluster, ExitStack() as forwarded:
         began = time.monotonic()
         ports = Ports(airflow=free_port(), mlflow=free_port(), minio=free_port())
-        platform.install(kubernetes)
-        install_mlflow(kubernetes, ports.mlflow)
+        platform.install(cluster)
+        install_mlflow(cluster, ports.mlflow)
         print(f"MLflow's replicas are ready ({time.monotonic() - began:.0f} s)", flush=True)
-        airflow.install(kubernetes)
-        for namespace, name, port in (
-            ("airflow", "airflow-api-server", ports.airflow),
+        airflow.install(cluster)
+        for namespace, service, port in (
+            (airflow.NAMESPACE, "airflow-api-server", ports.airflow),
             ("mlflow", "mlflow", ports.mlflow),
-            ("platform", "minio", ports.minio),
+            (platform.NAMESPACE, "minio", ports.minio),
         ):
-            spec = kubernetes.get("service", f"--namespace={namespace}", name)["spec"]
-            relays.enter_context(relay((spec["clusterIP"], spec["ports"][0]["port"]), port))
-        deployment = KubernetesDeployment(kubernetes, ports)
+            forwarded.enter_context(cluster.forward(namespace, service, port))
+        deployment = KubernetesDeployment(cluster, ports)
         wait_until("MLflow answers", lambda: mlflow_answers(ports.mlflow))
         deployment.airflow.log_in()
-        wait_until(
-            "all DAGs are read",
-            lambda: sorted(deployment.airflow.parsed()),
-            lambda files: files == DAG_FILES,
-        )
+        wait_until("all DAGs are read", lambda: sorted(deployment.airflow.parsed()), DAG_FILES.__eq__)
         print(f"Airflow has read the DAGs ({time.monotonic() - began:.0f} s)", flush=True)
         yield deployment
 
 
-def install_mlflow(cluster: Cluster, port: int) -> None:
-    """Do as docs/scale.md says; MLflow also answers to the name by which the tests know it."""
+@contextmanager
+def a_cluster() -> Iterator[Kubectl]:
+    """Yield the cluster of ``KUBECONFIG`` without our namespaces, or our own with the images loaded."""
+    if not (kubeconfig := os.environ.get("KUBECONFIG")):
+        with node.running() as cluster:
+            images.load(cluster)
+            yield cluster
+        return
+    cluster = Kubectl(Path(kubeconfig))
+    existing = {namespace["metadata"]["name"] for namespace in cluster.get("namespaces")["items"]}
+    if in_use := existing & set(NAMESPACES):
+        raise MissingError(f"The cluster of {kubeconfig} already has {', '.join(in_use)}; use an empty one.")
+    try:
+        yield cluster
+    finally:
+        cluster("delete", "namespace", "--ignore-not-found", *NAMESPACES)
+
+
+def install_mlflow(cluster: Kubectl, port: int) -> None:
+    """Follow deploy/kubernetes/README.md; MLflow also accepts the host name that the tests use."""
     keys = {
         "MLFLOW_BACKEND_STORE_URI": platform.database("mlflow"),
         "MLFLOW_S3_ENDPOINT_URL": platform.STORE,
@@ -122,36 +138,25 @@ def install_mlflow(cluster: Cluster, port: int) -> None:
         "AWS_SECRET_ACCESS_KEY": platform.BUCKETS["mlflow"],
         "AWS_DEFAULT_REGION": platform.REGION,
     }
-    overlay = RUN / "overlay"
-    overlay.mkdir()
     base = ROOT / "deploy" / "kubernetes"
     [config] = yaml.safe_load((base / "kustomization.yaml").read_text())["configMapGenerator"]
     hosts = next(line for line in config["literals"] if line.startswith("MLFLOW_SERVER_ALLOWED_HOSTS="))
-    changed = {
-        "name": "mlflow",
-        "behavior": "merge",
-        "literals": [f"{hosts},127.0.0.1:{port},localhost:{port}"],
-    }
-    kustomization = {
-        "namespace": "mlflow",
-        "resources": [os.path.relpath(base, overlay)],
-        "configMapGenerator": [changed],
-    }
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    literals = [f"{hosts},127.0.0.1:{port},localhost:{port}"]
     cluster("apply", f"--filename={base / 'namespace.yaml'}")
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "mlflow", "namespace": "mlflow"},
-            "stringData": keys,
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow", "namespace": "mlflow"}}
+    cluster.apply({**secret, "stringData": keys})
+    with tempfile.TemporaryDirectory() as overlay:
+        kustomization = {
+            "namespace": "mlflow",
+            "resources": [os.path.relpath(base, overlay)],
+            "configMapGenerator": [{"name": "mlflow", "behavior": "merge", "literals": literals}],
         }
-    )
-    cluster("apply", f"--kustomize={overlay}")
+        Path(overlay, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        cluster("apply", f"--kustomize={overlay}")
     cluster("rollout", "status", "--namespace=mlflow", "deployment/mlflow", "--timeout=10m")
 
 
 def mlflow_answers(port: int) -> bool:
-    """Tell whether MLflow's API answers, outside of the cluster."""
+    """Tell whether MLflow's API answers, outside the cluster."""
     url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
     return requests.get(url, timeout=30).ok

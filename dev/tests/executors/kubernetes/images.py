@@ -1,4 +1,7 @@
-"""The images of the cluster: ours, and those of MLflow, Postgres and MinIO."""
+"""The images of the cluster. ``python -m dev.tests.executors.kubernetes.images`` builds the project's own.
+
+A cluster with a kubeconfig of its own pulls the other images; its owner loads the project's into it.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,50 @@ import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dev.tests.docker import build_images
-from dev.tests.docker.engine import engine
-from dev.tests.executors.kubernetes.cluster import PAUSE, Cluster
+from dev.docker import build_images
+from dev.docker.engine import Docker, engine
 from local_stack.settings import ROOT
 
+if TYPE_CHECKING:
+    from dev.cluster.node import Node
+
 AIRFLOW = "registry.example.com/airflow-mlflow:1"  # as in airflow-values.yaml
-POSTGRES = "docker.io/postgres:17.6"
-[MLFLOW] = build_images.IMAGES["mlflow"]
-[MINIO] = build_images.IMAGES["minio"]
+PAUSE = "registry.k8s.io/pause:3.10"  # for the cluster itself
+OTHERS = [*build_images.IMAGES["mlflow"], "docker.io/postgres:17.6", *build_images.IMAGES["minio"], PAUSE]
 TESTS = Path(__file__).parents[1]
-DAGS = (TESTS / "dags", TESTS / "kubernetes" / "dags")  # those of the tests, beside the project's own
+DAGS = (TESTS / "dags", TESTS / "kubernetes" / "dags")  # beside the project's own
 
 
-def bring(cluster: Cluster) -> None:
-    """Build them with a Docker engine, or pull them, and take them over into the cluster.
+def build(docker: Docker) -> None:
+    """Build the image of the project with the DAGs of the tests."""
+    began = time.monotonic()
+    dockerfile = ROOT / "deploy" / "kubernetes" / "Dockerfile"
+    docker("build", "--quiet", f"--file={dockerfile}", f"--tag={AIRFLOW}", ROOT)
+    with_dags = [f"--file={TESTS / 'Dockerfile'}", f"--build-arg=IMAGE={AIRFLOW}", f"--tag={AIRFLOW}"]
+    for dags in DAGS:
+        docker("build", "--quiet", *with_dags, dags)
+    print(f"Image of the project ({time.monotonic() - began:.0f} s)", flush=True)
 
-    :raises MissingError: this machine has no Docker engine, and cannot have our own.
+
+def load(node: Node) -> None:
+    """Build or pull all images with a Docker engine and import them into our own cluster.
+
+    :raises MissingError: this machine has no Docker engine and cannot run our own.
     """
-    others = [MLFLOW, POSTGRES, MINIO, PAUSE]
     with engine() as docker:
         stand_ins = build_images.building(docker, "airflow", ("postgres", "mlflow", "pause"))
         with stand_ins if docker.is_ours else nullcontext():
-            began = time.monotonic()
-            docker("build", "--quiet", f"--file={ROOT / 'deploy' / 'Dockerfile'}", f"--tag={AIRFLOW}", ROOT)
-            with_dags = [f"--file={TESTS / 'Dockerfile'}", f"--build-arg=IMAGE={AIRFLOW}", f"--tag={AIRFLOW}"]
-            for dags in DAGS:
-                docker("build", "--quiet", *with_dags, dags)
-            print(f"Image of the project ({time.monotonic() - began:.0f} s)", flush=True)
+            build(docker)
         if not docker.is_ours:
-            for image in others:
+            for image in OTHERS:
                 docker("pull", "--quiet", image)
         began = time.monotonic()
-        cluster.import_images(["docker", "save", AIRFLOW, *others], {**os.environ, **docker.environment})
+        node.import_images(["docker", "save", AIRFLOW, *OTHERS], {**os.environ, **docker.environment})
         print(f"Images are in the cluster ({time.monotonic() - began:.0f} s)", flush=True)
         docker("image", "rm", AIRFLOW)
+
+
+if __name__ == "__main__":
+    build(Docker())

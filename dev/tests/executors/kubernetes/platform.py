@@ -1,4 +1,4 @@
-"""Postgres and MinIO in the cluster, as somebody else's platform would offer them, and the keys to them."""
+"""Postgres and MinIO in the cluster, in place of a platform's, with their logins."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dev.tests.executors.kubernetes.cluster import Cluster
+    from dev.cluster.kubectl import Kubectl
 
-# Demo values, for a cluster that nobody else can reach, and that is gone afterwards.
+# Demo values, for a temporary cluster.
+NAMESPACE = "platform"
 LOGIN = "mlflow:mlflow-test-secret"
 STORE = "http://minio.platform:9000"
 REGION = "us-east-1"
@@ -22,8 +23,8 @@ def database(name: str) -> str:
     return f"postgresql+psycopg2://{LOGIN}@postgres.platform/{name}"
 
 
-def install(cluster: Cluster) -> None:
-    """Start both; make the databases, and for each bucket a key that opens no other."""
+def install(cluster: Kubectl) -> None:
+    """Start both, and create the databases, the buckets, and a key per bucket that opens no other."""
     cluster("apply", f"--filename={Path(__file__).with_suffix('.yaml')}")
     for name in ("postgres", "minio"):
         cluster("rollout", "status", "--namespace=platform", f"deployment/{name}", "--timeout=10m")
@@ -49,5 +50,5 @@ def install(cluster: Cluster) -> None:
             _inside(cluster, "minio", command)
 
 
-def _inside(cluster: Cluster, name: str, command: str) -> None:
+def _inside(cluster: Kubectl, name: str, command: str) -> None:
     cluster("exec", "--namespace=platform", f"deployment/{name}", "--", "sh", "-euc", command)

@@ -1,4 +1,4 @@
-"""What goes wrong with pods: a task's, MLflow's."""
+"""Failures of pods: a task's and MLflow's."""
 
 from __future__ import annotations
 

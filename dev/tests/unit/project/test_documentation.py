@@ -1,4 +1,4 @@
-"""What the pages show is run by a test, or they say why not; where they lead, there is something."""
+"""Every code block of a page is run by a test or says why not, and every link has a target."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import pytest
 from dev.tests.helpers.documentation import PAGES, ROOT, Page, blocks_run_by, read
 from local_stack import settings
 
-MAKEFILE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-MAKE = re.compile(r"\bmake ([a-z-]+)")
+# By what stands between `make` and the targets.
+TARGETS = {
+    option: set(re.findall(r"^([a-z-]+):", (ROOT / folder / "Makefile").read_text(), re.MULTILINE))
+    for option, folder in {"": ".", "-C dev ": "dev"}.items()
+}
+MAKE = re.compile(r"\bmake (-C dev )?((?:[a-z-]+ ?)+)")
 # Ports of Airflow, MLflow and MinIO, the ones that examples choose instead, and the Astro CLI's proxy.
 LOCAL_PORTS = {8080, 5000, 9000, 9001, 8081, 5001, 6563}
 CONTAINERS = {"mlflow", "minio"}
@@ -36,14 +40,23 @@ def page(page_name: str) -> Page:
 
 
 def test_there_are_pages_with_code():
-    assert {"README.md", "provider/README.md", "docs/astro.md"} <= set(PAGES)
+    assert {"README.md", "provider/README.md", "docs/astro.md", ".github/CONTRIBUTING.md"} <= set(PAGES)
     assert read("README.md").blocks
+
+
+def unknown_targets(text: str) -> list[str]:
+    return [
+        target
+        for option, targets in MAKE.findall(text)
+        for target in targets.split()
+        if target not in TARGETS[option]
+    ]
 
 
 def test_every_code_block_is_run_or_says_why_not(page):
     def is_make(code: str) -> bool:
-        lines = [line.partition("#")[0].split() for line in code.splitlines()]
-        return all(line[:1] == ["make"] and MAKEFILE_TARGETS.issuperset(line[1:]) for line in lines if line)
+        lines = [line.partition("#")[0].strip() for line in code.splitlines()]
+        return all(MAKE.fullmatch(line) and unknown_targets(line) == [] for line in lines if line)
 
     neither = [
         f"{block.place}: say above the block `<!-- run by <test> -->` or `<!-- not run: <reason> -->`"
@@ -63,8 +76,7 @@ def test_a_test_that_is_said_to_run_a_code_block_asks_for_it(page):
 
 
 def test_every_make_target_named_in_the_text_exists(page):
-    commands = " ".join(re.findall(r"`[^`\n]*`", page.text))
-    assert set(MAKE.findall(commands)) <= MAKEFILE_TARGETS
+    assert unknown_targets(" ".join(re.findall(r"`[^`\n]*`", page.text))) == []
 
 
 def test_links_inside_the_project_lead_to_a_file_and_a_heading(page, page_name):
@@ -80,7 +92,7 @@ def test_links_inside_the_project_lead_to_a_file_and_a_heading(page, page_name):
 
 
 def test_addresses_are_local_or_examples_or_documentation(page, page_name):
-    """Whether documentation answers is not asked: tests need no network."""
+    """Offline: addresses are not requested."""
     for address in re.findall(r"https?://[\w<][^\s`\"')|]*", page.text):
         url = urlsplit(address.rstrip(".,;:"))
         host = url.hostname or ""

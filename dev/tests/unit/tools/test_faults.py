@@ -1,19 +1,16 @@
-"""docs/faults.md: a row for each test that is marked, and tests that are there."""
+"""docs/faults.md has a row for each marked test, and does not change with every run."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-import pytest
-
 from dev.tools.faults import FOLDERS, PAGE, Fault, page
-from dev.tools.kubeflow_cases import CASES
 from local_stack.settings import ROOT
 
 
 def marks() -> Iterator[str]:
-    """What goes wrong, as the marks of all tests say it; an f-string's parts without what it fills in."""
+    """What the marks of all tests name; of an f-string the last constant part."""
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("test_*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
@@ -23,23 +20,17 @@ def marks() -> Iterator[str]:
 
 
 def test_the_page_has_a_row_for_each_marked_test():
-    """To renew it: make faults."""
-    said = PAGE.read_text()
-
-    assert [what for what in marks() if what not in said] == []
-
-
-@pytest.mark.parametrize("test", sorted({test for case in CASES for test in case.tests}))
-def test_a_test_that_the_page_names_exists(test):
-    file, _, name = test.partition("::")
-
-    assert f"def {name}(" in (ROOT / file).read_text()
+    """To renew it: make -C dev faults."""
+    rows = PAGE.read_text()
+    named = list(marks())
+    assert len(named) > 40
+    assert [what for what in named if what not in rows] == []
 
 
 def test_the_page_stays_the_same_where_only_the_seconds_change_a_little():
-    def written(seconds: float) -> str:
+    def page_after(seconds: float) -> str:
         row = {"what": "MLflow is down", "sees": "nothing", "green": "by itself", "lost": "nothing"}
         return page([Fault(**row, place=("dev/tests/faults/test_mlflow.py", 1), seconds=seconds)])
 
-    assert written(11) == written(29)
-    assert "| 30 s |" in written(11)
+    assert page_after(11) == page_after(29)
+    assert "| 30 s |" in page_after(11)

@@ -1,8 +1,8 @@
-"""A Kubernetes of one node, which leaves the machine as it was.
+"""A Kubernetes node that leaves the machine unchanged.
 
-Its programs run in namespaces of their own: mounts, network, process IDs. When the first of their processes
-ends, the kernel ends all the others, the pods' too, and nothing of them is left. A pair of virtual network
-cards leads in.
+Its programs run in their own mount, network and process namespaces. When the first process there ends, the
+kernel ends all the others, including the pods', and nothing is left. A pair of virtual network cards connects
+it to the machine.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Any
 
 import yaml
 
-from dev.tests.executors.kubernetes import programs
-from dev.tests.executors.kubernetes.programs import HOME
-from dev.tests.helpers.clones import wait_until
+from dev.cluster import programs
+from dev.cluster.kubectl import Kubectl, wait_until
+from dev.cluster.programs import HOME
+from dev.cluster.relay import relay
 from local_stack.settings import ROOT
 
-# Where sockets are: their path may have 107 characters, and the project may lie deeper than that.
+# A socket's path may have 107 characters, and the project may be in a deeper folder than that.
 RUN = Path(tempfile.gettempdir()) / f"kubernetes-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"
-NODE = "172.30.255.254"  # where the node's programs listen, and
-MACHINE = "172.30.255.253"  # the machine's end of the cable to it
+NODE = "172.30.255.254"  # the node's address
+MACHINE = "172.30.255.253"  # the machine's address on the link to the node
 PODS = "172.30.0.0/17"
 SERVICES = "172.31.0.0/16"
-API = "172.31.0.1"  # the API server's, the first of them
+API = "172.31.0.1"  # the API server's, the first Service address
 NAME_SERVER = Path(__file__).with_name("name_server.py")
 PAUSE = "registry.k8s.io/pause:3.10"  # the image that holds a pod's namespaces
-CONTAINERD = f"unix://{RUN}/containerd.sock"
+SOCKET = RUN / "containerd.sock"
+READY = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
 
-# Everything below is gone with the namespaces.
+# Everything below disappears with the namespaces.
 NAMESPACES = f"""
 mount --make-rshared /
 for folder in /run /var/lib /var/log; do mount -t tmpfs tmpfs $folder; done
@@ -55,61 +56,36 @@ exec sleep infinity
 
 
 @dataclass
-class Cluster:
-    """The cluster that runs.
+class Node(Kubectl):
+    """The running cluster.
 
     :param init: ID of the first process in its namespaces.
     """
 
-    init: int
-
-    def __call__(self, *arguments: str | Path, check: bool = True, given: str | None = None) -> str:
-        """Run ``kubectl`` as the administrator, and return what it says on stdout.
-
-        :param given: for its stdin.
-        :raises AssertionError: it failed, unless ``check`` is False.
-        """
-        done = subprocess.run(
-            [programs.BIN / "kubectl", f"--kubeconfig={RUN}/kubeconfig", *arguments],
-            env=programs.environment(),
-            cwd=ROOT,
-            input=given,
-            stdin=DEVNULL if given is None else None,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert not check or done.returncode == 0, f"kubectl {' '.join(map(str, arguments))}\n{done.stderr}"
-        return done.stdout if check else done.stdout + done.stderr
+    init: int = 0
 
     @property
     def inside(self) -> list[str]:
-        """The command that runs another one in the cluster's namespaces."""
+        """The command that runs another one in the node's namespaces."""
         return ["nsenter", f"--target={self.init}", "--mount", "--net", "--pid", "--"]
-
-    def answers(self) -> bool:
-        """Tell whether the API server is ready."""
-        return self("get", "--raw=/readyz", check=False) == "ok"
-
-    def get(self, *what: str) -> Any:
-        """Return objects as the API server has them."""
-        return json.loads(self("get", "--output=json", *what))
-
-    def apply(self, *manifests: dict[str, Any]) -> None:
-        """Create or change objects."""
-        self("apply", "--filename=-", given=yaml.safe_dump_all(manifests))
 
     @property
     def containerd(self) -> list[str]:
-        """The command that talks to the program that holds images and containers."""
-        return [*self.inside, "ctr", f"--address={CONTAINERD[7:]}", "--namespace=k8s.io"]
+        """The command line of containerd, which holds images and containers."""
+        return [*self.inside, "ctr", f"--address={SOCKET}", "--namespace=k8s.io"]
+
+    @contextmanager
+    def forward(self, namespace: str, service: str, port: int) -> Iterator[None]:
+        """Forward a port of this machine to a Service of one port, for a block; whichever pods it has."""
+        spec = self.get("service", f"--namespace={namespace}", service)["spec"]
+        with relay((spec["clusterIP"], spec["ports"][0]["port"]), port):
+            yield
 
     def import_images(self, save: list[str], environment: dict[str, str]) -> None:
-        """Take images over from a Docker engine, by what ``docker save`` writes."""
-        take = [*self.containerd, "images", "import", "-"]
+        """Import images from a Docker engine, with the output of ``docker save``."""
         with subprocess.Popen(save, env=environment, stdout=subprocess.PIPE) as saving:
             done = subprocess.run(
-                take,
+                [*self.containerd, "images", "import", "-"],
                 env=programs.environment(),
                 stdin=saving.stdout,
                 capture_output=True,
@@ -118,8 +94,8 @@ class Cluster:
             )
         assert saving.returncode == 0 == done.returncode, done.stderr
 
-    def forget_containers(self) -> None:
-        """Remove what is left of containers of an earlier cluster; the images stay."""
+    def remove_containers(self) -> None:
+        """Remove what is left of an earlier cluster's containers; images are kept."""
         environment = programs.environment()
         listed = [*self.containerd, "containers", "ls", "--quiet"]
         for name in subprocess.check_output(listed, env=environment, text=True).split():
@@ -129,65 +105,54 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Offer a cluster with one node that is ready, for a block; its images stay for the next time.
+def running() -> Iterator[Node]:
+    """Run a cluster for a block; its images are kept for the next time.
 
-    :raises MissingError: this machine cannot have one.
+    :raises MissingError: this machine cannot run one.
+    """
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "in-use").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one cluster per copy of the project
+        try:
+            yield start()
+        finally:
+            stop()
+
+
+def start() -> Node:
+    """Start a cluster in place of an earlier one; return when its node is ready.
+
+    :raises MissingError: this machine cannot run one.
     """
     programs.make()
-    with (HOME / "in-use").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # there is one for each copy of the project
-        yield from _running()
-
-
-def _running() -> Iterator[Cluster]:
-    """Start a cluster, give it once, and stop it."""
     began = time.monotonic()
-    _stop()  # what an interrupted run left
+    stop()
     RUN.mkdir()
-    try:
-        subprocess.run(["cgroupfs-mount"], env=programs.environment(), check=False)
-        cluster = Cluster(_make_namespaces())
-        _write_files()
-        for name, command in _commands().items():
-            _start(cluster, name, command)
-            if name == "containerd":
-                wait_until("containerd answers", Path(CONTAINERD[7:]).exists)
-                cluster.forget_containers()
-            if name == "kube-apiserver":
-                wait_until("the API server is ready", cluster.answers)
-        wait_until(
-            "the node is ready", lambda: "True" in cluster("get", "nodes", f"--output=jsonpath={READY}")
-        )
-        print(f"Kubernetes: one node is ready ({time.monotonic() - began:.0f} s)", flush=True)
-        yield cluster
-    finally:
-        _stop()
-
-
-READY = '{.items[*].status.conditions[?(@.type=="Ready")].status}'
+    subprocess.run(["cgroupfs-mount"], env=programs.environment(), check=False)
+    node = Node(RUN / "kubeconfig", programs.BIN / "kubectl", _make_namespaces())
+    _write_files()
+    for name, command in _commands().items():
+        _start(node, name, command)
+        if name == "containerd":
+            wait_until("containerd answers", SOCKET.exists)
+            node.remove_containers()
+        if name == "kube-apiserver":
+            wait_until("the API server is ready", lambda: node("get", "--raw=/readyz", check=False) == "ok")
+    wait_until("the node is ready", lambda: "True" in node("get", "nodes", f"--output=jsonpath={READY}"))
+    print(f"Kubernetes: one node is ready ({time.monotonic() - began:.0f} s)", flush=True)
+    return node
 
 
 def _make_namespaces() -> int:
-    """Make the namespaces, and the cable that leads in; return the ID of their first process."""
+    """Make the namespaces and the link to them; return the ID of their first process."""
+    options = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     outer = subprocess.Popen(
-        [
-            "unshare",
-            "--mount",
-            "--net",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "sh",
-            "-euc",
-            NAMESPACES,
-        ],
+        ["unshare", *options, "sh", "-euc", NAMESPACES],
         stdin=DEVNULL,
         env=programs.environment(),
         start_new_session=True,
     )
-    wait_until("the namespaces are made", (RUN / "made").exists)
+    wait_until("the namespaces exist", (RUN / "made").exists)
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text()
     init = int(children.split()[0])
     (RUN / "init").write_text(str(init))
@@ -201,7 +166,7 @@ def _make_namespaces() -> int:
     for command in (
         f"ip address add {NODE}/30 dev kubernetes",
         "ip link set kubernetes up",
-        f"ip route add default via {MACHINE}",  # leads nowhere, but without one nothing finds its own address
+        f"ip route add default via {MACHINE}",  # a dead end, but programs derive their own address from it
     ):
         subprocess.run([*inside, *command.split()], check=True)
     subprocess.run(f"ip route add {SERVICES} via {NODE}".split(), check=True)
@@ -227,7 +192,7 @@ def _write_files() -> None:
     network = {
         "cniVersion": "0.4.0",
         "name": "pods",
-        # Routed, not bridged: what comes back from a Service's pod passes by the rules that lead there.
+        # Routed, not bridged, so that replies from a Service's pod pass the same rules.
         "plugins": [
             {
                 "type": "ptp",
@@ -245,7 +210,7 @@ def _write_files() -> None:
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": NODE,
-        "containerRuntimeEndpoint": CONTAINERD,
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
         "authentication": {"anonymous": {"enabled": False}, "x509": {"clientCAFile": ca}},
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
@@ -275,7 +240,7 @@ def _write_files() -> None:
         "mode": "iptables",
         "clusterCIDR": PODS,
         "iptables": {"localhostNodePorts": False, "minSyncPeriod": "0s"},
-        # The kernel's table of connections is the machine's.
+        # The kernel's connection table belongs to the machine.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
     (RUN / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
@@ -288,7 +253,7 @@ version = 2
 root = "{HOME}/containerd"
 state = "{RUN}/containerd"
 [grpc]
-address = "{CONTAINERD[7:]}"
+address = "{SOCKET}"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{RUN}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -304,7 +269,7 @@ conf_dir = "{RUN}/network"
 
 
 def _make_certificates() -> None:
-    """Make a certificate authority, and the API server's certificate, which it also shows to the kubelet."""
+    """Make a certificate authority, and a certificate for the API server, as a server and as a client."""
     names = f"DNS:kubernetes.default.svc,IP:{NODE},IP:{API}"
     (RUN / "names").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
     new_key = "req -newkey rsa:2048 -nodes"
@@ -319,7 +284,7 @@ def _make_certificates() -> None:
 
 
 def _commands() -> dict[str, list[str]]:
-    """Return the programs of the node, in the order in which they start."""
+    """Return the command lines of the node's programs, in starting order."""
     kubeconfig = f"--kubeconfig={RUN}/kubeconfig"
     return {
         "etcd": [
@@ -328,7 +293,7 @@ def _commands() -> dict[str, list[str]]:
             "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379",
             "--listen-peer-urls=http://127.0.0.1:2380",
-            "--unsafe-no-fsync",  # it is gone afterwards anyway
+            "--unsafe-no-fsync",  # nothing is kept
         ],
         "containerd": ["containerd", f"--config={RUN}/containerd.toml"],
         "kube-apiserver": [
@@ -372,11 +337,11 @@ def _commands() -> dict[str, list[str]]:
     }
 
 
-def _start(cluster: Cluster, name: str, command: list[str]) -> None:
+def _start(node: Node, name: str, command: list[str]) -> None:
     (HOME / "logs").mkdir(exist_ok=True)
     with (HOME / "logs" / f"{name}.log").open("w") as log:
         subprocess.Popen(
-            [*cluster.inside, *command],
+            [*node.inside, *command],
             env=programs.environment(),
             stdin=DEVNULL,
             stdout=log,
@@ -385,14 +350,14 @@ def _start(cluster: Cluster, name: str, command: list[str]) -> None:
         )
 
 
-def _stop() -> None:
-    """End the first process of the namespaces, and with it all others; remove what they wrote."""
+def stop() -> None:
+    """Stop the cluster, if one is running, and remove its files."""
     init = RUN / "init"
     if init.exists():
         parent = _parent(int(init.read_text()))
         if parent:
-            os.kill(parent, 9)  # which takes its child with it
-            wait_until("the cluster is gone", lambda: not _parent(int(init.read_text())))
+            os.kill(parent, 9)  # with its child, the first process of the namespaces, and so all others
+            wait_until("the cluster has stopped", lambda: not _parent(int(init.read_text())))
     shutil.rmtree(RUN, ignore_errors=True)
     for controller in Path("/sys/fs/cgroup").iterdir():
         for folder, _, _ in os.walk(controller / "kubepods", topdown=False):
@@ -400,11 +365,11 @@ def _stop() -> None:
 
 
 def _parent(init: int) -> int | None:
-    """Return the ID of the process that made the namespaces, if they are there."""
+    """Return the ID of the process that made the namespaces, if they exist."""
     try:
         status = Path(f"/proc/{init}/status").read_text()
         command = Path(f"/proc/{init}/cmdline").read_bytes()
     except OSError:
         return None
-    found = dict(line.split(":", 1) for line in status.splitlines())
-    return int(found["PPid"]) if b"sleep" in command else None
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["PPid"]) if b"sleep" in command else None

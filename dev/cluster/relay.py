@@ -1,4 +1,4 @@
-"""A port of this machine that leads to an address elsewhere."""
+"""Forward a port of this machine to an address elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 @contextmanager
 def relay(address: tuple[str, int], port: int) -> Iterator[None]:
-    """Pass on what comes to a port on loopback, for a block; who is there already is not cut off."""
+    """Forward a port on loopback to an address, for a block; open connections outlive the block."""
 
     class Handler(BaseRequestHandler):
         def handle(self) -> None:
@@ -24,7 +24,7 @@ def relay(address: tuple[str, int], port: int) -> Iterator[None]:
                 back.join()
 
     class Server(ThreadingTCPServer):
-        allow_reuse_address = True  # also where a relay of a moment ago was
+        allow_reuse_address = True  # also right after another relay
         daemon_threads = True
         block_on_close = False
         request_queue_size = 128
@@ -36,7 +36,7 @@ def relay(address: tuple[str, int], port: int) -> Iterator[None]:
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what one side says, and that it has said all."""
+    """Copy from one socket to the other, including the end of the stream."""
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Kubernetes' programs, for `go mod tidy` to see what they need.
+// Tells `go mod tidy` what Kubernetes' programs depend on.
 package tools
 
 import (

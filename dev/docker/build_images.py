@@ -1,4 +1,4 @@
-"""Stand-ins for the images, made from Debian, PyPI and MinIO's source where no image registry answers."""
+"""Stand-ins for the images, built from Debian, PyPI and MinIO's source where no registry answers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev.tests.docker.engine import (
-    DEBIAN,
-    HOME,
-    KEYRING,
-    NEWER_SUITE,
-    UNPACKED,
-    Docker,
-    MissingError,
-    apt,
-    unpack,
-)
-from dev.tests.helpers import minio_build
+from dev import MissingError
+from dev.docker.engine import DEBIAN, HOME, KEYRING, NEWER_SUITE, UNPACKED, Docker, apt, unpack
+from dev.tools import minio
 from local_stack.install import fetch_uv
 from local_stack.settings import ROOT
 
 RUNTIME = "3.3-8"
 MLFLOW = "3.17.0"
-AIRFLOW = re.search("^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
-# Which images each target of the Dockerfile stands in for; MinIO's digest cannot be given to another one.
+[AIRFLOW] = re.findall("^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+# The images that each target of the Dockerfile stands in for; MinIO's without the digest of the real one.
 IMAGES = {
     "postgres": ("docker.io/postgres:12.6", "docker.io/postgres:17.6"),
     "airflow": (f"docker.io/apache/airflow:{AIRFLOW}",),
@@ -49,14 +40,13 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 def building(
     docker: Docker, first: str = "runtime", others: Sequence[str] = ("postgres", "valkey", "mlflow")
 ) -> Iterator[None]:
-    """Build stand-ins and give them their names; what was built before is taken from the engine's cache.
+    """Build the stand-ins; earlier builds come from the engine's cache.
 
-    In the block the first one is there, on which the project's image is built; after it, the others and
-    MinIO's, too.
+    In the block the first one exists, on which the project's image is built; after the block, all do.
     """
     with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
-        shutil.copytree(ROOT / "dev" / "tests" / "docker" / "images", context, dirs_exist_ok=True)
+        shutil.copytree(Path(__file__).with_name("images"), context, dirs_exist_ok=True)
         shutil.copy(ROOT / "constraints.txt", context)
         shutil.copy(CERTIFICATES, context)
         shutil.copy(fetch_uv().resolve(), context / "uv")
@@ -67,8 +57,8 @@ def building(
         yield
         for work in (compiling, *building):
             work.result()
-        for name in minio_build.MODULES:
-            shutil.copy(minio_build.FOLDER / name, context)
+        for name in minio.MODULES:
+            shutil.copy(minio.FOLDER / name, context)
         _build(docker, "minio", context)
 
 
@@ -81,7 +71,7 @@ def _build(docker: Docker, target: str, context: Path) -> None:
 
 
 def _make_base(docker: Docker) -> None:
-    """Make the image ``standin-base``: the smallest Debian there is."""
+    """Make the image ``standin-base``, a minimal Debian."""
     if docker("images", "--quiet", "standin-base"):
         return
     print("Making a Debian image to build on", flush=True)
@@ -97,15 +87,15 @@ def _make_base(docker: Docker) -> None:
 
 
 def _compile_minio() -> None:
-    """Compile MinIO's server and client, if they are not there."""
-    if minio_build.missing():
+    """Compile MinIO's server and client if they are missing."""
+    if minio.missing():
         with go() as command:
-            minio_build.compile_minio(command)
+            minio.compile_minio(command)
 
 
 @contextmanager
 def go() -> Iterator[str]:
-    """Offer the path of a Go command: the machine's, or one from Debian that is gone afterwards."""
+    """Yield the path of a Go command: the machine's, or a temporary one from Debian."""
     if command := shutil.which("go"):
         yield command
         return
@@ -119,8 +109,8 @@ def _unpack_go(folder: Path) -> str:
     nothing_installed = folder / "status"
     nothing_installed.touch()
     status = f"-oDir::State::status={nothing_installed}"
-    wanted = ("--yes", "--download-only", "--no-install-recommends", "golang-go")
-    apt(NEWER_SUITE, status, "install", *wanted, folder=folder)
+    options = ("--yes", "--download-only", "--no-install-recommends", "golang-go")
+    apt(NEWER_SUITE, status, "install", *options, folder=folder)
     unpack(folder, "golang-*.deb", folder)
     return str(next(folder.glob("usr/lib/go-*/bin/go")))
 

@@ -1,6 +1,6 @@
-"""The programs of a Kubernetes: compiled from the Go module proxy, and unpacked from Debian's packages.
+"""Kubernetes' programs: compiled from the Go module proxy, or unpacked from Debian's packages.
 
-They lie in ``.local/kubernetes`` for the next time; nothing is installed on the machine.
+They are kept in ``.local/kubernetes``; nothing is installed on the machine.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dev.tests.docker.build_images import go
-from dev.tests.docker.engine import MissingError, apt, can_unpack, unpack
+from dev import MissingError
+from dev.docker.build_images import go
+from dev.docker.engine import apt, can_unpack, unpack
 from local_stack.settings import LOCAL
 
 HOME = LOCAL / "kubernetes"
@@ -43,13 +44,13 @@ MODULE = Path(__file__).with_name("programs.go")
 
 
 def make() -> None:
-    """Make what is missing; a process that finds another at it waits.
+    """Compile and unpack what is missing; if another process is doing so, wait for it.
 
-    :raises MissingError: this machine cannot have them.
+    :raises MissingError: this machine cannot run them.
     """
     if not can_unpack():
         raise MissingError(
-            "Run this as root on Debian 12 (x86-64), where the suite brings its own Kubernetes."
+            "Set KUBECONFIG, or run this as root on Debian 12 (x86-64), where a cluster can be built."
         )
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "lock").open("w") as lock:
@@ -61,7 +62,7 @@ def make() -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which Debian's and our programs are found."""
+    """Return an environment with the programs on its PATH."""
     libraries = DEBIAN / "usr/lib/x86_64-linux-gnu"
     folders = [BIN, *(DEBIAN / name for name in ("usr/sbin", "usr/bin", "sbin", "bin")), os.environ["PATH"]]
     return {
@@ -77,7 +78,7 @@ def _unpack() -> None:
     with tempfile.TemporaryDirectory(dir=HOME) as name:
         folder, root = Path(name), Path(name, "root")
         (folder / "partial").mkdir()
-        # What is installed here is told apart by apt, and has its libraries; only what is not is fetched.
+        # apt knows what is installed here, and downloads only the rest.
         options = ("--yes", "--download-only", "--no-install-recommends", "--reinstall")
         apt("bookworm", "install", *options, *PACKAGES, folder=folder)
         unpack(folder, "*.deb", root)
@@ -85,7 +86,7 @@ def _unpack() -> None:
             "iptables",
             "iptables-save",
             "iptables-restore",
-        ):  # links that Debian makes at installation
+        ):  # links, as installed
             for each in (tool, tool.replace("iptables", "ip6tables")):
                 (root / "usr/sbin" / each).unlink(missing_ok=True)
                 (root / "usr/sbin" / each).symlink_to("xtables-nft-multi")
@@ -93,19 +94,18 @@ def _unpack() -> None:
 
 
 def _compile() -> None:
-    """Compile the commands in a module of our own, which replaces what Kubernetes replaces in its own."""
+    """Compile the commands in a module that repeats the replacements of Kubernetes' own module."""
     began = time.monotonic()
-    print("Compiling Kubernetes, which takes some ten minutes", flush=True)
+    print("Compiling Kubernetes, which takes about ten minutes", flush=True)
     BIN.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=HOME) as name, go() as command:
         folder = Path(name)
         shutil.copy(MODULE, folder)
-        said = json.loads(
-            _run(folder, command, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
-        )
-        staged = re.findall(r"^\s+(k8s\.io/\S+) => \./staging", Path(said["GoMod"]).read_text(), re.MULTILINE)
+        download = _run(folder, command, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
+        go_mod = Path(json.loads(download)["GoMod"]).read_text()
+        staged = re.findall(r"^\s+(k8s\.io/\S+) => \./staging", go_mod, re.MULTILINE)
         lines = ["module cluster", "go 1.24.0", f"require k8s.io/kubernetes v{KUBERNETES}"]
-        # A staging module v0.34.2 is the one of Kubernetes 1.34.2.
+        # Kubernetes 1.34.2 has its staging modules at v0.34.2.
         lines += [f"replace {name} => {name} v0.{KUBERNETES.partition('.')[2]}" for name in staged]
         (folder / "go.mod").write_text("\n".join(lines))
         _run(folder, command, "mod", "tidy", "-e")
@@ -113,12 +113,12 @@ def _compile() -> None:
         packages = [f"k8s.io/kubernetes/cmd/{name}" for name in COMMANDS]
         _run(folder, command, "build", flags, "-o", f"{folder}/bin/", *packages)
         for program in (folder / "bin").iterdir():
-            program.rename(BIN / program.name)  # whole, or not at all
+            program.rename(BIN / program.name)  # complete, or not at all
     print(f"Compiled ({time.monotonic() - began:.0f} s)", flush=True)
 
 
 def _run(folder: Path, *command: str) -> str:
-    settings = {"GOFLAGS": "-buildvcs=false", "GOGC": "400"}  # memory for time
+    settings = {"GOFLAGS": "-buildvcs=false", "GOGC": "400"}  # more memory, less time
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
     )

@@ -1,7 +1,7 @@
-"""A Docker engine: the one of this machine, or one of our own from Debian's packages.
+"""A Docker engine: the machine's, or our own from Debian's packages.
 
-Our own is unpacked, not installed, into ``.local/docker``, and keeps its images there for the next time. The
-machine's packages, and whatever it runs, stay as they are.
+Our own is unpacked, not installed, into ``.local/docker``, and keeps its images there. The machine's packages
+and containers stay unchanged.
 """
 
 from __future__ import annotations
@@ -19,37 +19,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL
 
+from dev import MissingError
 from local_stack.settings import LOCAL, ROOT
 
 HOME = LOCAL / "docker"
 UNPACKED = HOME / "engine"
-# Where sockets are: their path may have 107 characters, and the project may lie deeper than that.
+# A socket's path may have 107 characters, and the project may be in a deeper folder than that.
 RUN = Path(tempfile.gettempdir()) / f"docker-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}"
 PACKAGES = ("docker.io", "iptables", "cgroupfs-mount", "debootstrap")
-# Bookworm's Compose is a version 1, which rejects the Astro CLI's file; its Go is too old for MinIO.
+# Bookworm has Compose 1, which rejects the Astro CLI's file, and a Go that is too old for MinIO.
 NEWER_SUITE = "forky"
 DEBIAN = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-class MissingError(Exception):
-    """Something that the suite needs is not here; the message says how to get it."""
-
-
 @dataclass(frozen=True)
 class Docker:
-    """The Docker command line, and the engine it talks to.
+    """The Docker command line and its engine.
 
     :param environment: added to the process's own.
-    :param is_ours: whether the engine is ours. It then holds stand-ins under the names of real images;
-        another one is never given any, and gets the real images from their registries.
+    :param is_ours: whether the engine is ours, which has stand-ins under the names of real images. Any other
+        engine pulls the real images from their registries.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
     is_ours: bool = False
 
     def __call__(self, *arguments: str | Path, check: bool = True, **environment: str) -> str:
-        """Run ``docker`` with the arguments, and return all that it says.
+        """Run ``docker`` with the arguments and return its output.
 
         :raises AssertionError: it failed, unless ``check`` is False.
         """
@@ -69,9 +66,9 @@ class Docker:
 
 @contextmanager
 def engine() -> Iterator[Docker]:
-    """Offer the machine's engine for a block, or start and stop our own.
+    """Yield the machine's engine, or start and stop our own.
 
-    :raises MissingError: there is none, and this machine cannot have our own.
+    :raises MissingError: there is none, and this machine cannot run our own.
     """
     docker = Docker()
     if shutil.which("docker") and subprocess.call(["docker", "info"], stdout=DEVNULL, stderr=DEVNULL) == 0:
@@ -82,7 +79,7 @@ def engine() -> Iterator[Docker]:
     if not can_unpack():
         raise MissingError(
             "No Docker engine answers. Start one (Docker Desktop, or systemctl start docker), or run this as "
-            "root on Debian 12 (x86-64), where the suite brings its own."
+            "root on Debian 12 (x86-64), which can run our own."
         )
     if not UNPACKED.exists():
         print("Docker: unpacking Debian's packages", flush=True)
@@ -92,14 +89,14 @@ def engine() -> Iterator[Docker]:
 
 
 def can_unpack() -> bool:
-    """Tell whether what is unpacked from Debian's packages runs here: as root on Debian 12 (x86-64)."""
+    """Tell whether programs unpacked from Debian's packages run here: as root on Debian 12 (x86-64)."""
     release = Path("/etc/os-release")
     is_bookworm = release.exists() and "VERSION_CODENAME=bookworm" in release.read_text().splitlines()
     return is_bookworm and os.geteuid() == 0 and platform.machine() == "x86_64"
 
 
 def apt(suite: str, *arguments: str, folder: Path) -> None:
-    """Run apt-get in a folder with package lists of the suite that lie in ``.local/docker``.
+    """Run apt-get in a folder, with the suite's package lists in ``.local/docker``.
 
     :raises MissingError: Debian's mirror does not answer.
     """
@@ -132,22 +129,15 @@ def unpack(folder: Path, pattern: str, into: Path) -> None:
 
 
 def _unpack() -> None:
-    """Unpack what this machine has not: apt knows what that is."""
+    """Unpack the packages that apt finds missing on this machine."""
     with tempfile.TemporaryDirectory(dir=_made(HOME)) as name:
         folder, root = Path(name), Path(name, "root")
         (folder / "partial").mkdir()
-        apt(
-            "bookworm",
-            "install",
-            "--yes",
-            "--download-only",
-            "--no-install-recommends",
-            *PACKAGES,
-            folder=folder,
-        )
+        options = ("--yes", "--download-only", "--no-install-recommends")
+        apt("bookworm", "install", *options, *PACKAGES, folder=folder)
         apt(NEWER_SUITE, "download", "docker-compose", folder=folder)
         unpack(folder, "*.deb", root)
-        for tool in ("iptables", "ip6tables"):  # Debian makes these links when a package is installed
+        for tool in ("iptables", "ip6tables"):  # links that an installation would make
             if not shutil.which(tool):
                 (root / "usr/sbin" / tool).symlink_to(f"{tool}-nft")
         plugins = _made(root / "config" / "cli-plugins")
@@ -199,7 +189,7 @@ def _our_own() -> Iterator[Docker]:
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
-        # Docker leaves it mounted on itself, and then nobody could delete it.
+        # Docker leaves it mounted on itself, so that it could not be deleted.
         subprocess.run(["umount", HOME / "data"], capture_output=True, check=False)
         shutil.rmtree(RUN, ignore_errors=True)
 
