@@ -1,4 +1,4 @@
-"""What the project costs, measured: ``make bench``, and MLflow under load: ``make load``."""
+"""Benchmarks: the project's budgets (``make -C dev bench``) and MLflow under load (``make -C dev load``)."""
 
 import os
 import sys

@@ -90,7 +90,7 @@ def run(
     width = None if sys.stdout.isatty() else 120  # of a log, where rich would take 80
     console = Console(soft_wrap=True, highlight=False, width=width)
     budgets: list[Budget] = []
-    page = [f"# {title}", f"Written by `make {target}` on {machine()}"]
+    page = [f"# {title}", f"Written by `make -C dev {target}` on {machine()}"]
     by_name = {module.__name__.rpartition(".")[2]: module for module in modules}
     for name in names or by_name:
         heading, text = describe(module := by_name[name])

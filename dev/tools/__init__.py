@@ -1,1 +1,1 @@
-"""What contributors run through make: ``bump`` and ``reference``."""
+"""Tools that the targets of dev/Makefile run."""

@@ -1,54 +1,54 @@
-"""Make every fault happen that a test is marked with, print what comes of it, and write docs/faults.md.
+"""Run all tests marked ``fault``, print a table of the results, and write docs/faults.md.
 
-A row of the table is the mark ``fault`` of a test, see provider/tests/faults.py. Arguments are pytest's; with
-some, nothing is written.
+Each row of the table is one mark, see provider/tests/faults.py. Arguments go to pytest; with arguments,
+nothing is written.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Column, Table
 
-from dev.tools.kubeflow_cases import CASES
 from local_stack.settings import ROOT
 
 PAGE = ROOT / "docs" / "faults.md"
 # In the order of the page.
 FOLDERS = (
-    "tests/faults",
+    "dev/tests/faults",
     "provider/tests",
-    "tests/stack",
+    "dev/tests/stack",
     "dev/tests/stack/faults",
-    "tests/lifecycle",
-    "tests/docker",
-    "tests/executors",
+    "dev/tests/lifecycle",
+    "dev/tests/docker",
+    "dev/tests/executors",
 )
-# Those that take an installation or an engine of their own are only named, with what runs them.
+# Suites that need an installation or an engine of their own are only listed, with the target that runs them.
 ELSEWHERE = {
-    "tests/lifecycle": "make lifecycle-test",
-    "tests/docker": "make docker-test",
-    "dev/tests/executors/kubernetes": "make kubernetes-test",
-    "tests/executors": "make celery-test",
+    "dev/tests/lifecycle": "lifecycle-test",
+    "dev/tests/docker": "docker-test",
+    "dev/tests/executors/kubernetes": "kubernetes-test",
+    "dev/tests/executors": "celery-test",
 }
-ALSO_THERE = """\
-Kubeflow Pipelines has a public plan of what to test of its own MLflow integration (proposal KEP-12862). Its
-cases, section by section, and what holds here:"""
-# A page with the seconds of each machine would never stay the same.
+# Rounded, because exact seconds would change the page on every machine.
 BOUNDS = {1: "a second", 5: "5 s", 10: "10 s", 30: "30 s", 60: "a minute", 120: "2 minutes", 300: "5 minutes"}
+
+
+def target_of(file: str) -> str:
+    """Return the target that runs a test file instead of ``faults``, or an empty string."""
+    return next((target for folder, target in ELSEWHERE.items() if file.startswith(f"{folder}/")), "")
 
 
 @dataclass
 class Fault:
     """A row of the table.
 
-    :param place: file and line of the first test that makes it happen.
-    :param seconds: how long it took to recover at most.
+    :param place: file and line of the first test with this mark.
+    :param seconds: the longest recovery.
     :param state: passed, failed or skipped.
     """
 
@@ -62,17 +62,17 @@ class Fault:
 
     @property
     def run_by(self) -> str:
-        """The command that makes it happen, if `make faults` does not."""
-        return next((command for name, command in ELSEWHERE.items() if self.place[0].startswith(name)), "")
+        """The target that runs it, if not ``faults``."""
+        return target_of(self.place[0])
 
     @property
     def within(self) -> str:
-        """How long it took to recover, roughly."""
+        """The recovery time, rounded up."""
         return next((text for limit, text in BOUNDS.items() if self.seconds <= limit), "more")
 
 
 class Collector:
-    """A pytest plugin that makes a row of each fault; several tests may make the same one happen."""
+    """A pytest plugin that collects a row per fault; several tests may share one."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
@@ -101,7 +101,7 @@ class Collector:
 
 
 def print_table(faults: list[Fault]) -> None:
-    """Print the table as the terminal has room for it."""
+    """Print the table to the terminal."""
     table = Table(
         "what goes wrong",
         "what the user sees",
@@ -118,26 +118,21 @@ def print_table(faults: list[Fault]) -> None:
 
 
 def page(faults: list[Fault]) -> str:
-    """Return the page about faults."""
+    """Return the text of docs/faults.md."""
     head = PAGE.read_text().partition("\n| what goes wrong")[0].rstrip()
     rows = ["| what goes wrong | what the user sees | green again | lost | within |", "|---|---|---|---|---|"]
     for fault in faults:
-        within = f"`{fault.run_by}`" if fault.run_by else fault.within
+        within = f"`make -C dev {fault.run_by}`" if fault.run_by else fault.within
         what = f"[{fault.what}](../{fault.place[0]})"
         rows.append(f"| {what} | {fault.sees} | {fault.green} | {fault.lost} | {within} |")
-    cases = ["## Also there", "", ALSO_THERE, "", "| section | case | here | test |", "|---|---|---|---|"]
-    for case in CASES:
-        files = dict.fromkeys(test.partition("::")[0] for test in case.tests)
-        tests = ", ".join(f"[{Path(file).stem}](../{file})" for file in files)
-        cases.append(f"| {case.section} | {case.what} | {case.here} | {tests} |")
-    return "\n".join([head, "", *rows, "", *cases, ""])
+    return "\n".join([head, "", *rows, ""])
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tests, and return what the process is to exit with."""
+    """Run the tests and return the exit code."""
     collector = Collector()
     selected = arguments or ["-n", "3", "--no-loadscope-reorder", *FOLDERS]
-    # Also the folders that `make test` leaves out.
+    # Include the folders that `make test` leaves out.
     code = pytest.main(["-q", "-m", "fault", "-o", "norecursedirs=.*", *selected], plugins=[collector])
     print_table(collector.faults)
     is_whole = all(fault.run_by or fault.state == "passed" for fault in collector.faults)
