@@ -1,15 +1,16 @@
 """
 ## The hook: MLflow's API from any task
 
-**Try it:** trigger the DAG for two neighborhoods, one after the other. In [MLflow](/mlflow/open), select
-the two runs named `Prices in ...` under *Model training > Experiments > Housing*, and press *Compare*;
-there, a click on `mean_price` below *Metrics* draws both, year by year. The log of `compare_profiles`
-says how far they are apart.
+**Try it:** trigger this DAG for two neighborhoods, one after the other.
+In [MLflow](/mlflow/open), open *Model training > Experiments > Housing*,
+select the two runs named `Prices in ...` and press *Compare*.
+Click `mean_price` under *Metrics* to plot both, year by year.
+The log of `compare_profiles` shows the differences.
 
-**Exercise:** make `log_profile` count the sales of each year as well.
+**Exercise:** make `log_profile` also count the sales of each year.
 
-`MLflowClientHook` knows the server, the login, when to try again, and how to report an error. Use it for
-what no operator does, and to build operators of your own:
+`MLflowClientHook` handles the address, the login, retries and error messages.
+Use it for anything without an operator, and to build your own operators:
 
 - `hook.call(...)` reaches every endpoint of [MLflow's REST
   API](https://mlflow.org/docs/latest/api_reference/rest-api.html);
@@ -28,26 +29,26 @@ MLFLOW_CONN_ID = "mlflow_default"
 EXPERIMENT_NAME = "Housing"
 RUN_NAME = "Prices in"
 
-# The five with the most sales
+# The five neighborhoods with the most sales
 NEIGHBORHOODS = ["North_Ames", "College_Creek", "Old_Town", "Edwards", "Somerset"]
 
 
 @dag(
-    schedule=None,  # runs when you press play
+    schedule=None,  # runs only when you trigger it
     default_args={"owner": "mlflow-tutorial", "retries": 2, "retry_delay": duration(seconds=10)},
     params={"neighborhood": Param(NEIGHBORHOODS[0], enum=NEIGHBORHOODS, title="Neighborhood")},
     doc_md=__doc__,
     tags=["mlflow", "hook"],
 )
-def mlflow_hook_dag():  # the DAG's ID: a copy of this file needs another
-    # @task.mlflow starts the run, and ends it also if this fails half-way; the hook fills it.
+def mlflow_hook_dag():  # the DAG ID: rename it in a copy of this file
+    # @task.mlflow starts the run and ends it, even if the function fails; the hook logs to it.
     @task.mlflow(
         mlflow_conn_id=MLFLOW_CONN_ID,
         experiment=EXPERIMENT_NAME,
         run_name=f"{RUN_NAME} {{{{ params.neighborhood }}}}",
     )
     def log_profile(params) -> str:
-        """Log what houses of a neighborhood cost, year by year, and hand on the run's ID."""
+        """Log the mean and median prices of a neighborhood per year, and return the run ID."""
         import mlflow
 
         from include.housing import TARGET, load_housing
@@ -58,40 +59,41 @@ def mlflow_hook_dag():  # the DAG's ID: a copy of this file needs another
 
         mlflow.log_param("neighborhood", params["neighborhood"])
         run_id = mlflow.active_run().info.run_id
-        now = time.time_ns() // 1_000_000
+        timestamp = time.time_ns() // 1_000_000  # milliseconds
         metrics = [
-            {"key": name, "value": value, "step": int(year), "timestamp": now}
+            {"key": name, "value": value, "step": int(year), "timestamp": timestamp}
             for name, values in by_year.items()
             for year, value in values.items()
         ]
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        # One request for all years; mlflow.log_metrics sends one for each.
+        # One request for all years; mlflow.log_metrics would send one per year.
         hook.call("POST", "runs/log-batch", {"run_id": run_id, "metrics": metrics})
         return run_id
 
     @task
     def compare_profiles(mlflow_run_id: str) -> dict[str, float]:
-        """Compare a profile with the one before; return the differences in USD."""
+        """Compare a profile with the previous one and return the differences in USD."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
         current = hook.get_run(mlflow_run_id)
-        # DAG runs may overlap: look for what came before this run, not for the newest two.
-        earlier = hook.search_runs(
+        # DAG runs may overlap, so search for the run before this one, not for the newest two.
+        previous_runs = hook.search_runs(
             [current["info"]["experiment_id"]],
             f"attributes.run_name LIKE '{RUN_NAME} %' AND attributes.status = 'FINISHED' "
             f"AND attributes.start_time < {current['info']['start_time']}",
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
-        if not earlier:
-            print("This is the first profile. Run the DAG again, for another neighborhood, to compare two.")
+        if not previous_runs:
+            print("This is the first profile. Trigger the DAG for another neighborhood to compare two.")
             return {}
 
-        new, old = metrics_of(current), metrics_of(earlier[0])
+        [previous] = previous_runs
+        new, old = get_metrics(current), get_metrics(previous)
         changes = {name: new[name] - old[name] for name in new.keys() & old.keys()}
-        print(f"{current['info']['run_name']}, compared with {earlier[0]['info']['run_name']}: {changes} USD")
+        print(f"{current['info']['run_name']}, compared with {previous['info']['run_name']}: {changes} USD")
         return changes
 
-    def metrics_of(run: dict) -> dict[str, float]:
+    def get_metrics(run: dict) -> dict[str, float]:
         return {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
 
     compare_profiles(log_profile())

@@ -1,23 +1,25 @@
 """
 ## The operators: the model registry without code
 
-**Try it:** run the DAG, then open *Model training > Model registry > Housing prices* in
-[MLflow](/mlflow/open): version 1 has a description with its error, a tag with its DAG run, and the alias
-`challenger`. Run it again: the alias moves to version 2. Then clear `register_model` of the first DAG
-run: version 1 is found again instead of registered twice, and the alias stays, as `set_alias` takes the
-newest version, whichever DAG run it comes from.
+**Try it:** run this DAG, then open *Model training > Model registry > Housing prices* in
+[MLflow](/mlflow/open).
+Version 1 has a description with its error, a tag with its DAG run, and the alias `challenger`.
+Run it again: the alias moves to version 2.
+Then clear `register_model` of the first DAG run.
+Version 1 is reused, not registered twice.
+The alias stays, because `set_alias` uses the newest version of any DAG run.
 
-**Exercise:** copy the challenger to `Housing prices, production`, with a `CopyModelVersionOperator`.
+**Exercise:** copy the challenger to `Housing prices, production` with a `CopyModelVersionOperator`.
 
-One operator a step, from a trained model to what its consumers ask for:
+One operator per step, from a trained model to a version behind an alias:
 
-1. `register_model` makes the model a version of the registered model `Housing prices`;
-2. `tag_version` says where it comes from, `describe_version` what it is, and how good;
-3. `find_newest` looks for the newest version, and `set_alias` points the alias `challenger` at it;
-4. `get_challenger` asks for the version behind the alias, as a consumer of the model would.
+1. `register_model` registers the model as a version of `Housing prices`;
+2. `tag_version` records the DAG run, and `describe_version` describes the model and its error;
+3. `find_newest` finds the newest version, and `set_alias` points the alias `challenger` at it;
+4. `get_challenger` looks up the version behind the alias, as a consumer of the model would.
 
-An operator that returns a model version also hands on its `name`, `version` and `model_uri`, so that
-`register_model.output["version"]` is all the next one needs.
+An operator that returns a model version also pushes its `name`, `version` and `model_uri`,
+so the next operator only needs `register_model.output["version"]`.
 """
 
 from airflow.sdk import chain, dag, task
@@ -39,22 +41,22 @@ ALIAS = "challenger"
 
 
 @dag(
-    schedule=None,  # runs when you press play
-    max_active_runs=1,  # so that the alias only moves forward
+    schedule=None,  # runs only when you trigger it
+    max_active_runs=1,  # so that the alias never moves back to an older version
     default_args={
         "owner": "mlflow-tutorial",
         "retries": 2,
         "retry_delay": duration(seconds=10),
-        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every operator that takes one
+        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every task that takes one
     },
     doc_md=__doc__,
     tags=["mlflow", "operator"],
 )
-def mlflow_operator_dag():  # the DAG's ID: a copy of this file needs another
+def mlflow_operator_dag():  # the DAG ID: rename it in a copy of this file
     @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Linear model")
     def train_model() -> dict[str, str]:
-        """Fit a linear model of the sale price, and log it with its error on the test sales."""
-        # Imported here, not above: Airflow reads this file again and again, and these take seconds.
+        """Fit a linear model of the sale price and log it with its error on the test sales."""
+        # Imported here because Airflow parses this file often, and these imports take seconds.
         import mlflow
         from sklearn.linear_model import LinearRegression
         from sklearn.metrics import root_mean_squared_error
@@ -100,7 +102,7 @@ def mlflow_operator_dag():  # the DAG's ID: a copy of this file needs another
         max_results=1,
     )
 
-    # Not of this DAG run's version: after an older DAG run is cleared, the alias would go back to that one's.
+    # Not this DAG run's own version: clearing an older DAG run would move the alias back.
     set_alias = SetRegisteredModelAliasOperator(
         task_id="set_alias",
         name=REGISTERED_MODEL_NAME,

@@ -1,20 +1,25 @@
 """
-## @task.mlflow: a task with an MLflow run of its own
+## @task.mlflow: a task with its own MLflow run
 
-**Try it:** run the DAG. On the task instance `evaluate`, *Details > Extra Links > MLflow run* opens its
-run: the errors on sales that the model has never seen, three figures as artifacts, and in its
-description the way back here. The tab *MLflow* of the DAG run lists the runs of both tasks.
+**Try it:** run this DAG.
+On the task instance `evaluate`, *Details > Extra Links > MLflow run* opens its run.
+It has the errors on sales that the model has never seen, three figures as artifacts,
+and a description that links back here.
+The tab *MLflow* of the DAG run lists the runs of both tasks.
 
-Run it again and switch on *Let the first try fail*: the run of the first try is *Failed*, its tag
-`airflow.reason` says why, and the run of the second try has its ID in the tag `airflow.retry_of`.
+Run it again and switch on *Let the first try fail*.
+The run of the first try is *Failed*, and its tag `airflow.reason` says why.
+The run of the second try has the ID of the first in the tag `airflow.retry_of`.
 
-**Exercise:** replace `Ridge` by another regressor of scikit-learn, such as `RandomForestRegressor`, and
-run the DAG again. In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* shows
-both models side by side: which has the smaller `test_rmse`?
+**Exercise:** replace `Ridge` with another scikit-learn regressor, such as `RandomForestRegressor`,
+and run the DAG again.
+In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* shows both models
+side by side: which one has the smaller `test_rmse`?
 
-The tasks may run on different machines. `train` hands on one short string, the ID of the model that it
-logged, and `evaluate` loads the model **through the tracking server**: no file is handed over, no folder
-is shared, and no worker holds a key of the artifact store.
+The tasks may run on different machines.
+`train` returns one short string, the ID of its logged model,
+and `evaluate` loads the model **through the tracking server**.
+The tasks exchange no files and share no folder, and no worker needs a key to the artifact store.
 """
 
 from airflow.sdk import Param, dag, task
@@ -26,7 +31,7 @@ DATASET_NAME = "Ames housing"
 
 
 @dag(
-    schedule=None,  # runs when you press play
+    schedule=None,  # runs only when you trigger it
     default_args={
         "owner": "mlflow-tutorial",
         "retries": 2,
@@ -38,17 +43,17 @@ DATASET_NAME = "Ames housing"
             False,
             type="boolean",
             title="Let the first try fail",
-            description="The task train is tried again ten seconds later.",
+            description="Airflow retries the task train ten seconds later.",
         )
     },
     doc_md=__doc__,
     tags=["mlflow", "taskflow"],
 )
-def mlflow_task_dag():  # the DAG's ID: a copy of this file needs another
+def mlflow_task_dag():  # the DAG ID: rename it in a copy of this file
     @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Train")
     def train(params, ti) -> str:
-        """Fit a model of the sale price on the training sales; log it, and hand on its ID."""
-        # Imported here, not above: Airflow reads this file again and again, and these take seconds.
+        """Fit a model of the sale price on the training sales, log it, and return its ID."""
+        # Imported here because Airflow parses this file often, and these imports take seconds.
         import mlflow
         from sklearn.compose import make_column_transformer
         from sklearn.linear_model import Ridge
@@ -69,7 +74,7 @@ def mlflow_task_dag():  # the DAG's ID: a copy of this file needs another
         features, prices = training.drop(columns=TARGET), training[TARGET]
         regressor = Ridge(alpha=10.0)
         mlflow.log_input(mlflow.data.from_pandas(training, targets=TARGET, name=DATASET_NAME), "training")
-        mlflow.log_param("regressor", regressor)  # with its parameters, but for those left at the default
+        mlflow.log_param("regressor", regressor)  # includes parameters that differ from their defaults
         if params["fail"] and ti.try_number == 1:
             raise RuntimeError("The first try was told to fail.")
 
@@ -85,12 +90,10 @@ def mlflow_task_dag():  # the DAG's ID: a copy of this file needs another
 
     @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Evaluate")
     def evaluate(model_id: str) -> dict[str, float]:
-        """Log the model's errors on the test sales, and figures of them."""
+        """Log the errors of the model on the test sales, with figures."""
         import mlflow
-        from sklearn.inspection import permutation_importance
-        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-        from include import figures
+        from include.evaluation import compute_errors, draw_figures
         from include.housing import TARGET, load_housing, split_housing
 
         _, test = split_housing(load_housing())
@@ -99,27 +102,11 @@ def mlflow_task_dag():  # the DAG's ID: a copy of this file needs another
         mlflow.log_input(dataset, "test")
 
         model = mlflow.sklearn.load_model(f"models:/{model_id}")
-        predicted = model.predict(features)
-        scores = {
-            "test_rmse": root_mean_squared_error(actual, predicted),  # USD
-            "test_mae": mean_absolute_error(actual, predicted),  # USD
-            "test_r2": r2_score(actual, predicted),
-        }
-        mlflow.log_metrics(scores, model_id=model_id, dataset=dataset)  # of this run, and of the model
-
-        importance = permutation_importance(
-            model, features, actual, scoring="neg_root_mean_squared_error", n_repeats=3, random_state=0
-        ).importances_mean
-        pictures = {
-            "predicted_against_actual": figures.predicted_against_actual(actual, predicted),
-            "residuals": figures.residuals(
-                actual, predicted, test["living_area"], "Living area (square feet)"
-            ),
-            "importance": figures.feature_importance(features.columns, importance),
-        }
-        for name, picture in pictures.items():
-            mlflow.log_figure(picture, f"{name}.png")
-        return scores
+        errors = compute_errors(actual, model.predict(features))  # test_rmse and test_mae in USD, test_r2
+        mlflow.log_metrics(errors, model_id=model_id, dataset=dataset)  # on the run and on the model
+        for file_name, figure in draw_figures(model, features, actual).items():
+            mlflow.log_figure(figure, file_name)
+        return errors
 
     evaluate(train())
 

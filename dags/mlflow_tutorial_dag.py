@@ -1,22 +1,24 @@
 """
 ## MLflow from Airflow: the tutorial
 
-**Try it:** press the play button. Then open [MLflow](/mlflow/open), *Model training*:
+**Try it:** trigger this DAG.
+Then open [MLflow](/mlflow/open) and select *Model training*:
 
-1. *Experiments > Housing* has a run `Scaler`: its metrics are the mean of each feature, its artifacts
-   the features before and after scaling, its model the fitted scaler.
-2. *Model registry > Housing* is the registered model, with the tags `model_type` and `data`. Version 1
-   is that scaler.
+1. *Experiments > Housing* has a run `Scaler`.
+   Its metrics are the mean of each feature, its artifacts the features before and after scaling,
+   and its model the fitted scaler.
+2. *Model registry > Housing* is the registered model, with the tags `model_type` and `data`.
+   Version 1 is the scaler.
 
-Run it again: experiment and registered model are found, and there is a second run, and a version 2.
+Run the DAG again: it reuses the experiment and the registered model, and adds a second run and version 2.
 
 **Exercise:** give the registered model a third tag, `team`, with a `SetRegisteredModelTagOperator`.
 
-Each task shows one of three ways to use MLflow, all against the Airflow connection `mlflow_default`:
+Each task shows one of three ways to use MLflow, all with the Airflow connection `mlflow_default`:
 
 | task | way | choose it for |
 |---|---|---|
-| `create_experiment` | **hook** in a `@task` | what no operator does, and operators of your own |
+| `create_experiment` | **hook** in a `@task` | anything without an operator, and your own operators |
 | `scale_features` | **mlflow package** in a `@task.mlflow` | everything inside training code |
 | `create_registered_model`, `register_scaler` | **operator** | one common action |
 """
@@ -34,31 +36,31 @@ REGISTERED_MODEL_NAME = "Housing"
 
 
 @dag(
-    schedule=None,  # runs when you press play
+    schedule=None,  # runs only when you trigger it
     default_args={
         "owner": "mlflow-tutorial",
         "retries": 2,
         "retry_delay": duration(seconds=10),
-        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every operator that takes one
+        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every task that takes one
     },
     doc_md=__doc__,
     tags=["mlflow", "tutorial", "hook", "operator", "taskflow"],
 )
-def mlflow_tutorial_dag():  # the DAG's ID: a copy of this file needs another
+def mlflow_tutorial_dag():  # the DAG ID: rename it in a copy of this file
     @task
     def create_experiment() -> str:
-        """Create the experiment by a call of MLflow's REST API, and hand on its ID."""
+        """Create the experiment through MLflow's REST API and return its ID."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
         try:
             return hook.call("POST", "experiments/create", {"name": EXPERIMENT_NAME})["experiment_id"]
-        except MLflowAlreadyExistsError:  # the DAG has run before
-            found = hook.call("GET", "experiments/get-by-name", {"experiment_name": EXPERIMENT_NAME})
-            return found["experiment"]["experiment_id"]
+        except MLflowAlreadyExistsError:  # the DAG has already run
+            answer = hook.call("GET", "experiments/get-by-name", {"experiment_name": EXPERIMENT_NAME})
+            return answer["experiment"]["experiment_id"]
 
     @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Scaler")
     def scale_features() -> str:
-        """Scale the numeric features; log the means, both tables and the scaler, and hand on its URI."""
-        # Imported here, not above: Airflow reads this file again and again, and these take seconds.
+        """Scale the numeric features, log means, tables and scaler, and return the scaler's URI."""
+        # Imported here because Airflow parses this file often, and these imports take seconds.
         import mlflow
         from sklearn.preprocessing import StandardScaler
 
@@ -78,7 +80,7 @@ def mlflow_tutorial_dag():  # the DAG's ID: a copy of this file needs another
         task_id="create_registered_model",
         name=REGISTERED_MODEL_NAME,
         tags={"model_type": "regression", "data": "housing"},
-        if_exists="skip",  # so the DAG can run again
+        if_exists="skip",  # so that the DAG can run again
     )
 
     model_uri = scale_features()

@@ -1,21 +1,22 @@
 """
 ## Pipeline 1: features
 
-**Try it:** trigger this DAG, and look on: `pipeline_2_train`, `pipeline_3_promote` and
-`pipeline_4_predict` follow by themselves. *Assets > housing_features* shows how they hang together, and
-[MLflow](/mlflow/open) all that they log, under *Model training > Experiments > Housing pipeline*.
+**Try it:** trigger this DAG.
+`pipeline_2_train`, `pipeline_3_promote` and `pipeline_4_predict` start automatically.
+*Assets > housing_features* shows how they are connected.
+[MLflow](/mlflow/open) has everything they log, under *Model training > Experiments > Housing pipeline*.
 
-Trigger it again with a *Share of the training sales* of 0.1. The models get worse, so the champion
-stays, and nothing is predicted.
+Trigger it again with a *Share of the training sales* of 0.1.
+The models get worse, so the champion stays and no predictions are made.
 
-**Exercise:** in `include/features.py`, replace `StandardScaler` by another scaler of scikit-learn, such
-as `QuantileTransformer`. Does the champion change?
+**Exercise:** in `include/features.py`, replace `StandardScaler` with another scikit-learn scaler,
+such as `QuantileTransformer`. Does the champion change?
 
 `prepare_features` cleans the sales and fits the transformer that scales the numbers and encodes the
-categories. Its MLflow run `Features` keeps the data set under its name, the cleaned sales as an
-artifact, and the transformer as a model. Then it updates the asset `housing_features`, which starts the
-next DAG. The event carries two short strings, the run ID and the model's URI: whatever is large stays
-in MLflow.
+categories.
+Its MLflow run `Features` has the data set, the cleaned sales as an artifact, and the transformer as a model.
+The task then updates the asset `housing_features`, which starts the next DAG.
+The event contains two short strings, the run ID and the model URI. All data stays in MLflow.
 """
 
 from airflow.sdk import Param, dag, task
@@ -27,7 +28,7 @@ MLFLOW_CONN_ID = "mlflow_default"
 
 
 @dag(
-    schedule=None,  # runs when you press play
+    schedule=None,  # runs only when you trigger it
     default_args={"owner": "mlflow-tutorial", "retries": 2, "retry_delay": duration(seconds=10)},
     params={
         "share": Param(
@@ -42,12 +43,12 @@ MLFLOW_CONN_ID = "mlflow_default"
     doc_md=__doc__,
     tags=["mlflow", "pipeline", "taskflow"],
 )
-def pipeline_1_features():  # the DAG's ID: a copy of this file needs another
+def pipeline_1_features():  # the DAG ID: rename it in a copy of this file
     @task.mlflow(
         mlflow_conn_id=MLFLOW_CONN_ID, experiment=EXPERIMENT_NAME, run_name="Features", outlets=[FEATURES]
     )
     def prepare_features(params, outlet_events):
-        """Clean the training sales, fit the transformer on them, and log both."""
+        """Clean the training sales, fit the transformer to them, and log both."""
         import mlflow
 
         from include.features import clean, make_transformer

@@ -1,21 +1,22 @@
 """
 ## Pipeline 2: train
 
-**Try it:** trigger this DAG, and change the grid in the dialog: with `ridge`, `lasso` and ten values of
-*alpha*, `train` becomes twenty tasks, of which four run at a time. In [MLflow](/mlflow/open), unfold
-the parent run under *Model training > Experiments > Housing pipeline*, select its children, and press
-*Compare*.
+**Try it:** trigger this DAG and change the grid in the dialog.
+With `ridge`, `lasso` and ten values of *alpha*, `train` becomes twenty tasks, of which four run at a time.
+In [MLflow](/mlflow/open), expand the parent run under *Model training > Experiments > Housing pipeline*,
+select its children, and press *Compare*.
 
-**Exercise:** add `ExtraTreesRegressor` to `include/regressors.py`, and choose it in the dialog.
+**Exercise:** add `ExtraTreesRegressor` to `include/regressors.py` and select it in the dialog.
 
-Starts when `pipeline_1_features` has updated its asset:
+Starts when `pipeline_1_features` updates its asset:
 
-1. `choose_configurations` makes a grid of what was chosen in the dialog, or of its four defaults when
-   the asset started the DAG;
-2. `train`, a task for each configuration, cross-validates it, fits it on all training sales, and logs
-   parameters, error and model. By `nested=True`, all of their MLflow runs have one parent;
-3. `pick_best` hands on the one with the smallest cross-validated error, and updates the asset that
-   starts `pipeline_3_promote`.
+1. `choose_configurations` builds a grid from the choices in the dialog.
+   When the asset starts the DAG, the grid has the four default configurations;
+2. `train` runs once per configuration: it cross-validates, fits on all training sales,
+   and logs parameters, error and model.
+   With `nested=True`, all of these MLflow runs have the same parent;
+3. `pick_best` picks the model with the smallest cross-validated error and updates the asset that starts
+   `pipeline_3_promote`.
 """
 
 from collections.abc import Sequence
@@ -32,14 +33,14 @@ MLFLOW_CONN_ID = "mlflow_default"
 
 @dag(
     schedule=FEATURES,
-    is_paused_upon_creation=False,  # or nothing would follow pipeline_1_features, until you un-pause this DAG
+    is_paused_upon_creation=False,  # so that it starts without being unpaused first
     default_args={"owner": "mlflow-tutorial", "retries": 2, "retry_delay": duration(seconds=10)},
     params={
         "regressors": Param(
             ["ridge", "gradient_boosting"],
             type="array",
             items={"enum": [*LINEAR, *TREES]},
-            examples=[*LINEAR, *TREES],  # with these, the dialog offers a list to choose from
+            examples=[*LINEAR, *TREES],  # makes the dialog show a list of choices
             title="Regressors",
             description=f"Linear: {', '.join(LINEAR)}. Ensembles of trees: {', '.join(TREES)}.",
         ),
@@ -48,14 +49,14 @@ MLFLOW_CONN_ID = "mlflow_default"
             type="array",
             items={"type": "number", "exclusiveMinimum": 0},
             title="alpha",
-            description="How strongly to regularize: above 0, each tried with each linear regressor.",
+            description="Regularization strength, above 0. Each linear regressor is trained with each value.",
         ),
         "depths": Param(
             [3, 5],
             type="array",
             items={"type": "integer", "minimum": 1, "maximum": 30},
             title="Depth of a tree",
-            description="1 to 30, each tried with each ensemble of trees.",
+            description="1 to 30. Each ensemble of trees is trained with each value.",
         ),
         "trees": Param(
             100,
@@ -63,7 +64,7 @@ MLFLOW_CONN_ID = "mlflow_default"
             minimum=1,
             maximum=1000,
             title="Trees",
-            description="How many an ensemble has: 1 to 1,000.",
+            description="Number of trees in an ensemble: 1 to 1,000.",
         ),
         "folds": Param(
             3,
@@ -71,27 +72,27 @@ MLFLOW_CONN_ID = "mlflow_default"
             minimum=2,
             maximum=10,
             title="Folds",
-            description="How often a configuration is cross-validated: 2 to 10 times.",
+            description="Number of folds for cross-validation: 2 to 10.",
         ),
     },
     doc_md=__doc__,
     tags=["mlflow", "pipeline", "taskflow"],
 )
-def pipeline_2_train():  # the DAG's ID: a copy of this file needs another
+def pipeline_2_train():  # the DAG ID: rename it in a copy of this file
     @task(inlets=[FEATURES])
     def find_features(triggering_asset_events, inlet_events) -> dict:
-        """Return the run and the transformer that the asset event, or the newest there is, leads to."""
+        """Return run ID and transformer URI from the triggering asset event, or from the newest."""
         return newest(FEATURES, triggering_asset_events, inlet_events)
 
     @task
     def choose_configurations(params) -> list[dict]:
-        """Return the grid: all combinations of what was chosen."""
+        """Return all combinations of the chosen parameters."""
         from include.regressors import make_grid
 
         grid = make_grid(params["regressors"], params["alphas"], params["depths"], params["trees"])
         if not grid:
             raise AirflowFailException(
-                "The grid is empty: choose a regressor, and an alpha if it is linear, otherwise a depth."
+                "The grid is empty. Choose a regressor, and an alpha for linear ones or a depth for trees."
             )
         return grid
 
@@ -99,10 +100,10 @@ def pipeline_2_train():  # the DAG's ID: a copy of this file needs another
         mlflow_conn_id=MLFLOW_CONN_ID,
         experiment=EXPERIMENT_NAME,
         nested=True,
-        map_index_template="{{ configuration.values() | join(', ') }}",  # instead of a number, in Airflow
+        map_index_template="{{ configuration.values() | join(', ') }}",  # shown instead of a number
     )
     def train(configuration: dict, prepared: dict, params) -> dict:
-        """Cross-validate a configuration, fit it on all training sales, and log the model."""
+        """Cross-validate a configuration, fit it to all training sales, and log the model."""
         import mlflow
         import pandas as pd
         from sklearn.model_selection import KFold, cross_val_score
@@ -120,7 +121,7 @@ def pipeline_2_train():  # the DAG's ID: a copy of this file needs another
         features, prices = training.drop(columns=TARGET), training[TARGET]
         transformer = mlflow.sklearn.load_model(prepared["model_uri"])
         model = make_pipeline(transformer, make_regressor(**configuration))
-        # Each fold fits the transformer anew, so that it knows nothing of the sales it is judged by.
+        # Each fold refits the transformer, which must not learn from the sales it is validated on.
         folds = KFold(params["folds"], shuffle=True, random_state=0)
         errors = -cross_val_score(
             model, features, prices, cv=folds, scoring="neg_root_mean_squared_error", error_score="raise"
@@ -133,10 +134,10 @@ def pipeline_2_train():  # the DAG's ID: a copy of this file needs another
 
     @task(outlets=[CANDIDATE])
     def pick_best(trained: Sequence[dict], outlet_events):
-        """Hand on the run with the smallest cross-validated error."""
-        results = trained[:]  # all of them by one request; a loop sends one for each
+        """Pass the model with the smallest cross-validated error to the next DAG."""
+        results = trained[:]  # one request for all XComs; a loop would send one per task
         best = min(results, key=lambda result: result["cv_rmse"])
-        print(f"Best of {len(results)}: run {best['run_id']}, with a cv_rmse of {best['cv_rmse']:,.0f} USD.")
+        print(f"Best of {len(results)}: run {best['run_id']} with cv_rmse {best['cv_rmse']:,.0f} USD")
         outlet_events[CANDIDATE].extra = {"run_id": best["run_id"], "model_uri": best["model_uri"]}
 
     trained = train.partial(prepared=find_features()).expand(configuration=choose_configurations())

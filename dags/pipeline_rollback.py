@@ -1,15 +1,17 @@
 """
 ## Rollback
 
-**Try it:** press the play button when the champion has changed at least once, and look at the aliases
-in [MLflow](/mlflow/open), under *Model training > Model registry > Housing pipeline*. Press it again,
-and everything is as it was.
+**Try it:** trigger this DAG after the champion has changed at least once.
+Then look at the aliases in [MLflow](/mlflow/open), under
+*Model training > Model registry > Housing pipeline*.
+Trigger it again to undo the rollback.
 
-**Exercise:** add an `UpdateModelVersionOperator` that notes in the version's description why it was
-taken back, with the reason from a param.
+**Exercise:** add an `UpdateModelVersionOperator` that writes the reason for the rollback, from a param,
+into the description of the old champion.
 
-The versions behind `champion` and `previous` change places. Nothing is trained, and no version is
-deleted. `pipeline_4_predict` starts by itself, because the champion changed.
+The aliases `champion` and `previous` swap their versions.
+Nothing is trained, and no version is deleted.
+`pipeline_4_predict` starts automatically because the champion changed.
 """
 
 from airflow.sdk import chain, dag, task
@@ -25,31 +27,32 @@ MLFLOW_CONN_ID = "mlflow_default"
 
 
 @dag(
-    schedule=None,  # runs when you press play
+    schedule=None,  # runs only when you trigger it
     default_args={
         "owner": "mlflow-tutorial",
         "retries": 2,
         "retry_delay": duration(seconds=10),
-        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every operator that takes one
+        "mlflow_conn_id": MLFLOW_CONN_ID,  # for every task that takes one
     },
-    max_active_runs=1,  # two at once would undo each other
+    max_active_runs=1,  # two at the same time would undo each other
     doc_md=__doc__,
     tags=["mlflow", "pipeline", "hook", "operator"],
 )
-def pipeline_rollback():  # the DAG's ID: a copy of this file needs another
+def pipeline_rollback():  # the DAG ID: rename it in a copy of this file
     @task
     def find_versions() -> dict[str, str]:
-        """Return the versions behind the two aliases, before either moves: each task can be tried again."""
+        """Return the version behind each alias, so that a retried task does not swap them twice."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
         try:
-            found = hook.call("GET", "registered-models/get", {"name": REGISTERED_MODEL_NAME})
+            answer = hook.call("GET", "registered-models/get", {"name": REGISTERED_MODEL_NAME})
         except MLflowNotFoundError:
-            found = {"registered_model": {}}
-        versions = {each["alias"]: each["version"] for each in found["registered_model"].get("aliases", [])}
+            answer = {"registered_model": {}}
+        aliases = answer["registered_model"].get("aliases", [])
+        versions = {alias["alias"]: alias["version"] for alias in aliases}
         if not {CHAMPION, PREVIOUS} <= versions.keys():
             raise AirflowFailException(
-                f"There is no version to go back to: {REGISTERED_MODEL_NAME!r} needs a {CHAMPION!r} "
-                f"and a {PREVIOUS!r} version, and has {versions or 'neither'}."
+                f"Cannot roll back {REGISTERED_MODEL_NAME!r}: it needs the aliases {CHAMPION!r} and "
+                f"{PREVIOUS!r}, but has {versions or 'neither'}. Promote a second version first."
             )
         return versions
 

@@ -1,1 +1,1 @@
-"""What the DAGs share: the Ames housing data and its loader."""
+"""Code and data that the DAGs share."""

@@ -1,6 +1,7 @@
-"""What the DAGs of the pipeline share: its names in MLflow, and the assets that start one after the other.
+"""Names and assets that the DAGs of the pipeline share.
 
-Each asset is defined once, here, and imported: Airflow drops the watch of one that a file names without it.
+Define each asset once, here: if another DAG file defines the same asset without its watcher,
+Airflow stops watching.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ EXPERIMENT_NAME: Final = "Housing pipeline"
 DATASET_NAME: Final = "Ames housing"
 REGISTERED_MODEL_NAME: Final = "Housing pipeline"
 CHAMPION: Final = "champion"  # the alias of the version that predicts
-PREVIOUS: Final = "previous"  # the alias of the one that did before it
+PREVIOUS: Final = "previous"  # the alias of the champion before it
 
-# Their events carry two short strings: an MLflow run, and the URI of the model that it logged.
+# Their events contain the ID of an MLflow run and the URI of the model that it logged.
 FEATURES = Asset("housing_features")
 CANDIDATE = Asset("housing_candidate")
 
-# Nothing in Airflow updates this one. Its events say that the alias moved in MLflow, whoever moved it.
+# No task updates this asset. The triggerer does, when anyone moves the alias in MLflow.
 CHAMPION_CHANGED = Asset(
     "housing_champion",
     watchers=[
@@ -36,19 +37,19 @@ CHAMPION_CHANGED = Asset(
 
 
 def newest(
-    asset: Asset, triggering: Mapping[Any, Sequence[Any]], all_events: Mapping[Any, Sequence[Any]]
+    asset: Asset, triggering_events: Mapping[Any, Sequence[Any]], all_events: Mapping[Any, Sequence[Any]]
 ) -> dict[str, str]:
-    """Return what an event of the asset carries: of those that started the DAG run, the newest.
+    """Return the extra of the newest event that triggered this DAG run.
 
-    A DAG run that somebody started by hand gets the newest there is.
+    In a DAG run triggered by hand, return the extra of the newest event of the asset.
 
-    :param triggering: ``triggering_asset_events`` of the task's context.
+    :param triggering_events: ``triggering_asset_events`` of the task's context.
     :param all_events: ``inlet_events`` of the task's context; the task needs ``inlets=[asset]``.
-    :raises AirflowFailException: there is none, which another try would not change.
+    :raises AirflowFailException: the asset has no events; a retry would not help.
     """
-    events = list(triggering.get(asset) or all_events[asset])
+    events = list(triggering_events.get(asset) or all_events[asset])
     if not events:
         raise AirflowFailException(
-            f"Nothing has updated the asset {asset.name} yet. Trigger pipeline_1_features: the others follow."
+            f"No task has updated the asset {asset.name} yet. Trigger pipeline_1_features; the others follow."
         )
     return max(events, key=lambda event: event.timestamp).extra

@@ -1,6 +1,6 @@
-"""How good a model is on sales that it was not trained on: figures to compare by, and figures to look at.
+"""Evaluate a model on sales that it was not trained on.
 
-A DAG file may import this module at its top: scikit-learn is imported when a function is called.
+A DAG file can import this module at its top, because scikit-learn is imported only when a function is called.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def compute_errors(actual: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-    """Return metrics of the predictions by name: two errors in USD, and the coefficient of determination.
+    """Return two errors in USD, RMSE and MAE, and the coefficient of determination, by name.
 
-    :param actual: prices paid, USD.
-    :param predicted: prices predicted for the same sales, USD.
+    :param actual: actual prices in USD.
+    :param predicted: predicted prices of the same sales in USD.
     """
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
@@ -31,11 +31,11 @@ def compute_errors(actual: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
 
 
 def draw_figures(model: Any, features: pd.DataFrame, actual: pd.Series) -> dict[str, Figure]:
-    """Return figures of what the model does, by file name.
+    """Return three figures of the model's predictions, by file name.
 
-    :param model: a fitted estimator of scikit-learn.
-    :param features: of sales that it was not trained on.
-    :param actual: the prices paid for them, USD.
+    :param model: a fitted scikit-learn estimator.
+    :param features: features of sales that the model was not trained on.
+    :param actual: their actual prices in USD.
     """
     from sklearn.inspection import permutation_importance
 

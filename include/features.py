@@ -1,6 +1,7 @@
-"""From the sales as they were recorded to what a model is fitted on: put your own steps here.
+"""Prepare the sales for a model; add your own steps here.
 
-A DAG file may import this module at its top: pandas and scikit-learn are imported when a function is called.
+A DAG file can import this module at its top, because pandas and scikit-learn are imported only when a
+function is called.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ LARGEST_LIVING_AREA: Final = 4000  # square feet
 
 
 def clean(sales: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the sales that say nothing about the market.
+    """Drop sales that are not typical of the market.
 
-    These are the ones without a price, and the five houses of more than 4,000 square feet, which De Cock
-    (2011), who collected the data, advises to remove: three of them were sold far below their value.
+    These are sales without a price, and houses of more than 4,000 square feet: De Cock (2011), who collected
+    the data, recommends removing these five houses, three of which were sold far below their value.
 
     :param sales: sales with the columns of :func:`include.housing.load_housing`.
-    :return: the others, index and order as they were.
+    :return: the other sales, with index and order unchanged.
     """
     return sales[sales[TARGET].notna() & (sales["living_area"] <= LARGEST_LIVING_AREA)]
 
 
 def make_transformer() -> ColumnTransformer:
-    """Return the transformer, not fitted yet, that scales the numbers and encodes the categories.
+    """Return an unfitted transformer that scales the numbers and encodes the categories.
 
-    A category that it has not seen when it was fitted is none of those it knows, and no error.
+    Categories that it was not fitted to are encoded as zeros.
     """
     from sklearn.compose import make_column_transformer
     from sklearn.preprocessing import OneHotEncoder, StandardScaler

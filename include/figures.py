@@ -1,7 +1,7 @@
-"""Figures that show how good a model of the sale price is, for ``mlflow.log_figure``.
+"""Figures that show how well a model predicts the sale price, for ``mlflow.log_figure``.
 
-A DAG file may import this module at its top: matplotlib is imported when a function is called. Without
-pyplot, which would keep every figure and share its state with the rest of the process.
+A DAG file can import this module at its top, because matplotlib is imported only when a function is called.
+The figures do not use pyplot, which keeps every figure in memory and shares state with the whole process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-# Told apart also by the colour-blind: Okabe and Ito (2008), https://jfly.uni-koeln.de/color/
+# Colours that colour-blind people can distinguish: Okabe and Ito (2008), https://jfly.uni-koeln.de/color/
 BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"
 
@@ -22,10 +22,10 @@ THOUSANDS: Final = "{x:,.0f}"  # 200,000
 
 
 def predicted_against_actual(actual: ArrayLike, predicted: ArrayLike) -> Figure:
-    """Draw each sale as a point; the closer to the line, the better its prediction.
+    """Draw each sale as a point; the closer to the line, the better the prediction.
 
-    :param actual: prices paid, USD.
-    :param predicted: prices predicted for the same sales, USD.
+    :param actual: actual prices in USD.
+    :param predicted: predicted prices of the same sales in USD.
     """
     figure = _figure()
     axes = figure.subplots()
@@ -45,22 +45,22 @@ def residuals(
     against: ArrayLike | None = None,
     label: str = "Predicted price (USD)",
 ) -> Figure:
-    """Draw what the predictions missed: on the left sale by sale, on the right how often how much.
+    """Draw the residuals: a scatter plot of all sales on the left, a histogram on the right.
 
-    A model that has learned all there is leaves points without a pattern, as many above zero as below.
+    For a good model the points show no pattern, and about half of them are above zero.
 
-    :param actual: prices paid, USD.
-    :param predicted: prices predicted for the same sales, USD.
-    :param against: what the horizontal axis shows of each sale; without it, the predicted price.
-    :param label: the label of that axis, with its unit, such as ``Living area (square feet)``.
+    :param actual: actual prices in USD.
+    :param predicted: predicted prices of the same sales in USD.
+    :param against: values for the horizontal axis; the predicted prices by default.
+    :param label: label of the horizontal axis with its unit, such as ``Living area (square feet)``.
     """
     import numpy as np
 
-    missed = np.asarray(actual) - np.asarray(predicted)
+    errors = np.asarray(actual) - np.asarray(predicted)
     figure = _figure()
     scatter, histogram = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-    scatter.scatter(predicted if against is None else against, missed, s=12, alpha=0.5, color=BLUE)
-    histogram.hist(missed, bins=40, orientation="horizontal", color=BLUE)
+    scatter.scatter(predicted if against is None else against, errors, s=12, alpha=0.5, color=BLUE)
+    histogram.hist(errors, bins=40, orientation="horizontal", color=BLUE)
     for axes in (scatter, histogram):
         axes.axhline(0, color=VERMILLION)
         axes.xaxis.set_major_formatter(THOUSANDS)
@@ -74,11 +74,11 @@ def residuals(
 def feature_importance(
     names: Sequence[str], values: ArrayLike, label: str = "Rise of the error (USD) when shuffled"
 ) -> Figure:
-    """Draw a bar for each feature, the most important one at the top.
+    """Draw a bar for each feature, with the most important one at the top.
 
-    :param names: the features; ``living_area`` is shown as "living area".
-    :param values: how much each of them matters, in their order.
-    :param label: what was measured, with its unit.
+    :param names: names of the features; ``living_area`` is shown as "living area".
+    :param values: importance of each feature, in the same order.
+    :param label: name of the measure, with its unit.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
-"""The Ames housing data: 2,930 sales, one row each; ``data/README.md`` says what the columns mean.
+"""The Ames housing data: 2,930 sales, one row each; ``data/README.md`` describes the columns.
 
-A DAG file may import this module at its top: pandas is imported when a function is called.
+A DAG file can import this module at its top, because pandas is imported only when a function is called.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def load_housing() -> pd.DataFrame:
     """Return the sales, one row each, numbered from 0."""
     import pandas as pd
 
-    # Counts and years are floats too: MLflow warns about integers in a signature, which cannot be missing.
-    # Categories are strings: MLflow takes a pandas category for one, and refuses it when it predicts.
+    # Load counts and years as floats: MLflow warns about integers in a signature, as they cannot be missing.
+    # Load categories as strings: MLflow infers strings from a pandas category, then rejects it at prediction.
     dtypes = dict.fromkeys([TARGET, *NUMERIC_FEATURES], "float64") | dict.fromkeys(
         CATEGORICAL_FEATURES, "str"
     )
@@ -48,10 +48,10 @@ def load_housing() -> pd.DataFrame:
 
 
 def split_housing(housing: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return about four fifths of the sales to train on, and the others to test with.
+    """Split the sales into a training set of about 80 % and a test set.
 
-    A row's side follows from a hash of its index label alone. It stays the same when rows are appended,
-    dropped or shuffled, so no model is tested with a sale that it was trained on elsewhere, or months ago.
+    The split depends only on a hash of each row's index label. It does not change when rows are appended,
+    dropped or shuffled, so a model is never tested on a sale from an earlier training set.
     """
     import pandas as pd
 

@@ -1,6 +1,7 @@
-"""Logging a scikit-learn model to MLflow, whatever its type.
+"""Log scikit-learn models of any type to MLflow.
 
-A DAG file may import this module at its top: mlflow and skops are imported when the function is called.
+A DAG file can import this module at its top, because mlflow and skops are imported only when the function is
+called.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 def log_model(model: BaseEstimator, inputs: pd.DataFrame, name: str = "model") -> ModelInfo:
     """Log a fitted regressor, classifier or transformer to the active MLflow run.
 
-    :param model: to get it back: ``mlflow.sklearn.load_model(model_uri)``.
-    :param inputs: rows such as it was fitted on, for its signature: the columns, and their types.
-    :param name: what MLflow's pages call it.
+    :param model: the fitted model; load it with ``mlflow.sklearn.load_model(model_uri)``.
+    :param inputs: rows like the training data; their columns and types become the model's signature.
+    :param name: the model's name on MLflow's pages.
     """
     import mlflow
     import skops.io
@@ -28,10 +29,10 @@ def log_model(model: BaseEstimator, inputs: pd.DataFrame, name: str = "model") -
         model,
         name=name,
         signature=mlflow.models.infer_signature(inputs, getattr(model, function)(inputs)),
-        pyfunc_predict_fn=function,  # MLflow warns of a model without it
-        # skops, the format that MLflow chooses, loads only types it is told to trust, such as the trees of a
-        # forest. This model was made here, so all of its types are.
+        pyfunc_predict_fn=function,  # MLflow's default is predict, which transformers lack
+        # MLflow's default format, skops, loads only types listed as trusted. Trust all types of this model,
+        # such as the trees of a forest, because it was trained here.
         skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),
-        # Without these, MLflow loads the model in a new process to see what it imports: five seconds.
+        # Without these, MLflow spends five seconds on loading the model in a new process to infer them.
         pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
     )

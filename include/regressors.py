@@ -1,6 +1,6 @@
-"""The regressors that the pipeline tries: from the choices in the trigger dialog to scikit-learn.
+"""The regressors that the pipeline trains, by their names in the trigger dialog.
 
-A DAG file may import this module at its top: scikit-learn is imported when a function is called.
+A DAG file can import this module at its top, because scikit-learn is imported only when a function is called.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TREES: Final = ("gradient_boosting", "random_forest")
 def make_grid(
     regressors: Iterable[str], alphas: Iterable[float], depths: Iterable[int], trees: int
 ) -> list[dict[str, Any]]:
-    """Return a configuration for :func:`make_regressor` for each combination that makes sense.
+    """Return the arguments of :func:`make_regressor` for each valid combination.
 
-    :param regressors: names of :data:`LINEAR` and :data:`TREES`.
-    :param alphas: how strongly to regularize; tried with each linear regressor.
-    :param depths: how deep a tree may be; tried with each ensemble of trees.
-    :param trees: how many trees an ensemble has.
+    :param regressors: names from :data:`LINEAR` and :data:`TREES`.
+    :param alphas: regularization strengths, for linear regressors.
+    :param depths: maximum depths of a tree, for ensembles of trees.
+    :param trees: number of trees in an ensemble.
     """
     linear = [{"alpha": alpha} for alpha in alphas]
     ensembles = [{"max_depth": depth, "n_estimators": trees} for depth in depths]
@@ -35,10 +35,10 @@ def make_grid(
 
 
 def make_regressor(regressor: str, **parameters: Any) -> RegressorMixin:
-    """Return the regressor, not fitted yet; the same data make the same of it every time.
+    """Return an unfitted regressor with a fixed random state.
 
-    :param regressor: its name in the trigger dialog.
-    :param parameters: of scikit-learn's class.
+    :param regressor: name in the trigger dialog.
+    :param parameters: arguments of the scikit-learn class.
     """
     from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
     from sklearn.linear_model import Lasso, Ridge
@@ -53,5 +53,5 @@ def make_regressor(regressor: str, **parameters: Any) -> RegressorMixin:
 
 
 def describe(regressor: str, **parameters: Any) -> str:
-    """Return the configuration as a name for people: ``ridge, alpha=10``."""
+    """Return a readable name for the configuration, such as ``ridge, alpha=10``."""
     return ", ".join([regressor, *(f"{name}={value}" for name, value in parameters.items())])

@@ -1,25 +1,88 @@
-"""What tests that run DAGs by ``dag.test()`` share."""
+"""Fixtures for tests that run DAGs with ``dag.test()``."""
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
+from mlflow_provider.process.mlflow_state import without_active_run
 from mlflow_servers import MLflowServer, run_mlflow_server
+
+DAGS = Path(__file__).resolve().parents[3] / "dags"
+PIPELINE_MODEL = "Housing pipeline"
 
 
 @pytest.fixture(scope="session")
-def airflow_database():
-    """A database to run DAGs on."""
-    subprocess.run(
-        [Path(sys.executable).with_name("airflow"), "db", "migrate"], check=True, capture_output=True
-    )
+def airflow_database() -> None:
+    """An empty Airflow database."""
+    airflow = Path(sys.executable).with_name("airflow")
+    subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
-    """A server for each file: DAGs have names for what they make, so two files would meet there."""
+    """A server for each test file, because the DAGs use the same names in MLflow."""
     with run_mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
+
+
+@pytest.fixture
+def run_dags(airflow_database: None) -> Callable[..., dict[str, dict[str, str]]]:
+    """A function that runs the DAGs of a file and returns the states of their tasks, by DAG ID."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    def run(file: Path, **params: Any) -> dict[str, dict[str, str]]:
+        bag = DagBag(file, bundle_path=file.parent, bundle_name="dags-folder")
+        assert bag.import_errors == {}
+        states = {}
+        for dag_id, dag in bag.dags.items():
+            with without_active_run():
+                dag_run = dag.test(run_conf=params)
+            states[dag_id] = {task.task_id: str(task.state) for task in dag_run.get_task_instances()}
+        return states
+
+    return run
+
+
+@pytest.fixture
+def run_dag(
+    run_dags: Callable[..., dict[str, dict[str, str]]],
+    mlflow_server: MLflowServer,
+    airflow_connection: Callable[..., str],
+) -> Callable[..., dict[str, str]]:
+    """A function that runs a DAG against the server and returns the states of its tasks."""
+    airflow_connection(**mlflow_server.connection)
+
+    def run(dag_id: str, folder: Path = DAGS, **params: Any) -> dict[str, str]:
+        file = folder / f"{dag_id}.py"
+        if not file.exists():
+            pytest.skip(f"{file.name} was deleted")
+        return run_dags(file, **params)[dag_id]
+
+    return run
+
+
+@pytest.fixture
+def client(mlflow_server: MLflowServer) -> MlflowClient:
+    """MLflow's client for the server, where the pipeline's registered model does not exist yet."""
+    from mlflow.exceptions import RestException
+
+    client = MlflowClient(mlflow_server.url)
+    with suppress(RestException):  # no earlier test has registered it
+        client.delete_registered_model(PIPELINE_MODEL)
+    return client
+
+
+@pytest.fixture
+def two_versions(client: MlflowClient) -> MlflowClient:
+    """The client; version 1 of the pipeline's model has the alias ``previous``, version 2 ``champion``."""
+    client.create_registered_model(PIPELINE_MODEL)
+    for alias in ("previous", "champion"):
+        version = client.create_model_version(PIPELINE_MODEL, source="s3://bucket/housing").version
+        client.set_registered_model_alias(PIPELINE_MODEL, alias, version)
+    return client

@@ -1,4 +1,4 @@
-"""Any scikit-learn model can be logged, and comes back as it was."""
+"""Any scikit-learn model can be logged and predicts the same after loading."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def sales():
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("regressor", REGRESSORS, ids=lambda regressor: type(regressor).__name__)
-def test_a_regressor_predicts_alike_after_it_was_loaded(regressor, sales):
+def test_a_loaded_regressor_predicts_the_same(regressor, sales):
     features = sales.drop(columns=TARGET)
     encoder = make_column_transformer(
         (StandardScaler(), NUMERIC_FEATURES),
@@ -65,7 +65,7 @@ def test_a_regressor_predicts_alike_after_it_was_loaded(regressor, sales):
     assert set(loaded.metadata.get_input_schema().input_names()) == set(features.columns)
 
 
-def test_a_transformer_transforms_after_it_was_loaded(sales):
+def test_a_loaded_transformer_transforms_the_same(sales):
     features = sales[NUMERIC_FEATURES]
     scaler = StandardScaler().fit(features)
 
