@@ -1,7 +1,7 @@
-"""The project's pages, as the tests read them: code blocks, headings and links.
+"""Read code blocks, headings and links of the project's pages.
 
-What a page shows is true because a test runs it. A comment in the page's source, on the line before a code
-block, says which one; a Python block without one is run by dev/tests/mlflow/test_documentation.py::
+A comment on the line before a code block names the test that runs it, or says why none does.
+dev/tests/mlflow/test_documentation.py runs Python blocks without a comment::
 
     <!-- run by dev/tests/lifecycle/test_your_own_project.py -->
     <!-- not run: needs a Databricks workspace -->
@@ -26,11 +26,11 @@ PYTHON_RUNNER = "dev/tests/mlflow/test_documentation.py"
 class Block:
     """A fenced code block.
 
-    :param page: path of the page, from the project's root.
+    :param page: path of the page, relative to the project.
     :param line: number of the line that opens the block.
-    :param heading: the heading it stands below.
-    :param run_by: path of the test file that runs it; empty if none does.
-    :param not_run_because: why none does.
+    :param heading: the nearest heading above.
+    :param run_by: path of the test file that runs the block, or empty.
+    :param not_run_because: reason why no test runs it.
     """
 
     page: str
@@ -47,87 +47,89 @@ class Block:
 
     @property
     def file_name(self) -> str:
-        """The file that it is to be saved as, which a comment in its first line may say."""
-        named = re.match(r"# (?:\S+/)?(\w+\.py)\n", self.code)
-        return named[1] if named else ""
+        """The file name in a comment on the block's first line, if any."""
+        comment = re.match(r"# (?:\S+/)?(\w+\.py)\n", self.code)
+        return comment[1] if comment else ""
 
 
 @dataclass(frozen=True)
 class Page:
     """A page's blocks and headings, and its text without the blocks."""
 
+    path: str
     blocks: list[Block]
     headings: list[str]
     text: str
 
     @property
     def anchors(self) -> set[str]:
-        """What a link to a heading may end with, as GitHub makes it."""
+        """The anchors that GitHub generates for the headings."""
         plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in self.headings)
         return {heading.replace(" ", "-") for heading in plain}
 
     @property
     def links(self) -> list[str]:
-        """Where the page's links and pictures lead."""
+        """Targets of links and pictures."""
         text = re.sub(r"`[^`\n]*`", "``", self.text)
         return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
 
 
-def read(page: str) -> Page:
+def read(path: str) -> Page:
     """Read a page of ``PAGES``."""
     blocks: list[Block] = []
     headings: list[str] = []
     text: list[str] = []
-    before = ""  # the last line that was not empty
+    last_line = ""  # the last line that is not empty
     fence: re.Match[str] | None = None
-    for number, line in enumerate((ROOT / page).read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate((ROOT / path).read_text("utf-8").splitlines(), 1):
         if fence is None:
             if fence := re.match(r"( *)(`{3,})(\S*)$", line):
-                opened, code = number, []
+                first_line, code = number, []
             else:
                 text.append(line)
                 if heading := re.match(r"#+ (.+)", line):
                     headings.append(heading[1])
-                before = line.strip() or before
+                last_line = line.strip() or last_line
         elif line.strip() == fence[2]:
-            run_by = re.fullmatch(r"<!-- run by (\S+) -->", before)
-            not_run = re.fullmatch(r"<!-- not run: (.+) -->", before)
-            by_default = PYTHON_RUNNER if fence[3] == "python" and not not_run else ""
+            indent, _, language = fence.groups()
+            run_by = re.fullmatch(r"<!-- run by (\S+) -->", last_line)
+            not_run = re.fullmatch(r"<!-- not run: (.+) -->", last_line)
+            default = PYTHON_RUNNER if language == "python" and not not_run else ""
             blocks.append(
                 Block(
-                    page,
-                    opened,
+                    path,
+                    first_line,
                     headings[-1] if headings else "",
-                    fence[3],
-                    "".join(f"{row.removeprefix(fence[1])}\n" for row in code),
-                    run_by[1] if run_by else by_default,
+                    language,
+                    "".join(f"{row.removeprefix(indent)}\n" for row in code),
+                    run_by[1] if run_by else default,
                     not_run[1] if not_run else "",
                 )
             )
-            before, fence = "", None
+            last_line, fence = "", None
         else:
             code.append(line)
-    assert fence is None, f"{page}:{opened}: the code block is not closed"
-    return Page(blocks, headings, "\n".join(text))
+    assert fence is None, f"{path}:{first_line}: the code block is not closed"
+    return Page(path, blocks, headings, "\n".join(text))
 
 
 def blocks_run_by(test: str) -> list[Block]:
-    """Return the blocks that a test file has to run.
+    """Return the blocks that a test file must run.
 
-    :param test: its path, from the project's root.
+    :param test: path of the test file, relative to the project.
     """
     return [block for page in PAGES for block in read(page).blocks if block.run_by == test]
 
 
 def code(page: str, heading: str, language: str) -> str:
-    """Return the code of a section in one language, one block after the other.
+    """Return all code of a section in one language.
 
-    :param heading: the section's heading; those below it are sections of their own.
+    :param heading: the section's heading; subsections are not included.
     """
-    found = [
+    blocks = [
         block.code
         for block in read(page).blocks
         if (block.heading, block.language) == (heading, language) and not block.not_run_because
     ]
-    assert found, f"{page} has no block of {language} below the heading {heading!r}"
-    return "".join(found)
+    assert blocks, f"{page} has no block of {language} below the heading {heading!r}"
+    return "".join(blocks)
