@@ -1,17 +1,24 @@
-"""Fixtures for tests that run DAGs with ``dag.test()``."""
+"""Fixtures for tests that run DAGs with ``dag.test()``.
+
+They import Airflow late, because it reads its configuration once and pytest loads this file before
+dev/tests/conftest.py sets it.
+"""
+
+from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from mlflow.tracking import MlflowClient
 
-from mlflow_provider.process.mlflow_state import without_active_run
 from mlflow_servers import MLflowServer, run_mlflow_server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 DAGS = Path(__file__).resolve().parents[3] / "dags"
 PIPELINE_MODEL = "Housing pipeline"
@@ -35,6 +42,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowSe
 def run_dags(airflow_database: None) -> Callable[..., dict[str, dict[str, str]]]:
     """A function that runs the DAGs of a file and returns the states of their tasks, by DAG ID."""
     from airflow.dag_processing.dagbag import DagBag
+
+    from mlflow_provider.process.mlflow_state import without_active_run
 
     def run(file: Path, **params: Any) -> dict[str, dict[str, str]]:
         bag = DagBag(file, bundle_path=file.parent, bundle_name="dags-folder")
@@ -70,6 +79,7 @@ def run_dag(
 @pytest.fixture
 def client(mlflow_server: MLflowServer) -> MlflowClient:
     """MLflow's client for the server, where the pipeline's registered model does not exist yet."""
+    from mlflow import MlflowClient
     from mlflow.exceptions import RestException
 
     client = MlflowClient(mlflow_server.url)
