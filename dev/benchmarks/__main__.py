@@ -13,6 +13,6 @@ from dev.benchmarks.report import run
 BENCHMARKS = (stack, tracked_tasks, parse_dags, environments, predict)
 
 if __name__ == "__main__":
-    budgets = run(BENCHMARKS, sys.argv[1:], "What it costs", "bench", "benchmarks.md")
+    budgets = run(BENCHMARKS, sys.argv[1:], "Performance", "bench", "benchmarks.md")
     if not all(budget.is_kept for budget in budgets):
         sys.exit("A budget is missed.")

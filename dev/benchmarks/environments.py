@@ -1,8 +1,9 @@
-"""What a worker's environment takes: on the disk, to install, and to import.
+"""The environment of a worker: size on disk, installation and import.
 
-Airflow with this project's requirements, with the same and the full ``mlflow``, and with provider 1.1.0. uv
-has all packages in its cache, and compiles them. To import means ``hooks.pyfunc`` of the
-provider, as a DAG file does, beyond Airflow's SDK; the best of three.
+The environments contain Airflow with this project's requirements, the same with full ``mlflow``, or
+provider 1.1.0.
+uv installs and compiles all packages from its cache.
+The import time is that of the provider's ``hooks.pyfunc`` in addition to Airflow's SDK, the best of three.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ IMPORT = """
 import time
 import airflow.sdk as sdk
 sdk.BaseOperator, sdk.BaseHook, sdk.dag, sdk.task
-began = time.perf_counter()
+start = time.perf_counter()
 import mlflow_provider.hooks.pyfunc
-print(time.perf_counter() - began)
+print(time.perf_counter() - start)
 """
 
 
 def megabytes(folder: Path, pattern: str) -> float:
-    """Return the size of the files below a folder whose names are like this."""
+    """Return the total size of the files in a folder that match a pattern."""
     return sum(file.lstat().st_size for file in folder.rglob(pattern)) / 1e6
 
 
 def seconds_to_import(python: Path) -> float:
-    """Return how long the provider's hook takes to import."""
+    """Return the import time of the provider's hook."""
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     runs = [
         subprocess.check_output([python, "-c", IMPORT], env=environment, text=True, stderr=subprocess.DEVNULL)
@@ -52,23 +53,23 @@ def seconds_to_import(python: Path) -> float:
 
 
 def measure() -> Iterator[Table | Budget]:
-    """Make each environment."""
+    """Create each environment."""
     uv = fetch_uv()
     figures = ("packages", "size (MB)", "compiled (MB)", "install (s)", "import the hook (s)")
     table = Table(("environment", *figures))
     for name, packages in ENVIRONMENTS.items():
         with TemporaryDirectory(prefix="benchmark-") as folder:
-            for how in ((), ("--compile-bytecode",)):  # the first fills uv's cache
+            for options in ((), ("--compile-bytecode",)):  # the first round fills uv's cache
                 subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, folder], check=True)
-                install = [uv, "pip", "install", "-q", *how, "-p", folder, AIRFLOW, *packages]
-                began = time.perf_counter()
+                install = [uv, "pip", "install", "-q", *options, "-p", folder, AIRFLOW, *packages]
+                start = time.perf_counter()
                 subprocess.run(install, check=True, cwd=ROOT)
-                seconds = time.perf_counter() - began
+                seconds = time.perf_counter() - start
             count = len(list(Path(folder).glob("lib/python*/site-packages/*.dist-info")))
             compiled = megabytes(Path(folder), "*.pyc")
             size = megabytes(Path(folder), "*") - compiled
-            imported = seconds_to_import(Path(folder, "bin", "python"))
-        table.add(name, str(count), f"{size:.0f}", f"{compiled:.0f}", f"{seconds:.0f}", f"{imported:.2f}")
+            importing = seconds_to_import(Path(folder, "bin", "python"))
+        table.add(name, str(count), f"{size:.0f}", f"{compiled:.0f}", f"{seconds:.0f}", f"{importing:.2f}")
         if packages is OURS:
             yield Budget("worker environment, not compiled (MB)", "<= 600", size)
     yield table

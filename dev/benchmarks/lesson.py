@@ -1,7 +1,8 @@
-"""Run the lesson about @task.mlflow in this process, and print its seconds; ``stack.py`` runs this.
+"""Run the lesson about @task.mlflow in this process and print the duration in seconds, for ``stack.py``.
 
-``script`` calls the functions of its tasks, each in a run of its own, as people do without Airflow;
-``test`` runs the DAG by ``dag.test()``. What it imports counts, but for Airflow's SDK.
+``script`` calls the task functions, each in its own run, like a program without Airflow.
+``test`` runs the DAG with ``dag.test()``.
+Imports count, except Airflow's SDK.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dags.mlflow_task_dag import EXPERIMENT_NAME, mlflow_task_dag
 
 
 def run_as_script() -> None:
-    """Do what the tasks do, with the ``mlflow`` package alone."""
+    """Do what the tasks do, with only the ``mlflow`` package."""
     import mlflow
 
     dag = mlflow_task_dag()
@@ -25,14 +26,14 @@ def run_as_script() -> None:
         evaluate(model_id)
 
 
-def main(way: str) -> None:
-    """Run it that way."""
-    began = time.perf_counter()
-    if way == "script":
+def main(method: str) -> None:
+    """Run the lesson and print its duration."""
+    start = time.perf_counter()
+    if method == "script":
         run_as_script()
     elif mlflow_task_dag().test().state != "success":
         sys.exit("The lesson failed.")
-    print(time.perf_counter() - began)
+    print(time.perf_counter() - start)
 
 
 if __name__ == "__main__":

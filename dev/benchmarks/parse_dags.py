@@ -1,7 +1,8 @@
-"""What a DAG file costs to parse, beyond importing Airflow's SDK.
+"""The time to parse a DAG file, in addition to importing Airflow's SDK.
 
-Every DAG file pays for the SDK. Each file is parsed in processes of its own; the best of three counts. Beside
-them stands what the last would cost with ``mlflow``, ``pandas`` and ``sklearn`` imported at its top.
+Every DAG file imports the SDK.
+Each file is parsed in a new process, and the best of three counts.
+The last row is the last file with ``mlflow``, ``pandas`` and ``sklearn`` imported at its top.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ HEAVY_IMPORTS = "import mlflow, pandas, sklearn.pipeline"
 
 
 def seconds_of(file: Path, imports: str = "") -> tuple[float, float]:
-    """Return the seconds that importing the SDK took, and what the file took after it."""
+    """Return the seconds for importing the SDK and for parsing the file afterwards."""
     command = [sys.executable, "-c", MEASURE, str(file), imports]
     runs = []
     for _ in range(REPETITIONS):
@@ -42,7 +43,7 @@ def seconds_of(file: Path, imports: str = "") -> tuple[float, float]:
 
 def measure() -> Iterator[Table | Budget]:
     """Parse each file."""
-    table = Table(("DAG file", "SDK import (s)", "parse (s)", "of it"))
+    table = Table(("DAG file", "SDK import (s)", "parse (s)", "relative to import"))
     longest = 0.0
     files = sorted((ROOT / "dags").glob("*.py"))
     for file, imports in [*((file, "") for file in files), (files[-1], HEAVY_IMPORTS)]:

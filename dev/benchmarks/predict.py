@@ -1,12 +1,12 @@
-"""What the predict operator costs.
+"""The overhead of the predict operator.
 
-In the task's process, predicting 1,000 rows with ``mlflow.pyfunc`` and with the operator take turns, the
-model's download included; the median of their ratios counts, which a busy machine changes least. In
-virtualenvs each run is a process of its own, as a task is, on a worker whose package caches are empty, as a
-new one's are; of the runs that find the virtualenv, the best of three counts.
+In the task's process, ``mlflow.pyfunc`` and the operator in turn download the model and predict 1,000 rows.
+The median of their ratios counts, because a busy machine changes it least.
+In a virtualenv, each run is a new process on a worker with empty package caches.
+Of the runs that reuse the virtualenv, the best of three counts.
 
-The budget for virtualenvs holds for pip, which provider 1.1.0 used for each run; with uv the first run is
-short itself.
+The budget for virtualenvs applies to pip, which provider 1.1.0 used for each run.
+With uv, even the first run is short.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ print(time.perf_counter() - began)
 
 
 def log_models() -> tuple[str, str]:
-    """Return the URIs of a model that may run in this process, and of one that may not."""
+    """Return the URIs of a model that can run in this process and of one that needs a virtualenv."""
     import mlflow
     import numpy as np
     from sklearn.linear_model import LinearRegression
@@ -60,7 +60,7 @@ def log_models() -> tuple[str, str]:
 
 
 def in_process(model_uri: str) -> tuple[float, float, float]:
-    """Return the seconds that ``mlflow.pyfunc`` and the operator take, and their ratio."""
+    """Return the seconds of ``mlflow.pyfunc`` and of the operator, and their ratio."""
     import mlflow
     import numpy as np
 
@@ -78,19 +78,19 @@ def in_process(model_uri: str) -> tuple[float, float, float]:
     for _ in range(PAIRS):
         direct.append(seconds_of(predict_directly))
         by_operator.append(seconds_of(predict_by_operator))
-    ratio = median(mine / theirs for mine, theirs in zip(by_operator, direct, strict=True))
+    ratio = median(numerator / base for numerator, base in zip(by_operator, direct, strict=True))
     return median(direct), median(by_operator), ratio
 
 
 def seconds_of(function: Callable[[], None]) -> float:
-    """Return how long a call takes."""
-    began = time.perf_counter()
+    """Return the duration of a call."""
+    start = time.perf_counter()
     function()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def in_virtualenv(model_uri: str, uv: str | None) -> tuple[float, float]:
-    """Return the seconds that the run which builds the virtualenv takes, and one after it."""
+    """Return the seconds of the run that builds the virtualenv, and of a run that reuses it."""
     with TemporaryDirectory(prefix="benchmark-") as folder:
         programs = Path(folder, "bin")
         programs.mkdir()
@@ -111,7 +111,7 @@ def in_virtualenv(model_uri: str, uv: str | None) -> tuple[float, float]:
 
 
 def measure() -> Iterator[Table | Budget]:
-    """Predict in each way."""
+    """Predict in the process and in virtualenvs."""
     with TemporaryDirectory(prefix="benchmark-") as folder, run_mlflow_server(Path(folder)) as server:
         os.environ["AIRFLOW_CONN_MLFLOW_DEFAULT"] = json.dumps({"conn_type": "mlflow", "host": server.url})
         with MLflowBaseHook().tracking():

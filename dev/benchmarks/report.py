@@ -1,4 +1,4 @@
-"""What a benchmark says: tables, and how the budgets stand."""
+"""Reports of benchmarks: tables and budgets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dev.benchmarks import ROOT
 
 @dataclass
 class Table:
-    """Figures, under these names; the first column says of what."""
+    """A table of figures; the first column names what was measured."""
 
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]] = field(default_factory=list)
@@ -30,25 +30,25 @@ class Table:
         self.rows.append(cells)
 
     def for_terminal(self) -> rich.table.Table:
-        """Return it as rich prints it."""
+        """Return the table for rich."""
         table = rich.table.Table(*self.columns, box=None)
         for row in self.rows:
             table.add_row(*row)
         return table
 
     def for_page(self) -> str:
-        """Return it in Markdown."""
+        """Return the table in Markdown."""
         lines = [self.columns, ("---",) * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What something may cost at most, and what it does.
+    """A limit and the measured value.
 
-    :param what: names the thing and its unit.
+    :param what: what is measured, with its unit.
     :param limit: e.g. ``<= 0.3``.
-    :param if_missed: why it is, if it is, and what would meet it.
+    :param if_missed: why the budget is missed, and what would meet it.
     """
 
     what: str
@@ -58,14 +58,14 @@ class Budget:
 
     @property
     def is_kept(self) -> bool:
-        """Tell whether what was measured is within the limit."""
+        """Whether the measured value is within the limit."""
         sign, number = self.limit.split()
         within = {"<=": self.measured <= float(number), ">=": self.measured >= float(number)}
         return within[sign]
 
 
 def table_of(budgets: Iterable[Budget]) -> Table:
-    """Show budgets side by side."""
+    """Return a table of budgets."""
     table = Table(("budget", "limit", "measured", ""))
     for budget in budgets:
         verdict = "kept" if budget.is_kept else f"missed. {budget.if_missed}".strip()
@@ -80,14 +80,14 @@ def _short(number: float) -> str:
 def run(
     modules: Iterable[ModuleType], names: Collection[str], title: str, target: str, page_name: str
 ) -> list[Budget]:
-    """Run benchmarks one after the other, print what they say, and write it, if it is all of it.
+    """Run benchmarks one after another and print their results; if all of them run, also write the page.
 
-    :param names: the modules to run; all, if empty.
-    :param target: of make, which the page names.
-    :param page_name: in ``docs/``.
+    :param names: names of the modules to run; all if empty.
+    :param target: the make target, named on the page.
+    :param page_name: file name in ``docs/``.
     :return: the budgets.
     """
-    width = None if sys.stdout.isatty() else 120  # of a log, where rich would take 80
+    width = None if sys.stdout.isatty() else 120  # for a log; the default of rich is 80
     console = Console(soft_wrap=True, highlight=False, width=width)
     budgets: list[Budget] = []
     page = [f"# {title}", f"Written by `make -C dev {target}` on {machine()}"]
@@ -112,7 +112,7 @@ def run(
 
 
 def machine() -> str:
-    """Say on what all of it ran."""
+    """Describe the date, the machine and the versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     programs = ", ".join(
         f"{name} {version(name)}" for name in ("apache-airflow", "mlflow-skinny", "scikit-learn")
@@ -124,6 +124,6 @@ def machine() -> str:
 
 
 def describe(module: ModuleType) -> tuple[str, str]:
-    """Return a benchmark's title and text, as its docstring has them."""
+    """Return a benchmark's title and text from its docstring."""
     title, _, text = (module.__doc__ or "").replace("``", "`").partition("\n\n")
     return title.rstrip("."), text.strip()

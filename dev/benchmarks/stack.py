@@ -1,8 +1,9 @@
-"""The whole stack: to green DAGs, at rest, and with a sweep.
+"""The whole stack: time until the DAGs are green, at rest, and during a sweep.
 
-It runs from a fresh copy of the project, whose packages uv has in its cache. Memory is what processes have of
-their own and their share of the rest (PSS). A sweep maps one task over many indices, four at a time; its
-seconds are the DAG run's, the median of five that take turns.
+The stack runs from a fresh copy of the project, with all packages in uv's cache.
+Memory is the proportional set size (PSS) of the processes: private memory and their share of shared memory.
+A sweep maps one task over many indices, four at a time.
+Its seconds are the duration of the DAG run, the median of five alternating runs.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ LESSON = "mlflow_task_dag"
 ROUNDS = 3
 SWEEPS = 5
 TASKS = 32
-REST_SECONDS = 20  # until nothing that has just ended counts
-IMPORTS = "Most of it is importing Airflow in four processes, for the first time; faster cores would meet it."
+REST_SECONDS = 20  # until ended processes no longer count
+IMPORTS = "Most of this time is the first import of Airflow in four processes; faster cores would meet it."
 OWN_NETWORK = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "--")
-AS_THEY_COME = {  # each with what it says when it is up
+DEFAULT_SERVERS = {  # each with the log message when it is ready
     (MLFLOW_VENV / "bin" / "mlflow", "server"): "Application startup complete",
     (AIRFLOW, "standalone"): "Airflow is ready",
 }
 
 
 def measure() -> Iterator[Table | Budget]:
-    """Start it, run the demo, and the sweeps."""
+    """Start the stack, run the demo, the lesson and the sweeps."""
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
         run_clone(Path(folder).resolve()) as clone,
@@ -55,8 +56,8 @@ def measure() -> Iterator[Table | Budget]:
 
 
 def measure_demo(clone: Clone) -> Iterator[Table | Budget]:
-    """Run ``make demo`` on a copy where nothing is installed, again, and after ``make down``."""
-    table = Table(("make demo", "lessons green (s)", "pipeline green (s)", "memory at most (MB)"))
+    """Run ``make demo`` on a copy without installed packages, again, and after ``make down``."""
+    table = Table(("make demo", "lessons green (s)", "pipeline green (s)", "peak memory (MB)"))
     for which, lessons_limit, why in (
         ("first", "<= 60", IMPORTS),
         ("again", "<= 15", ""),
@@ -75,19 +76,19 @@ def measure_demo(clone: Clone) -> Iterator[Table | Budget]:
 
 
 def demo(clone: Clone) -> tuple[float, float]:
-    """Run ``make demo``; return the seconds until it shows the lessons, and until it ends."""
-    began, lessons = time.perf_counter(), 0.0
+    """Run ``make demo`` and return the seconds until the lessons are done, and until it ends."""
+    start, lessons = time.perf_counter(), 0.0
     process = clone.start("demo", **clone.ports)
     for line in process.stdout or ():
         if TUTORIAL in line and "success" in line:
-            lessons = time.perf_counter() - began
+            lessons = time.perf_counter() - start
     if process.wait():
         raise RuntimeError("make demo failed.")
-    return lessons, time.perf_counter() - began
+    return lessons, time.perf_counter() - start
 
 
 def measure_memory(clone: Clone) -> Iterator[Table | Budget]:
-    """Count the processes and the memory at rest of the stack, with preload and without, and of MLflow."""
+    """Measure processes and memory at rest: the stack with and without preload, and MLflow."""
     table = Table(("at rest", "processes", "memory (MB)"))
 
     def add(what: str, processes: list[psutil.Process]) -> float:
@@ -105,41 +106,41 @@ def measure_memory(clone: Clone) -> Iterator[Table | Budget]:
     clone.make("up")
     time.sleep(REST_SECONDS)
     add("the stack, before its first task", clone.processes())
-    for server, ready in AS_THEY_COME.items():
-        with as_it_comes(*server, ready=ready) as processes:
-            add(f"`{server[0].name} {server[1]}`, as it comes, before any work", processes)
+    for server, ready in DEFAULT_SERVERS.items():
+        with run_with_defaults(*server, ready=ready) as processes:
+            add(f"`{server[0].name} {server[1]}` with default settings, before any work", processes)
     yield table
     yield Budget("MLflow server at rest (MB)", "<= 450", mlflow)
     yield Budget(
         "the stack at rest (MB)",
         "<= 1200",
         stack,
-        "It stood for a stack without preload, and before its first task. "
-        "Fewer processes would meet it: the triggerer has two, and MLflow one that only waits for the other.",
+        "The limit was set for a stack without preload, before its first task. "
+        "Fewer processes would meet it: the triggerer has two, and one of MLflow's only waits for the other.",
     )
 
 
 def measure_lesson(clone: Clone) -> Iterator[Table]:
-    """Run one lesson as a script, by ``dag.test()``, and by the scheduler, in turn."""
+    """Run one lesson in turn as a script, with ``dag.test()``, and with the scheduler."""
     airflow = AirflowApi(clone.airflow_port)
     airflow.log_in()
-    pause = {"json": {"is_paused": True}}  # the scheduler would take a run of dag.test() for its own
+    pause = {"json": {"is_paused": True}}  # otherwise the scheduler would also run what dag.test() runs
     seconds: dict[str, list[float]] = {"a plain script": [], "`dag.test()`": [], "the scheduler": []}
     for _ in range(ROUNDS):
         airflow._call("PATCH", f"/api/v2/dags/{LESSON}", **pause)  # noqa: SLF001
         seconds["a plain script"].append(lesson(clone, "script"))
         seconds["`dag.test()`"].append(lesson(clone, "test"))
         seconds["the scheduler"].append(run(airflow, LESSON))
-    table = Table(("the lesson about @task.mlflow, by", "seconds"))
+    table = Table(("the lesson about @task.mlflow, run by", "seconds"))
     for way, durations in seconds.items():
         table.add(way, f"{median(durations):.1f}")
     yield table
 
 
-def lesson(clone: Clone, way: str) -> float:
-    """Run the lesson in a process of its own, and return its seconds."""
-    done = subprocess.run(
-        [".venv/bin/python", "-m", "dev.benchmarks.lesson", way],
+def lesson(clone: Clone, method: str) -> float:
+    """Run the lesson in a new process and return its seconds."""
+    process = subprocess.run(
+        [".venv/bin/python", "-m", "dev.benchmarks.lesson", method],
         cwd=clone.folder,
         env=os.environ
         | {
@@ -150,9 +151,9 @@ def lesson(clone: Clone, way: str) -> float:
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"The lesson, by {way}, failed:\n{done.stdout}{done.stderr}")
-    return float(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise RuntimeError(f"The lesson failed as {method}:\n{process.stdout}{process.stderr}")
+    return float(process.stdout.splitlines()[-1])
 
 
 def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
@@ -164,7 +165,7 @@ def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
         for kind in kinds:
             runs[kind].append(run(airflow, f"sweep_{kind}", tasks=TASKS))
     seconds = {kind: median(durations) for kind, durations in runs.items()}
-    table = Table((f"sweep of {TASKS} tasks", "seconds", "of plain tasks"))
+    table = Table((f"sweep of {TASKS} tasks", "seconds", "relative to plain"))
     for kind in kinds:
         ratio = seconds[kind] / seconds["plain"]
         table.add(kind.replace("_", " "), f"{seconds[kind]:.1f}", f"{ratio:.2f}")
@@ -173,23 +174,23 @@ def measure_sweeps(clone: Clone) -> Iterator[Table | Budget]:
         f"sweep of {TASKS} tracked tasks / plain ones",
         "<= 1.5",
         seconds["tracked"] / seconds["plain"],
-        "It was set when 32 plain tasks took 9 to 12 s and tracked ones twice that; both take a third of it "
-        "now. A tracked task asks MLflow three times, and Airflow five times more than a plain one, and the "
-        "servers share the cores with four tasks. More cores would meet it, or fewer requests.",
+        "The limit was set when 32 plain tasks took 9 to 12 s and tracked ones twice that; both now take a "
+        "third of it. A tracked task sends three requests to MLflow, and five more to Airflow than a plain "
+        "one, and the servers share the cores with four tasks. More cores or fewer requests would meet it.",
     )
 
 
 def start_with_sweeps(clone: Clone) -> AirflowApi:
     """Start the stack with the DAGs of the sweeps, and return Airflow's API."""
     shutil.copy(HERE / "dags" / "sweeps.py", clone.folder / "dags")
-    clone.make("up", **clone.ports)  # returns when the new DAG file is read
+    clone.make("up", **clone.ports)  # returns when Airflow has parsed the new DAG file
     airflow = AirflowApi(clone.airflow_port)
     airflow.log_in()
     return airflow
 
 
 def run(airflow: AirflowApi, dag_id: str, **params: int) -> float:
-    """Run a DAG, and return the seconds that it took."""
+    """Run a DAG and return its duration in seconds."""
     run_id = airflow.trigger(dag_id, **params)
     dag_run = wait_until(
         f"{dag_id} has ended", lambda: airflow.dag_run(dag_id, run_id), lambda run: run["end_date"], 1200
@@ -200,7 +201,7 @@ def run(airflow: AirflowApi, dag_id: str, **params: int) -> float:
 
 
 def megabytes(processes: list[psutil.Process]) -> float:
-    """Return the memory of processes, as far as they still run."""
+    """Return the memory of those processes that are still running."""
     total = 0
     for process in processes:
         with suppress(psutil.Error):
@@ -210,14 +211,14 @@ def megabytes(processes: list[psutil.Process]) -> float:
 
 @contextmanager
 def highest_memory(clone: Clone) -> Iterator[list[float]]:
-    """Look at the stack's memory every five seconds of a block; the only item is the most that was seen."""
+    """Measure the stack's memory every five seconds during a block; the only item is the maximum."""
     highest, done = [0.0], threading.Event()
 
-    def look() -> None:
-        while not done.wait(5):  # as it costs the stack time
+    def watch() -> None:
+        while not done.wait(5):  # more often would slow down the stack
             highest[0] = max(highest[0], megabytes(clone.processes()))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=watch)
     thread.start()
     try:
         yield highest
@@ -228,7 +229,7 @@ def highest_memory(clone: Clone) -> Iterator[list[float]]:
 
 @contextmanager
 def without_preload(clone: Clone) -> Iterator[None]:
-    """Let the stack import nothing for its tasks, for a block; before it and after it, the stack is down."""
+    """Switch off preload for a block; the stack is down before and after it."""
     clone.make("down")
     file = clone.folder / "local_stack" / "airflow.cfg"
     settings = file.read_text()
@@ -239,28 +240,30 @@ def without_preload(clone: Clone) -> Iterator[None]:
 
 
 @contextmanager
-def as_it_comes(*command: str | Path, ready: str) -> Iterator[list[psutil.Process]]:
-    """Start a server with no settings at all, for a block; its processes, at rest.
+def run_with_defaults(*command: str | Path, ready: str) -> Iterator[list[psutil.Process]]:
+    """Run a server with default settings for a block, and yield its processes at rest.
 
-    It gets a network of its own, as it may listen on every address, and on ports that others use.
+    The server gets its own network, because it may listen on all addresses and on ports in use.
 
-    :param ready: what it says when it is up.
+    :param ready: the log message when the server is ready.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "MLFLOW_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "MLFLOW_"))
+    }
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         log = Path(folder, "log")
-        with log.open("w") as said:
+        with log.open("w") as output:
             server = subprocess.Popen(
                 [*OWN_NETWORK, *command],
                 cwd=folder,
-                env=kept
+                env=inherited
                 | {
                     "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}",
                     "AIRFLOW_HOME": folder,
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                 },
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
             )
         process = psutil.Process(server.pid)
         try:
@@ -275,7 +278,7 @@ def as_it_comes(*command: str | Path, ready: str) -> Iterator[list[psutil.Proces
                 processes += process.children(recursive=True)
             server.send_signal(signal.SIGINT)
             _, alive = psutil.wait_procs(processes, timeout=20)
-            for each in alive:
+            for survivor in alive:
                 with suppress(psutil.NoSuchProcess):
-                    each.kill()
+                    survivor.kill()
             server.wait()

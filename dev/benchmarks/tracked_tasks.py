@@ -1,13 +1,14 @@
-"""What tracking costs a task, with the setting ``[mlflow] preload`` and without it.
+"""The overhead of tracking a task, with and without the setting ``[mlflow] preload``.
 
-Tasks are processes forked from one that has imported Airflow's SDK, as those of
-LocalExecutor are; with preload it has also imported what the embedded stack's ``airflow.cfg`` names. Seconds
-are of CPU, of the task's process alone, as a busy machine changes these least. All kinds take turns, against
-one MLflow server, and the median counts. Memory is a task's proportional share (PSS) at its end.
+Like the tasks of LocalExecutor, the tasks are forked from a process that has imported Airflow's SDK.
+With preload, this process has also imported the modules in the ``airflow.cfg`` of the stack without Docker.
+Seconds are CPU time of the task's process, because a busy machine changes this least.
+All kinds of tasks run in turn against one MLflow server, and the median counts.
+Memory is the proportional set size (PSS) of a task at its end.
 
-Requests are those that reach the server, with the one that logs the metric; a nested task finds its parent
-there already.
-The scheduler is left out, as it does the same for each of the tasks.
+Requests are those that reach the server, including the one that logs the metric; the parent of a nested task
+already exists.
+The scheduler is not included, because it does the same for all tasks.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ ROUNDS = 9
 
 
 def plain(index: int) -> None:
-    """Compute, and log nothing."""
+    """Compute without logging."""
     _ = 1 / (index + 1)
 
 
 def by_hand(index: int) -> None:
-    """Do what people write who use the ``mlflow`` package alone."""
+    """Log as code without the provider does."""
     import mlflow
 
     mlflow.set_experiment("By hand")
@@ -50,7 +51,7 @@ def by_hand(index: int) -> None:
 
 
 def tracked(index: int, *, nested: bool = False) -> None:
-    """Log the same in the run of the task."""
+    """Log the same in the task's run."""
     import mlflow
 
     first_try = type("FirstTry", (), {"next_method": None, "task_reschedule_count": 0})
@@ -60,15 +61,15 @@ def tracked(index: int, *, nested: bool = False) -> None:
 
 
 def tracked_nested(index: int) -> None:
-    """The same, below the parent run of the DAG run."""
+    """Log the same under the parent run of the DAG run."""
     tracked(index, nested=True)
 
 
 KINDS: tuple[Callable[[int], None], ...] = (plain, by_hand, tracked, tracked_nested)
 
 
-def fork_tasks(modules: str, asked: Connection) -> None:
-    """Fork a task for each kind and index that is asked for; answer its seconds of CPU and its MB."""
+def fork_tasks(modules: str, requests: Connection) -> None:
+    """Fork a task for each kind and index that is received; send its CPU seconds and its MB."""
     import airflow.sdk.execution_time.supervisor
     import airflow.sdk.execution_time.task_runner  # noqa: F401
 
@@ -78,7 +79,7 @@ def fork_tasks(modules: str, asked: Connection) -> None:
     preload()
     with suppress(EOFError):
         while True:
-            kind, index = asked.recv()
+            kind, index = requests.recv()
             reader, writer = os.pipe()
             if not (pid := os.fork()):
                 code = 1
@@ -94,7 +95,7 @@ def fork_tasks(modules: str, asked: Connection) -> None:
             megabytes = float(os.read(reader, 100))
             os.close(reader)
             os.close(writer)
-            asked.send((used.ru_utime + used.ru_stime, megabytes))
+            requests.send((used.ru_utime + used.ru_stime, megabytes))
 
 
 def measure() -> Iterator[Table | Budget]:
@@ -125,7 +126,7 @@ def measure() -> Iterator[Table | Budget]:
                 for which, parent in enumerate(parents):
                     parent.send((kind, index))
                     answer = parent.recv()
-                    if index:  # the first writes compiled files
+                    if index:  # the first round writes compiled files
                         measured.setdefault((which, kind), []).append(answer)
         requests = []
         for kind in range(len(KINDS)):

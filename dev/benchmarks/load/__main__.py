@@ -1,4 +1,4 @@
-"""Run the measurements that the arguments name, by default all; all of them write docs/load.md, too."""
+"""Run the measurements named in the arguments. Without arguments, run all and write docs/load.md."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from dev.benchmarks.load import artifacts, many_runs, sweeps, throughput
 from dev.benchmarks.report import run
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended."))  # and with it all that was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended."))  # also ends all child processes
     run((throughput, many_runs, artifacts, sweeps), sys.argv[1:], "MLflow under load", "load", "load.md")

@@ -1,8 +1,8 @@
-"""Artifacts, through MLflow's server and past it.
+"""Artifacts, uploaded through MLflow's server and directly.
 
-The same files are uploaded in each way, in turn, to one MinIO; the median of three counts. Memory is the most
-that a process of the server had at that. Where no ``minio`` is installed, it is one that was compiled without
-optimization.
+Each method in turn uploads the same files to one MinIO, and the median of three counts.
+Memory is the peak of a process of the server during the upload.
+If no ``minio`` is installed, the test uses one that was compiled without optimization.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 STORE_CONN_ID = "minio_default"
 ROUNDS = 3
-FILES = ((100, 1), (1, 500))  # how many, of how many MB
+FILES = ((100, 1), (1, 500))  # number of files, and size of each in MB
 
 
 def measure() -> Iterator[Table]:
-    """Upload in each way, in turn."""
+    """Upload with each method in turn."""
     measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with run_deployment() as deployment:
         deployment.create_database("artifacts")
         folders = [write_files(deployment.folder, *files) for files in FILES]
         with deployment.mlflow("artifacts") as server, connection_to(deployment.store) as bucket:
-            ways = {
+            methods = {
                 "boto3": partial(upload_with_boto3, bucket),
                 "MLflow, directly to S3": partial(
                     upload_with_mlflow, server, "s3://mlflow/direct", artifact_conn_id=STORE_CONN_ID
@@ -53,30 +53,30 @@ def measure() -> Iterator[Table]:
             }
             for index in range(ROUNDS + 1):
                 for which, folder in enumerate(folders):
-                    for way, upload in ways.items():
+                    for method, upload in methods.items():
                         reset_peak_of(server)
-                        began = time.perf_counter()
+                        start = time.perf_counter()
                         upload(folder)
-                        seconds = time.perf_counter() - began
+                        seconds = time.perf_counter() - start
                         bucket.objects.delete()
-                        if index:  # the first imports mlflow
+                        if index:  # the first round imports mlflow
                             figures = math.prod(FILES[which]) / seconds, peak_of(server) / 1e6
-                            measured.setdefault((way, which), []).append(figures)
-                            print(f"{folder.name}, {way}: {figures[0]:.0f} MB/s", flush=True)
+                            measured.setdefault((method, which), []).append(figures)
+                            print(f"{folder.name}, {method}: {figures[0]:.0f} MB/s", flush=True)
     names = [name for folder in folders for name in (f"{folder.name} (MB/s)", "server's memory (MB)")]
     table = Table(("", *names))
-    for way in ways:
+    for method in methods:
         cells = [
             median(values)
             for which in range(len(FILES))
-            for values in zip(*measured[way, which], strict=True)
+            for values in zip(*measured[method, which], strict=True)
         ]
-        table.add(way, *(f"{cell:.0f}" for cell in cells))
+        table.add(method, *(f"{cell:.0f}" for cell in cells))
     yield table
 
 
 def write_files(folder: Path, count: int, size: int) -> Path:
-    """Write so many files of so many MB into a folder, and return that."""
+    """Write files of the given size in MB into a new subfolder, and return it."""
     folder /= f"{count} x {size} MB"
     folder.mkdir()
     for number in range(count):
@@ -86,7 +86,7 @@ def write_files(folder: Path, count: int, size: int) -> Path:
 
 @contextmanager
 def connection_to(store: Store) -> Iterator[Any]:
-    """Make a store that of a connection, for a block, and give its bucket."""
+    """Set a connection to the store for a block, and yield its bucket."""
     endpoint = {"endpoint_url": store.url, "region_name": REGION}
     connection = {"conn_type": "aws", "login": KEYS[0], "password": KEYS[1], "extra": endpoint}
     client = boto3.resource("s3", aws_access_key_id=KEYS[0], aws_secret_access_key=KEYS[1], **endpoint)
@@ -95,7 +95,7 @@ def connection_to(store: Store) -> Iterator[Any]:
 
 
 def upload_with_boto3(bucket: Any, folder: Path) -> None:
-    """Upload the files one by one, with what MLflow uses, too."""
+    """Upload the files one by one with boto3, which MLflow also uses."""
     for file in folder.iterdir():
         bucket.upload_file(str(file), file.name)
 
@@ -103,8 +103,8 @@ def upload_with_boto3(bucket: Any, folder: Path) -> None:
 def upload_with_mlflow(server: MLflowServer, location: str | None, folder: Path, **extra: str) -> None:
     """Log the files as artifacts of a new run.
 
-    :param location: where the experiment keeps its artifacts; without it, where the server does.
-    :param extra: of the connection.
+    :param location: artifact location of the experiment; the server's default if None.
+    :param extra: extra fields of the connection.
     """
     with connected(server, **extra):
         hook = MLflowClientHook()

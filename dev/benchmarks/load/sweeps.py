@@ -1,7 +1,7 @@
 """Sweeps of more tasks, as Airflow's scheduler runs them.
 
-On the embedded stack, whose databases are SQLite: one task mapped over many indices, four at a time, plain,
-and tracked below one parent run.
+One task is mapped over many indices, four at a time, on the stack without Docker, whose databases are SQLite.
+It is either plain, or tracked under one parent run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ TASKS = (32, 128, 512)
 
 
 def measure() -> Iterator[Table]:
-    """Run each sweep once, the small ones first."""
-    table = Table(("tasks", "plain (s)", "for each", "nested (s)", "for each", "of plain tasks"))
+    """Run each sweep once, in order of size."""
+    table = Table(("tasks", "plain (s)", "per task", "nested (s)", "per task", "relative to plain"))
     with TemporaryDirectory(prefix="benchmark-") as folder, run_clone(Path(folder).resolve()) as clone:
         airflow = start_with_sweeps(clone)
         for tasks in TASKS:

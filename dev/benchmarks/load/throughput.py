@@ -1,12 +1,14 @@
 """Tracked tasks per second, by servers and callers.
 
-Callers, servers and Postgres 18 share the machine. A caller runs one tracked task after the other: over a
-connection of its own it sends what such a task sent when it was recorded, which is three requests of the
-provider, and three that log parameters, metrics and a tag. Callers are threads that speak HTTP and nothing
-else. p50 and p99 are the milliseconds of a request, CPU is the seconds of it in a second.
+Callers, servers and Postgres 18 share the machine.
+Each caller is a thread with its own connection.
+It runs one tracked task after another by sending the recorded requests of such a task.
+These are three requests of the provider, and three that log parameters, metrics and a tag.
+p50 and p99 are milliseconds per request; CPU is the number of cores in use.
 
-The second table is calculated from one server's row with 16 callers, as if servers and Postgres went on like
-that: each server has one worker, which does half of what it could, and a core of its own.
+The second table is calculated from the row of one server with 16 callers.
+It assumes that servers and Postgres scale linearly.
+Each server has one half-busy worker and its own core.
 """
 
 from __future__ import annotations
@@ -36,16 +38,16 @@ if TYPE_CHECKING:
 SECONDS = 20
 WARM_UP_SECONDS = 3
 CALLERS = (1, 16, 64)
-# The workers of each server.
+# The number of workers of each server.
 SERVERS = {"1 server": (1,), "1 server, 2 workers": (2,), "1 server, 4 workers": (4,), "2 servers": (1, 1)}
 CPU = ("MLflow (CPU)", "Postgres (CPU)", "callers (CPU)")
 COLUMNS = ("servers", "callers", "tasks/s", "requests/s", "p50", "p99", *CPU, "MLflow (MB)")
 TASKS_PER_MINUTE = (60, 300, 1_000, 3_000, 10_000)
-SHARE = 0.5  # of what a worker can do, so that a burst is no queue
+SHARE = 0.5  # of a worker's capacity, so that bursts do not queue
 
 
 class Load(NamedTuple):
-    """What is measured of callers: rates per second, milliseconds, cores used, MB."""
+    """Measured figures: rates per second, milliseconds, cores in use, MB."""
 
     tasks: float
     requests: float
@@ -58,7 +60,7 @@ class Load(NamedTuple):
 
 
 def measure() -> Iterator[Table]:
-    """Have callers ask each number of servers."""
+    """Put load on each number of servers."""
     table = Table(COLUMNS)
     loads: dict[tuple[str, int], Load] = {}
     with run_deployment() as deployment:
@@ -79,7 +81,7 @@ def measure() -> Iterator[Table]:
 
 
 def calculate(measured: Load) -> Table:
-    """Return how many servers it takes, if they go on like the one that was measured."""
+    """Return the number of servers needed, if all perform like the measured one."""
     table = Table(("tasks per minute", "servers, and cores", "memory (MB)", "cores of Postgres"))
     for tasks in TASKS_PER_MINUTE:
         busy = tasks / 60 / measured.tasks
@@ -92,24 +94,24 @@ def calculate(measured: Load) -> Table:
 def measure_load(
     deployment: Deployment, servers: list[MLflowServer], task: RecordedTask, callers: int
 ) -> Load:
-    """Have so many callers ask."""
+    """Put load on the servers with this number of callers."""
     mlflow = [server.pid for server in servers]
 
     def used() -> tuple[float, ...]:
         return cpu_seconds(mlflow), cpu_seconds([deployment.postgres_pid]), time.process_time()
 
-    before = used()
+    start = used()
     latencies = ask(servers, task, callers, SECONDS)
-    cores = [(after - then) / SECONDS for after, then in zip(used(), before, strict=True)]
+    cores = [(stop - begin) / SECONDS for stop, begin in zip(used(), start, strict=True)]
     rate, memory = len(latencies) / SECONDS, megabytes(family(mlflow))
     p50, p99 = median(latencies) * 1000, quantiles(latencies, n=100)[-1] * 1000
     return Load(rate / len(task.requests), rate, p50, p99, *cores, memory)
 
 
 class RecordedTask:
-    """What a tracked task sends; the first one has been recorded, any further one sends the same.
+    """The requests of a tracked task, recorded once and then repeated.
 
-    :param server: where to run the one that is recorded.
+    :param server: the server for the recording.
     """
 
     def __init__(self, server: MLflowServer) -> None:
@@ -131,7 +133,7 @@ class RecordedTask:
                     log()
 
     def send(self, address: str) -> Iterator[float]:
-        """Run the task, and give the seconds of each request when it is answered."""
+        """Repeat the requests, and yield the seconds of each."""
         connection = HTTPConnection(address, timeout=120)
         run_id = self.run_id
         for method, path, body in self.requests:
@@ -149,7 +151,7 @@ class RecordedTask:
 
 
 def ask(servers: list[MLflowServer], task: RecordedTask, callers: int, seconds: float) -> list[float]:
-    """Have callers run tasks for some time, spread over the servers; return each request's seconds."""
+    """Let callers run tasks for some time, distributed over the servers; return each request's seconds."""
     deadline = time.perf_counter() + seconds
 
     def call(number: int) -> list[float]:
@@ -166,11 +168,11 @@ def ask(servers: list[MLflowServer], task: RecordedTask, callers: int, seconds: 
 
 
 def family(pids: Iterable[int]) -> list[psutil.Process]:
-    """Return processes and all that they have started."""
+    """Return processes and their descendants."""
     parents = [psutil.Process(pid) for pid in pids]
     return parents + [child for parent in parents for child in parent.children(recursive=True)]
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the seconds of CPU of processes and all that they have started, also of what has ended."""
+    """Return the CPU seconds of processes and their descendants, including ended ones."""
     return sum(sum(process.cpu_times()[:4]) for process in family(pids))

@@ -1,4 +1,4 @@
-"""A task as Airflow would run it, so that its requests are those of the provider."""
+"""A tracked task as Airflow would run it, with the provider's requests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FIRST_TRY = type("FirstTry", (), {"next_method": None, "task_reschedule_count": 
 
 @contextmanager
 def connected(server: MLflowServer, **extra: Any) -> Iterator[None]:
-    """Make a server that of the connection ``mlflow_default``, for a block."""
+    """Point the connection ``mlflow_default`` to a server for a block."""
     connection = {"conn_type": "mlflow", "host": server.url, "extra": extra}
     variables = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(connection),
         "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "load",
-        # Everything through the server, as the project's workers do.
+        # Send everything through the server, as the project's workers do.
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     }
     with patch.dict(os.environ, variables):
@@ -35,14 +35,14 @@ def connected(server: MLflowServer, **extra: Any) -> Iterator[None]:
 
 @contextmanager
 def tracked(run_id: str, *, nested: bool = False, **known: Any) -> Iterator[None]:
-    """Track a block as a task of a DAG run; without ``known``, a task that is alone and in its first try."""
+    """Track a block as a task of a DAG run; without ``known``, an unmapped task in its first try."""
     attempt = Try(run_id, **{"known": FIRST_TRY, **known})
     with task_run(context=attempt.context, experiment=EXPERIMENT, nested=nested):
         yield
 
 
 def log() -> None:
-    """Log what a training logs."""
+    """Log what a typical training logs."""
     import mlflow
 
     mlflow.log_params({"alpha": 0.1, "max_depth": 4, "learning_rate": 0.05, "features": 30, "seed": 1})
