@@ -1,7 +1,7 @@
-"""Airflow's home: its configuration file, written anew at each start, and its database.
+"""Airflow's home: its configuration file, which is written at each start, its plugins and its database.
 
-Everything stands in ``airflow.cfg``, so that ``AIRFLOW_HOME=.local/data/airflow .venv/bin/airflow ...``
-sees the same Airflow as the stack does. The secrets in it are random, and only their owner can read them.
+All settings are in ``airflow.cfg``, so that ``AIRFLOW_HOME=.local/data/airflow .venv/bin/airflow ...`` uses
+the same Airflow as the stack. The secrets in it are random, and only their owner can read them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_stack.settings import AIRFLOW, AIRFLOW_HOME, DAGS, ROOT, LocalError
@@ -22,54 +21,56 @@ from local_stack.supervision import environment
 if TYPE_CHECKING:
     from local_stack.ports import Ports
 
+PLUGINS = AIRFLOW_HOME / "plugins"
+
 
 def write_config(ports: Ports) -> None:
-    """Write ``airflow.cfg``; secrets that are already there stay, as the database is encrypted with them."""
+    """Write ``airflow.cfg``, and keep generated values: the database is encrypted with one of them."""
     path = AIRFLOW_HOME / "airflow.cfg"
-    before = configparser.RawConfigParser()
-    before.read(path)
+    previous = configparser.RawConfigParser()
+    previous.read(path)
     generated = {
         ("core", "fernet_key"): base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         ("api", "secret_key"): secrets.token_urlsafe(64),
         ("api_auth", "jwt_secret"): secrets.token_urlsafe(64),
+        # Distinguishes this Airflow from others that log to the same MLflow server.
+        ("mlflow", "instance"): f"local-{secrets.token_hex(4)}",
     }
-    mlflow = {f"http://127.0.0.1:{ports.mlflow}": f"http://localhost:{ports.mlflow}"}
-    depending = {
+    ui_urls = {f"http://127.0.0.1:{ports.mlflow}": f"http://localhost:{ports.mlflow}"}
+    fixed = {
         ("core", "dags_folder"): str(DAGS),
-        ("core", "plugins_folder"): str(_link_plugins()),
+        ("core", "plugins_folder"): str(PLUGINS),
         ("core", "execution_api_server_url"): f"http://127.0.0.1:{ports.airflow}/execution/",
-        # The seconds a writer waits for another one; the usual 5 are too few while many tasks run.
+        # Seconds that a writer waits for another one; the default of 5 is too short while many tasks run.
         ("database", "sql_alchemy_conn"): f"sqlite:///{AIRFLOW_HOME}/airflow.db?timeout=30",
         ("api", "port"): str(ports.airflow),
         ("api", "base_url"): f"http://localhost:{ports.airflow}",
-        ("mlflow", "ui_urls"): json.dumps(mlflow),  # where a browser finds what tasks find at 127.0.0.1
+        ("mlflow", "ui_urls"): json.dumps(ui_urls),  # addresses that tasks use, and those for a browser
     }
+    kept = {key: previous.get(*key, fallback=value) for key, value in generated.items()}
     config = configparser.RawConfigParser()
     config.read(ROOT / "local_stack" / "airflow.cfg")
-    for (section, option), new in (generated | depending).items():
+    for (section, option), value in (kept | fixed).items():
         if not config.has_section(section):
             config.add_section(section)
-        value = before.get(section, option, fallback=new) if (section, option) in generated else new
-        # The folder of the project may have a per cent sign in its path; secrets have none.
+        # The project's path may contain a per cent sign; generated values do not.
         config.set(section, option, value.replace("%", "%%"))
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         config.write(file)
 
 
-def _link_plugins() -> Path:
-    """Return the one folder that Airflow reads, with links to the project's plugins and the stack's."""
-    folder = AIRFLOW_HOME / "plugins"
-    folder.mkdir(exist_ok=True)
-    for name, target in {"project": ROOT / "plugins", "stack": ROOT / "local_stack" / "plugins"}.items():
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target)
-    return folder
+def link_plugins() -> None:
+    """Link the project's plugins and the stack's own into one folder, because Airflow reads only one."""
+    PLUGINS.mkdir(exist_ok=True)
+    for name, folder in {"project": ROOT / "plugins", "stack": ROOT / "local_stack" / "plugins"}.items():
+        (PLUGINS / name).unlink(missing_ok=True)
+        (PLUGINS / name).symlink_to(folder)
 
 
 def migrate() -> None:
-    """Create the database, or bring it to the installed Airflow's version; skipped when it is there already.
+    """Create the database or upgrade it to the installed Airflow, unless that has been done.
 
-    :raises LocalError: Airflow could not.
+    :raises LocalError: Airflow failed.
     """
     version = importlib.metadata.version("apache-airflow-core")
     stamp = AIRFLOW_HOME / "migrated-to"

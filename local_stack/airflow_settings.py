@@ -1,6 +1,6 @@
 """``airflow_settings.yaml``: the connections, variables and pools that Airflow gets when it starts.
 
-The file is the Astro CLI's, and names the containers of the Docker stack: their addresses are replaced here.
+The file belongs to the Astro CLI, and its addresses are those of the Docker stack. They are replaced here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FIELDS = ("host", "port", "schema", "login", "password", "extra")
 
 
 def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
-    """Return ``connections``, ``variables`` and ``pools`` as Airflow's REST API takes them.
+    """Return ``connections``, ``variables`` and ``pools`` in the form of Airflow's REST API.
 
-    :raises LocalError: the file is missing, or is not what it should be.
+    :raises LocalError: the file is missing or invalid.
     """
     try:
         settings = yaml.safe_load(FILE.read_text("utf-8"))["airflow"]
@@ -39,49 +39,50 @@ def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
             for entry in _entries(settings, "pools", "pool_name")
         ]
     except FileNotFoundError:
-        raise LocalError(f"{FILE.name} is missing; it says which connections Airflow gets.") from None
+        raise LocalError(f"{FILE.name} is missing. It defines Airflow's connections.") from None
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
-        kind = type(error).__name__
-        raise LocalError(f"{FILE.name} is not as the Astro CLI wants it: {kind}", str(error)) from error
-    return {"connections": [found for found in connections if found], "variables": variables, "pools": pools}
+        message = f"{FILE.name} is not in the format of the Astro CLI: {type(error).__name__}"
+        raise LocalError(message, str(error)) from error
+    return {"connections": list(filter(None, connections)), "variables": variables, "pools": pools}
 
 
 def _entries(settings: dict[str, Any], kind: str, name: str) -> list[dict[str, Any]]:
-    """Return the entries that have a name: the Astro CLI's template starts with empty ones."""
+    """Return the entries that have a name, because the Astro CLI's template has empty ones."""
     return [entry for entry in settings.get(kind) or [] if entry[name]]
 
 
 def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
-    """Convert a connection, or return None when it is to a container that has no counterpart here."""
+    """Convert a connection; return None if it leads to a container without a counterpart here."""
     fields = {name: entry.get(f"conn_{name}") for name in FIELDS}
     if uri := entry.get("conn_uri"):
-        entry = {**entry, **(parsed := _parse(uri))}
-        fields |= {name: parsed[name] for name in FIELDS}
+        entry = {**entry, **(parts := _parse(uri))}
+        fields |= {name: parts[name] for name in FIELDS}
     extra = fields["extra"] or {}
     if isinstance(extra, str):
         extra = json.loads(extra)
     containers: dict[str | None, int | None] = {"mlflow": ports.mlflow, "minio": ports.minio}
-    linked = {name: _host_name(value) for name, value in extra.items() if "//" in str(value)}
-    service = _host_name(fields["host"])
-    if any(name in containers and not containers[name] for name in (service, *linked.values())):
+    urls = {name: _host_name(value) for name, value in extra.items() if "//" in str(value)}
+    host = _host_name(fields["host"])
+    if any(name in containers and not containers[name] for name in (host, *urls.values())):
         return None
-    extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in linked.items() if to in containers}
-    if service in containers:
-        fields |= {"host": "http://127.0.0.1", "port": containers[service]}
-    if service == "mlflow" and fields["login"] in (None, "", mlflow_login.USER):
+    extra |= {name: f"http://127.0.0.1:{containers[to]}" for name, to in urls.items() if to in containers}
+    if host in containers:
+        fields |= {"host": "http://127.0.0.1", "port": containers[host]}
+    if host == "mlflow" and fields["login"] in (None, "", mlflow_login.USER):
         fields["login"], fields["password"] = mlflow_login.credentials() or (None, None)
     ids = {"connection_id": entry["conn_id"], "conn_type": entry["conn_type"]}
-    # Not {}: Airflow masks it in logs as a secret, and warns in every task's that it is too short for one.
+    # Not {}: Airflow masks the extra in logs, and would warn in every task's log that {} is too short to
+    # mask.
     return {**ids, **fields, "extra": json.dumps(extra) if extra else None}
 
 
 def _parse(uri: str) -> dict[str, Any]:
-    """Read a connection's URI as Airflow does.
+    """Parse a connection's URI as Airflow does, whose own class takes seconds to import.
 
     .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html#uri-format
     """
     conn_type, _, rest = uri.partition("://")
-    protocol, separator, address = rest.rpartition("://")  # of the host, which may be a URL itself
+    protocol, separator, address = rest.rpartition("://")  # of the host, which may be a URL
     parts = urlsplit(f"//{address}")
     extra = dict(parse_qsl(parts.query, keep_blank_values=True))
     return {

@@ -24,7 +24,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 @app.command()
 def up() -> None:
-    """Start Airflow and MLflow; returns when both answer."""
+    """Start Airflow and MLflow; return when both respond."""
     stack = Stack(console)
     stack.up()
     _print_addresses(stack)
@@ -32,7 +32,7 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop everything; the data stay."""
+    """Stop everything and keep the data."""
     with console.status("Stopping"):
         stopped = Stack(console).down()
     console.print("Stopped" if stopped else "Nothing was running")
@@ -40,13 +40,13 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """Show what runs, and where; the exit code is 1 if something is not as it should be."""
+    """Show what runs and where; the exit code is 1 if something is wrong."""
     stack = Stack(console)
     if not stack.supervisor:
-        killed = supervision.find()
-        console.print("The supervisor was killed" if killed else "Nothing is running", end="; ")
-        console.print("`make up` starts everything")
-        raise typer.Exit(bool(killed))
+        leftovers = supervision.find()
+        problem = "The supervisor was killed" if leftovers else "Nothing is running"
+        console.print(f"{problem}. Run `make up` to start everything.")
+        raise typer.Exit(bool(leftovers))
     states = stack.states()
     table = Table("component", "state", "pid", "address", "uptime", "memory", box=None)
     for state in states:
@@ -61,22 +61,24 @@ def status() -> None:
 
 @app.command()
 def demo() -> None:
-    """Start everything, run the lessons and the pipeline, check what arrived in MLflow."""
+    """Start everything, run the lessons and the pipeline, and check the results in MLflow."""
     stack = Stack(console)
     stack.up()
     try:
         demonstration.run(console, stack.ports)
     except KeyboardInterrupt:
-        sys.exit("Interrupted. All this is still up, and the DAG runs go on; `make down` stops everything.")
+        sys.exit(
+            "Interrupted. The stack is still up, and the DAG runs continue. `make down` stops everything."
+        )
     finally:
         _print_addresses(stack)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def doctor(context: typer.Context) -> None:
-    """Find out why artifacts get lost between Airflow and MLflow; options are the doctor's, e.g. --json."""
-    if not (settings.AIRFLOW_HOME / "airflow.db").exists():  # which Airflow would make, without connections
-        raise LocalError("Nothing was started yet, so nothing can be examined; `make up` starts everything.")
+    """Find out why artifacts get lost between Airflow and MLflow. Options go to the doctor, e.g. --json."""
+    if not (settings.AIRFLOW_HOME / "airflow.db").exists():  # Airflow would create it without connections
+        raise LocalError("Nothing to examine, because nothing was started yet. Run `make up` first.")
     command = [sys.executable, "-m", "mlflow_provider.doctor", *context.args]
     environment = {**supervision.environment(), **settings.read_env_file()}
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
@@ -84,8 +86,8 @@ def doctor(context: typer.Context) -> None:
 
 def _print_addresses(stack: Stack) -> None:
     console.print(f"\nAirflow  http://localhost:{stack.ports.airflow}")
-    place = mlflow_login.PASSWORD.relative_to(settings.ROOT)
-    login = f"  (login: {mlflow_login.USER}, password: in {place})" if mlflow_login.is_on() else ""
+    file = mlflow_login.PASSWORD.relative_to(settings.ROOT)
+    login = f"  (login: {mlflow_login.USER}, password: in {file})" if mlflow_login.is_on() else ""
     console.print(f"MLflow   http://localhost:{stack.ports.mlflow}{login}")
     if console_port := stack.ports.minio_console:
         login = f"login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name}"
@@ -93,7 +95,9 @@ def _print_addresses(stack: Stack) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: nothing half-started stays
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # like Ctrl-C, so that nothing half-started is left
     try:
         app()
     except (LocalError, requests.RequestException) as error:

@@ -1,4 +1,4 @@
-"""Run the lessons and the pipeline, and look from outside at what they left in MLflow."""
+"""Run the lessons and the pipeline, and check their results in MLflow."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from local_stack.ports import Ports
 
 TUTORIAL = "mlflow_tutorial_dag"
-# Those that are there: whoever builds on this project deletes the lessons that have done their work.
+# People who build on this project delete lessons.
 _LESSONS = sorted(settings.DAGS.glob("mlflow_*_dag.py"), key=lambda file: (file.stem != TUTORIAL, file))
 DAG_IDS = tuple(file.stem for file in _LESSONS)
 PIPELINE = ("pipeline_1_features", "pipeline_2_train", "pipeline_3_promote", "pipeline_4_predict")
-CHAMPION = "housing_champion"  # the asset that Airflow's triggerer watches
-PATIENCE = 600  # seconds for the lessons, or a stage of the pipeline; usually a twentieth is enough
+CHAMPION = "housing_champion"  # an asset that Airflow's triggerer watches
+TIMEOUT = 600  # seconds for the lessons, or for a stage of the pipeline; usually a twentieth is enough
 
 
 def run(console: Console, ports: Ports) -> None:
-    """Run the lessons, then the pipeline; check what they did, and print a table of each.
+    """Run the lessons, then the pipeline; check the results, and print a table of each.
 
-    :raises LocalError: a task did not succeed, or MLflow does not hold what the tutorial promises.
+    :raises LocalError: a task failed, or MLflow does not have what the tutorial promises.
     """
     api = AirflowApi(ports.airflow)
     api.log_in()
@@ -39,13 +39,13 @@ def run(console: Console, ports: Ports) -> None:
 
 
 def run_lessons(console: Console, api: AirflowApi, ports: Ports) -> None:
-    """Run the lessons at the same time."""
+    """Run the lessons in parallel."""
     run_ids = {dag_id: api.trigger(dag_id) for dag_id in DAG_IDS}
 
-    def unfinished() -> list[str]:
+    def find_unfinished() -> list[str]:
         return [dag_id for dag_id, run_id in run_ids.items() if not api.dag_run(dag_id, run_id)["end_date"]]
 
-    wait_for(console, unfinished, PATIENCE, "has run")
+    wait_for(console, find_unfinished, TIMEOUT, "has finished")
     table = _table()
     for dag_id, run_id in run_ids.items():
         check_tasks(api, dag_id, run_id)
@@ -56,11 +56,11 @@ def run_lessons(console: Console, api: AirflowApi, ports: Ports) -> None:
 
 
 def run_pipeline(console: Console, api: AirflowApi, ports: Ports) -> None:
-    """Start the first DAG of the pipeline, and see the others follow, to a new champion's predictions."""
+    """Trigger the first DAG of the pipeline, and wait for the others, which start each other."""
     for dag_id in PIPELINE:
         api.unpause(dag_id)
-    # The first champion of all is an event only for a watch that has begun before.
-    wait_for(console, lambda: [] if api.is_watched(CHAMPION) else [CHAMPION], PATIENCE, "is watched")
+    # The watch ignores a champion that was there when it began.
+    wait_for(console, lambda: [] if api.is_watched(CHAMPION) else [CHAMPION], TIMEOUT, "is watched")
 
     table = _table()
     *stages, predict = PIPELINE
@@ -77,18 +77,18 @@ def run_pipeline(console: Console, api: AirflowApi, ports: Ports) -> None:
 
 
 def _wait_for_dag_run(console: Console, api: AirflowApi, dag_id: str, since: str) -> dict[str, Any]:
-    """Wait until the DAG's first run since a moment has ended, and return it.
+    """Wait until the DAG's first run since a time has ended, and return it.
 
-    :raises LocalError: it does not come, or one of its tasks did not succeed.
+    :raises LocalError: it did not start or end in time, or a task failed.
     """
 
-    def ended() -> dict[str, Any] | None:
+    def find_ended() -> dict[str, Any] | None:
         dag_run = api.first_dag_run(dag_id, since)
         return dag_run if dag_run and dag_run["end_date"] else None
 
-    wait_for(console, lambda: [] if ended() else [dag_id], PATIENCE, "has run")
-    if not (dag_run := ended()):
-        raise LocalError(f"{dag_id} has not run within {PATIENCE} s; Airflow's page of it may tell why.")
+    wait_for(console, lambda: [] if find_ended() else [dag_id], TIMEOUT, "has finished")
+    if not (dag_run := find_ended()):
+        raise LocalError(f"{dag_id} did not finish within {TIMEOUT} s. Check the DAG's page in Airflow.")
     check_tasks(api, dag_id, dag_run["dag_run_id"])
     return dag_run
 
@@ -98,11 +98,11 @@ def _table() -> Table:
 
 
 def _add_row(table: Table, api: AirflowApi, ports: Ports, dag_run: dict[str, Any]) -> None:
-    """Show a DAG run, with a link to the MLflow run of its first tracked task, or to the parent of all."""
+    """Add a DAG run, with a link to the MLflow run of its first tracked task, or to their parent run."""
     dag_id, state = dag_run["dag_id"], dag_run["state"]
     run = _run(ports, api.xcom(dag_id, dag_run["dag_run_id"], "mlflow_run_id"))
     info = run["info"]
-    expect(dag_id, "status of the run", "FINISHED", info["status"])
+    check(dag_id, "status of the run", "FINISHED", info["status"])
     tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
     run_id = tags.get("mlflow.parentRunId", info["run_id"])
     page = f"experiments/{info['experiment_id']}/runs/{run_id}?workflowType=machine_learning"
@@ -111,35 +111,37 @@ def _add_row(table: Table, api: AirflowApi, ports: Ports, dag_run: dict[str, Any
 
 
 def _print(table: Table) -> None:
-    # However narrow the terminal: a link that is cut is none.
+    # Wider than most terminals, because a truncated link does not work.
     Console(width=200, highlight=False).print(table)
 
 
 def check_tasks(api: AirflowApi, dag_id: str, run_id: str) -> None:
-    """Make sure that every task instance of the DAG run succeeded."""
+    """Check that every task instance of the DAG run succeeded."""
     failed = [task for task in api.task_instances(dag_id, run_id) if task["state"] != "success"]
     if failed:
-        # The first one tells why; those after it were never started.
+        # The first one has the reason; those after it never started.
         task = min(failed, key=lambda task: task["start_date"] or "never")
-        message = f"{dag_id}: task {task['task_id']} is {task['state']}, expected success."
+        message = f"{dag_id}: task {task['task_id']} ended as {task['state']}, expected success."
         raise LocalError(message, api.log(dag_id, run_id, task))
 
 
 def check_tutorial(ports: Ports, run_id: str) -> None:
-    """Make sure that the run, its artifacts and the registered model are as the tutorial says."""
-    expect(TUTORIAL, "name of the run", "Scaler", _run(ports, run_id)["info"]["run_name"])
+    """Check the run, its artifacts and the registered model of the tutorial."""
+    check(TUTORIAL, "name of the run", "Scaler", _run(ports, run_id)["info"]["run_name"])
     for name in ("features.csv", "scaled_features.csv"):
         lines = _get(ports, "get-artifact", {"run_uuid": run_id, "path": name}).text.splitlines()
-        expect(TUTORIAL, f"rows of {name}", 2930, len(lines) - 1)
-    found = _get(ports, "api/2.0/mlflow/registered-models/get", {"name": "Housing"}).json()
-    tags = {tag["key"]: tag["value"] for tag in found["registered_model"].get("tags", [])}
-    expect(TUTORIAL, "tags of the registered model", {"model_type": "regression", "data": "housing"}, tags)
+        check(TUTORIAL, f"rows of {name}", 2930, len(lines) - 1)
+    model = _get(ports, "api/2.0/mlflow/registered-models/get", {"name": "Housing"}).json()[
+        "registered_model"
+    ]
+    tags = {tag["key"]: tag["value"] for tag in model.get("tags", [])}
+    check(TUTORIAL, "tags of the registered model", {"model_type": "regression", "data": "housing"}, tags)
 
 
-def expect(dag_id: str, what: str, expected: object, seen: object) -> None:
-    """Compare what MLflow holds with what a DAG promises."""
-    if seen != expected:
-        raise LocalError(f"{dag_id}: {what} in MLflow: expected {expected!r}, seen {seen!r}.")
+def check(dag_id: str, name: str, expected: object, actual: object) -> None:
+    """Compare a value in MLflow with the one that a DAG promises."""
+    if actual != expected:
+        raise LocalError(f"{dag_id}: {name} in MLflow: expected {expected!r}, got {actual!r}.")
 
 
 def _run(ports: Ports, run_id: str) -> dict[str, Any]:
@@ -151,6 +153,5 @@ def _get(ports: Ports, path: str, params: dict[str, str]) -> requests.Response:
         f"http://127.0.0.1:{ports.mlflow}/{path}", params=params, auth=mlflow_login.credentials(), timeout=60
     )
     if not response.ok:
-        problem = f"MLflow answers {response.status_code} to {path} {params}"
-        raise LocalError(f"What the DAGs should have left in MLflow cannot be had: {problem}.", response.text)
+        raise LocalError(f"{path} {params}: MLflow returned {response.status_code}.", response.text)
     return response

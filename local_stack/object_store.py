@@ -1,6 +1,6 @@
-"""MinIO, the object store that keeps MLflow's artifacts where a ``minio`` program is at hand.
+"""MinIO, which stores MLflow's artifacts if there is a ``minio`` program.
 
-Its only user is the one of the connection ``minio_default`` in ``airflow_settings.yaml``.
+Its only user is the login of the connection ``minio_default`` in ``airflow_settings.yaml``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from local_stack.settings import DATA, LOCAL, MLFLOW_HOME, LocalError, setting
 if TYPE_CHECKING:
     from local_stack.ports import Ports
 
-PROGRAM = LOCAL / "minio"  # a link to the program that runs
+PROGRAM = LOCAL / "minio"  # a link to the program
 HOME = DATA / "minio"
 BUCKET = HOME / "mlflow"  # a folder in MinIO's home is a bucket
 ON_DISK = MLFLOW_HOME / "artifacts"  # where artifacts are without MinIO
@@ -25,24 +25,24 @@ CONN_ID = "minio_default"
 
 
 def choose() -> Path | None:
-    """Return the MinIO to run: the one that ``MINIO`` names, else the one on PATH; None for none.
+    """Return the MinIO program: the setting ``MINIO``, otherwise the one on PATH; None for no MinIO.
 
-    Where there are artifacts already, they decide: neither store would find what the other one holds.
+    Existing artifacts stay where they are, because neither store finds those of the other.
 
-    :raises LocalError: ``MINIO`` names no program, or another store than the one that holds the artifacts.
+    :raises LocalError: ``MINIO`` is not a program, or the existing artifacts are in the other store.
     """
-    named = setting("MINIO")
-    program = shutil.which("minio" if named is None else named)
-    if named and not program:
-        raise LocalError(f"MINIO={named}: there is no such program. With MINIO= artifacts go to the disk.")
+    value = setting("MINIO")
+    program = shutil.which("minio" if value is None else value)
+    if value and not program:
+        raise LocalError(f"MINIO={value}: program not found. Set MINIO= to store artifacts on disk.")
     if not program and _has_files(BUCKET):
         raise LocalError(
-            "Earlier artifacts are in MinIO, which is needed to find them again: "
-            "MINIO=/path/to/minio make up. To start anew without it: make reset."
+            "Earlier artifacts are in MinIO, but MinIO was not found. Run MINIO=/path/to/minio make up, "
+            "or start over without MinIO: make reset."
         )
     if program and _has_files(ON_DISK) and not _has_files(BUCKET):
-        message = "Earlier artifacts are on the disk, MinIO would not find them. To start anew: make reset."
-        if named:
+        message = "Earlier artifacts are on disk and stay there. To start over with MinIO: make reset."
+        if value:
             raise LocalError(message)
         print(message)
         return None
@@ -54,36 +54,37 @@ def _has_files(folder: Path) -> bool:
 
 
 def prepare(program: Path) -> None:
-    """Make the bucket, and the link by which the program is started."""
+    """Create the bucket and the link to the program."""
     BUCKET.mkdir(parents=True, exist_ok=True)
     PROGRAM.unlink(missing_ok=True)
     PROGRAM.symlink_to(program)
 
 
-def keys(ports: Ports) -> dict[str, str]:
-    """Return what MinIO and its clients read: address, region, and the login of ``minio_default``.
+def environment(ports: Ports) -> dict[str, str]:
+    """Return the variables that MinIO and its clients read: address, region and login.
 
-    :raises LocalError: there is no such connection, or it has no login and password.
+    :raises LocalError: the connection ``minio_default`` is missing, or has no login and password.
     """
-    found = {entry["connection_id"]: entry for entry in airflow_settings.read(ports)["connections"]}
-    login, password = (str(found.get(CONN_ID, {}).get(name) or "") for name in ("login", "password"))
+    connections = {each["connection_id"]: each for each in airflow_settings.read(ports)["connections"]}
+    connection = connections.get(CONN_ID, {})
+    login, password = (str(connection.get(field) or "") for field in ("login", "password"))
     if not (login and password):
         raise LocalError(
-            f"MinIO takes its login and password from the connection {CONN_ID} in "
-            f"{airflow_settings.FILE.name}, which has none. With MINIO= artifacts go to the disk."
+            f"The connection {CONN_ID} in {airflow_settings.FILE.name} has no login and password for MinIO. "
+            "Add them, or set MINIO= to store artifacts on disk."
         )
     return {
         "MINIO_ROOT_USER": login,
         "MINIO_ROOT_PASSWORD": password,
         "AWS_ACCESS_KEY_ID": login,
         "AWS_SECRET_ACCESS_KEY": password,
-        "AWS_DEFAULT_REGION": "us-east-1",  # MinIO's own
+        "AWS_DEFAULT_REGION": "us-east-1",  # MinIO's default
         "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{ports.minio}",
     }
 
 
-def answers(ports: Ports) -> bool:
-    """Tell whether MinIO is ready to take and give objects."""
+def is_ready(ports: Ports) -> bool:
+    """Return whether MinIO can store and return objects."""
     try:
         return requests.get(f"http://127.0.0.1:{ports.minio}/minio/health/ready", timeout=5).ok
     except requests.RequestException:

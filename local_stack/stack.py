@@ -1,4 +1,4 @@
-"""Bring the stack up, tell how it is, and bring it down again."""
+"""Start and stop the stack, and find out how it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -34,18 +33,19 @@ from local_stack.waiting import wait_for
 if TYPE_CHECKING:
     from rich.console import Console
 
-STARTED_FROM = settings.LOCAL / "started-from"  # the version of what the processes run from
-PATIENCE = 300  # seconds for the components to answer; on an idle machine a twentieth of it is enough
-DAG_PATIENCE = 60  # seconds for the DAG files to be read
+VERSION = settings.LOCAL / "started-from"  # the version of the project that runs
+TIMEOUT = 300  # seconds for the components to respond; an idle machine needs a twentieth
+DAG_TIMEOUT = 60  # seconds for the DAG files to be parsed
 
-# The supervisor starts again what has ended. In a stack that was up, that is worth waiting for.
-GIVEN_UP = ("fatal",)
-ENDED = ("backoff", "exited", "fatal")
+# States of the supervisor in which a component has failed. In a stack that was up, the supervisor is given
+# time to restart one that has ended.
+FAILED_WHILE_UP = ("fatal",)
+FAILED_AT_START = ("backoff", "exited", "fatal")
 
 
 @dataclass(frozen=True)
 class State:
-    """How a component is: ``up`` if it was heard from, otherwise what the supervisor says of its process."""
+    """The state of a component: ``up`` if it responds, otherwise the supervisor's state of its process."""
 
     component: supervision.Component
     state: str
@@ -54,204 +54,215 @@ class State:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Let a second ``up`` or ``down`` of this clone wait until this one is done."""
+def _lock() -> Iterator[None]:
+    """Let a second ``up`` or ``down`` of this clone wait for the first."""
     settings.LOCAL.mkdir(exist_ok=True)
     with (settings.LOCAL / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Waiting for another `make up` or `make down` to end", flush=True)
+            print("Waiting for another `make up` or `make down` to finish", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class Stack:
-    """Airflow, MLflow and, where there is one, MinIO, as they run from this clone.
+    """Airflow, MLflow and possibly MinIO, running from this clone.
 
-    :param console: where to tell what goes on.
+    :param console: where to report progress.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.ports = ports.Ports.remembered()
-        self.supervisor = supervision.connect()  # None: nothing runs
+        self.ports = ports.Ports.load()
+        self.supervisor = supervision.connect()  # None if nothing runs
 
-    @_alone()
+    @_lock()
     def up(self) -> None:
-        """Start what does not run yet, and return when everything answers.
+        """Start what does not run yet, and return when everything responds.
 
-        :raises LocalError: a port is taken, ``airflow_settings.yaml`` is wrong, or a component does not come
-            up; what this call started is stopped again.
+        :raises LocalError: a port is taken, ``airflow_settings.yaml`` is invalid, or a component does not
+        start.
+            Whatever this call started is stopped again.
         """
         self.supervisor = supervision.connect()
-        if self.supervisor and not (STARTED_FROM.exists() and STARTED_FROM.read_text() == self._version()):
+        if self.supervisor and not (VERSION.exists() and VERSION.read_text() == self._version()):
             self.console.print("The project has changed since the stack was started; restarting it")
             self._stop()
         if not self.supervisor:
             self._start()
             return
-        used = asdict(self.ports)
-        if any((used[name] or port) != port for name, port in ports.named(free=False).items()):
-            chosen = " ".join(f"{variable}={port}" for variable, port in self.ports.variables().items())
-            raise LocalError(f"Already up, with {chosen}; for other ports, `make down` first.")
-        if (wanted := settings.setting("MINIO")) is not None and bool(wanted) != bool(self.ports.minio):
-            place = "in MinIO" if self.ports.minio else "on the disk"
-            raise LocalError(f"Already up, with the artifacts {place}; to change that, `make down` first.")
-        if (wanted_login := mlflow_login.wanted()) is not None and wanted_login != mlflow_login.is_on():
-            how = "with" if mlflow_login.is_on() else "without"
-            raise LocalError(f"Already up, {how} a login on MLflow; to change that, `make down` first.")
+        self._check_settings()
         self.console.print("Already up")
-        self._bring_up(GIVEN_UP)
+        self._start_missing(FAILED_WHILE_UP)
+
+    def _check_settings(self) -> None:
+        """Compare the settings of the shell and ``.env`` with those of the running stack.
+
+        :raises LocalError: a setting has changed.
+        """
+        running = ""
+        for service, port in ports.read_settings(check_free=False).items():
+            if port != (asdict(self.ports)[service] or port):
+                running = "with " + " ".join(
+                    f"{name}={used}" for name, used in self.ports.variables().items()
+                )
+        minio = settings.setting("MINIO")
+        if minio is not None and bool(minio) != bool(self.ports.minio):
+            running = f"with artifacts {'in MinIO' if self.ports.minio else 'on disk'}"
+        if mlflow_login.read_setting() not in (None, mlflow_login.is_on()):
+            running = f"{'with' if mlflow_login.is_on() else 'without'} a login on MLflow"
+        if running:
+            raise LocalError(f"Already up, {running}. To change that, run `make down` first.")
 
     def _start(self) -> None:
-        supervision.end(supervision.find())  # what a killed supervisor left behind
-        program = object_store.choose()
-        self.ports, said = ports.choose(with_minio=bool(program))
-        for line in said:
-            self.console.print(line)
+        supervision.end(supervision.find())  # left over from a killed supervisor
+        minio = object_store.choose()
+        self.ports, messages = ports.choose(with_minio=bool(minio))
+        for message in messages:
+            self.console.print(message)
         supervision.components(self.ports)  # raises what is wrong with airflow_settings.yaml
         settings.DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(settings.TEMPORARY, ignore_errors=True)
         for folder in (settings.LOGS, settings.TEMPORARY, settings.AIRFLOW_HOME, settings.MLFLOW_HOME):
             folder.mkdir(parents=True, exist_ok=True)
         mlflow_login.prepare()
-        if program:
-            object_store.prepare(program)
-        self.ports.remember()
-        STARTED_FROM.write_text(self._version())
+        if minio:
+            object_store.prepare(minio)
+        self.ports.save()
+        VERSION.write_text(self._version())
         airflow_home.write_config(self.ports)
+        airflow_home.link_plugins()
         try:
             self.supervisor = supervision.start(self.ports)
-            self._bring_up(ENDED)
-        except BaseException:  # Ctrl-C, too
+            self._start_missing(FAILED_AT_START)
+        except BaseException:  # also KeyboardInterrupt
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # and pressed twice
+                signal.signal(number, signal.SIG_IGN)  # Ctrl-C pressed again must not stop the cleanup
             with self.console.status("Stopping what was started"):
                 self._stop()
             raise
 
-    @_alone()
+    @_lock()
     def down(self) -> bool:
-        """Stop everything, and return whether there was anything to stop. The data stays."""
+        """Stop everything and keep the data; return whether anything was running."""
         return self._stop()
 
     def _stop(self) -> bool:
         supervisor, self.supervisor = supervision.connect(), None
         if supervisor:
-            # First, while the api-server is there for the running tasks to report how they ended.
+            # First, while running tasks can report their end to the api-server.
             supervisor.stopProcessGroup("scheduler")
             supervisor.stopAllProcesses(False)  # False: all at once
             supervisor.shutdown()
-            supervision.wait(supervision.find(), patience=30)
+            supervision.wait(supervision.find(), timeout=30)
         leftovers = supervision.find()
         supervision.end(leftovers)
         shutil.rmtree(settings.TEMPORARY, ignore_errors=True)
         return bool(supervisor or leftovers)
 
     def states(self) -> list[State]:
-        """Return how every component is."""
-        heard = self._last_heard()
+        """Return the state of every component."""
+        heartbeats = self._heartbeats()
         processes = {info["name"]: info for info in self.supervisor.getAllProcessInfo()}
-        found = []
+        states = []
         for component in supervision.components(self.ports):
             info = processes.get(component.name, {"statename": "missing", "pid": 0, "start": 0})
             state = info["statename"].lower()
-            # A sign of life from before the start came from an earlier process.
-            if state in ("starting", "running") and heard.get(component.name, 0) >= info["start"]:
+            # A heartbeat from before the start came from an earlier process.
+            if state in ("starting", "running") and heartbeats.get(component.name, 0) >= info["start"]:
                 state = "up"
-            found.append(State(component, state, info["pid"], info["start"]))
-        return found
+            states.append(State(component, state, info["pid"], info["start"]))
+        return states
 
-    def _last_heard(self) -> dict[str, float]:
-        """Return when each component last gave a sign of life, in seconds since the epoch."""
-        heard = {}
-        if self.ports.minio and object_store.answers(self.ports):
-            heard["minio"] = time.time()
+    def _heartbeats(self) -> dict[str, float]:
+        """Return the time of each component's last heartbeat or response, in seconds since the epoch."""
+        heartbeats = {}
+        if self.ports.minio and object_store.is_ready(self.ports):
+            heartbeats["minio"] = time.time()
         with suppress(requests.RequestException):
-            # Not /health: it is green even where the API refuses to answer.
+            # Not /health, which is green even if the API rejects requests.
             url = f"http://127.0.0.1:{self.ports.mlflow}/api/2.0/mlflow/experiments/search"
-            answer = requests.post(url, json={"max_results": 1}, auth=mlflow_login.credentials(), timeout=5)
-            if answer.status_code != requests.codes.unauthorized:  # of a password that was changed in MLflow
-                answer.raise_for_status()
-            heard["mlflow"] = time.time()
+            response = requests.post(url, json={"max_results": 1}, auth=mlflow_login.credentials(), timeout=5)
+            if response.status_code != requests.codes.unauthorized:  # the password was changed in MLflow
+                response.raise_for_status()
+            heartbeats["mlflow"] = time.time()
         with suppress(requests.RequestException):
             api = AirflowApi(self.ports.airflow)
             api.prepare_for_tasks()
-            heard.update(api.heartbeats())
-            heard["api-server"] = time.time()
-        return heard
+            heartbeats.update(api.heartbeats())
+            heartbeats["api-server"] = time.time()
+        return heartbeats
 
-    def _bring_up(self, lost: Collection[str]) -> None:
-        """Start the components that do not run, and wait until the whole can be used.
+    def _start_missing(self, failed: Collection[str]) -> None:
+        """Start the components that do not run, and wait until the whole stack can be used.
 
-        :param lost: the states of a component that is not worth waiting for.
+        :param failed: states in which a component has failed.
         """
-        wanted = airflow_settings.read(self.ports)
+        entities = airflow_settings.read(self.ports)
         names = [component.name for component in supervision.components(self.ports)]
         self._start_components(name for name in names if name in ("minio", "mlflow"))
-        with self.console.status("Preparing Airflow's database"):  # for which those two need not wait
+        with self.console.status("Preparing Airflow's database"):  # while those two start
             airflow_home.migrate()
         self._start_components(names)
-        if missing := wait_for(self.console, lambda: self._silent(lost), PATIENCE):
-            raise _failure(missing[0], f"has not answered within {PATIENCE} s")
+        if missing := wait_for(self.console, lambda: self._find_missing(failed), TIMEOUT):
+            raise _failure(missing[0], f"did not respond within {TIMEOUT} s")
 
         api = AirflowApi(self.ports.airflow)
         api.log_in()
-        for kind, entities in wanted.items():
-            if problems := api.create_or_replace(kind, entities):
-                raise LocalError(f"Airflow does not take the {kind} of airflow_settings.yaml: {problems}")
-
-        duplicates = duplicate_dag_ids(settings.DAGS)
-        for dag_id, files in duplicates.items():
-            places = " and ".join(f"dags/{file}" for file in files)
-            problem = f"have the same DAG ID {dag_id}, and Airflow shows one of them; rename the function"
-            self.console.print(f"{places} {problem}", style="yellow")
-        unread = partial(_unread, api, set(chain.from_iterable(duplicates.values())))
-        for file in wait_for(self.console, unread, DAG_PATIENCE, "has been read"):
-            self.console.print(f"dags/{file}: Airflow has found no DAG in it", style="yellow")
-        for error in api.import_errors():
-            self.console.print(f"dags/{error['filename']}: Airflow cannot import it", style="red")
-            self.console.print(error["stack_trace"], markup=False)
-
-    def _version(self) -> str:
-        """Return a hash of what the processes run from: the project, its packages, settings and keys."""
-        components = [astuple(component) for component in supervision.components(self.ports)]
-        return hashlib.sha256(repr((install.version(), components)).encode()).hexdigest()
+        for kind, values in entities.items():
+            if problems := api.create_or_replace(kind, values):
+                raise LocalError(f"Airflow rejects {kind} of airflow_settings.yaml: {problems}")
+        self._report_dag_files(api)
 
     def _start_components(self, names: Iterable[str]) -> None:
         for name in names:
             if self.supervisor.getProcessInfo(name)["statename"] in ("STOPPED", "EXITED", "FATAL"):
-                self.supervisor.startProcess(name, False)  # False: without waiting
+                self.supervisor.startProcess(name, False)  # False: do not wait
 
-    def _silent(self, lost: Collection[str]) -> list[str]:
+    def _find_missing(self, failed: Collection[str]) -> list[str]:
         """Return the components that are not up.
 
-        :raises LocalError: one of them is lost.
+        :raises LocalError: a component has failed.
         """
         states = self.states()
         for state in states:
-            if state.state in lost:
-                raise _failure(state.component.name, "does not come up")
+            if state.state in failed:
+                raise _failure(state.component.name, "does not start")
         return [state.component.name for state in states if state.state != "up"]
 
+    def _report_dag_files(self, api: AirflowApi) -> None:
+        """Wait until the DAG files are parsed, and report what is wrong with them."""
+        duplicates = duplicate_dag_ids(settings.DAGS)
+        for dag_id, files in duplicates.items():
+            names = " and ".join(f"dags/{file}" for file in files)
+            advice = "Airflow shows only one of them. Rename the function in one file."
+            self.console.print(f"{names} have the same DAG ID {dag_id}: {advice}", style="yellow")
+        skipped = set(chain.from_iterable(duplicates.values()))  # Airflow reports only one of these files
 
-def _failure(component: str, what: str) -> LocalError:
+        def find_unparsed() -> list[str]:
+            parsed = api.parsed()
+            return [
+                name
+                for file in sorted(settings.DAGS.rglob("*.py"))
+                if (name := str(file.relative_to(settings.DAGS))) not in skipped
+                and parsed.get(name, 0) < file.stat().st_mtime
+                # Airflow skips files without these words.
+                and all(word in file.read_bytes().lower() for word in (b"airflow", b"dag"))
+            ]
+
+        for name in wait_for(self.console, find_unparsed, DAG_TIMEOUT, "is parsed"):
+            self.console.print(f"dags/{name}: no DAG found in this file", style="yellow")
+        for error in api.import_errors():
+            self.console.print(f"dags/{error['filename']}: Airflow cannot import this file", style="red")
+            self.console.print(error["stack_trace"], markup=False)
+
+    def _version(self) -> str:
+        """Hash what the processes run from: the project, its packages, settings and keys."""
+        components = [astuple(component) for component in supervision.components(self.ports)]
+        return hashlib.sha256(repr((install.project_version(), components)).encode()).hexdigest()
+
+
+def _failure(component: str, problem: str) -> LocalError:
     log = settings.LOGS / f"{component}.log"
-    return LocalError(f"{component} {what}; {log} ends:", log.read_text(errors="replace"))
-
-
-def _unread(api: AirflowApi, ignored: Collection[str]) -> list[str]:
-    """Return the DAG files that Airflow has not read since they were last changed.
-
-    :param ignored: files of which Airflow does not say whether it has read them.
-    """
-    parsed = api.parsed()
-    return [
-        name
-        for file in sorted(settings.DAGS.rglob("*.py"))
-        if (name := str(file.relative_to(settings.DAGS))) not in ignored
-        and parsed.get(name, 0) < file.stat().st_mtime
-        # By these words Airflow tells a DAG file from any other.
-        and all(word in file.read_bytes().lower() for word in (b"airflow", b"dag"))
-    ]
+    return LocalError(f"{component} {problem}; {log} ends with:", log.read_text(errors="replace"))

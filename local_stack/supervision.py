@@ -1,14 +1,16 @@
-"""The process supervisor: what it runs, how that is started, and the way to ask it.
+"""The process supervisor: what it runs, how to start it, and how to talk to it.
 
-A process of the stack is recognised by what it carries in its environment. Process IDs and groups are no help
-once a parent was killed: its children live on, and keep its port. So every component is started through this
-module, which first ends what an earlier life of it left behind::
+A process of the stack is identified by variables in its environment. Process IDs and groups are not enough:
+when a parent is killed, its children live on and keep its port. Therefore every component is started by this
+module,
+which first ends what is left of an earlier process::
 
     python -m local_stack.supervision mlflow
 """
 
 from __future__ import annotations
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -26,12 +28,12 @@ from local_stack import mlflow_login, object_store, settings
 from local_stack.ports import Ports
 from local_stack.settings import LocalError
 
-STACK = "LOCAL_STACK"  # which clone a process belongs to
-COMPONENT = "LOCAL_STACK_COMPONENT"  # and which of its components; the supervisor has none
+STACK = "LOCAL_STACK"  # the clone that a process belongs to
+COMPONENT = "LOCAL_STACK_COMPONENT"  # its component; the supervisor has none
 CONFIG = settings.LOCAL / "supervisor.conf"
-# Relative to the project, where all of it runs: what stands in a URI must not be quoted.
+# Relative to the project, where every process runs, because a URI must be quoted and a path need not be.
 MLFLOW_DATABASE = f"sqlite:///{settings.DATA.relative_to(settings.ROOT)}/mlflow/mlflow.db"
-# The same program by a path without a per cent sign, on which MLflow's migrations stumble.
+# Without a per cent sign in its path, which breaks MLflow's migrations.
 MLFLOW = Path(
     "/proc/self/cwd" if "%" in str(settings.ROOT) else settings.ROOT,
     settings.MLFLOW_VENV.relative_to(settings.ROOT),
@@ -42,31 +44,31 @@ MLFLOW = Path(
 
 @dataclass(frozen=True)
 class Component:
-    """One program of the stack: what runs it, where a browser finds it, and how it is stopped."""
+    """A program of the stack: its command, the port for a browser, and how to stop it."""
 
     name: str
     command: list[Any]  # paths and words
     environment: dict[str, str] = field(repr=False)
     port: int | None = None
     stop_signal: str = "TERM"
-    stop_patience: int = 10  # seconds until it is killed
+    stop_seconds: int = 10  # until it is killed
 
 
 def components(ports: Ports) -> list[Component]:
-    """List what runs, in the order in which it starts.
+    """List the components in the order in which they start.
 
-    :raises LocalError: MinIO runs, and has no keys.
+    :raises LocalError: MinIO has no login.
     """
-    # No task finds in its environment the keys of the object store, which are for those two only, or the
-    # password of MLflow's administrator.
+    # Only MinIO and MLflow get the keys of the object store, and only MLflow its administrator's password:
+    # no task finds them in its environment.
     return [*([_minio(ports)] if ports.minio else []), _mlflow(ports), *_airflow(ports)]
 
 
 def _minio(ports: Ports) -> Component:
     options = [f"--address=127.0.0.1:{ports.minio}", f"--console-address=127.0.0.1:{ports.minio_console}"]
-    options += [f"--certs-dir={settings.LOCAL / 'minio-certificates'}"]  # it would make a folder in HOME
+    options += [f"--certs-dir={settings.LOCAL / 'minio-certificates'}"]  # the default is in HOME
     command = [object_store.PROGRAM, "server", *options, object_store.HOME]
-    return Component("minio", command, object_store.keys(ports), ports.minio_console)
+    return Component("minio", command, object_store.environment(ports), ports.minio_console)
 
 
 def _mlflow(ports: Ports) -> Component:
@@ -75,93 +77,89 @@ def _mlflow(ports: Ports) -> Component:
     command = [MLFLOW, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={ports.mlflow}", "--workers=1"]
     command += [f"--backend-store-uri={MLFLOW_DATABASE}", f"--artifacts-destination={destination}"]
     command += [f"--allowed-hosts=localhost:{ports.mlflow},127.0.0.1:{ports.mlflow}"]
-    given = object_store.keys(ports) if ports.minio else {}
+    variables = object_store.environment(ports) if ports.minio else {}
     if mlflow_login.is_on():
         command += ["--app-name=basic-auth"]
-        given |= mlflow_login.environment()
-    return Component("mlflow", command, given, ports.mlflow)
+        variables |= mlflow_login.environment()
+    return Component("mlflow", command, variables, ports.mlflow)
 
 
 def _airflow(ports: Ports) -> list[Component]:
-    # Without their servers for logs, which would listen on all interfaces: the logs are on this disk.
-    scheduler, triggerer = (
-        [settings.AIRFLOW, name, "--skip-serve-logs"] for name in ("scheduler", "triggerer")
-    )
-    given = settings.read_env_file()
+    variables = settings.read_env_file()
+
+    def component(name: str, *options: str, **fields: Any) -> Component:
+        return Component(name, [settings.AIRFLOW, name, *options], variables, **fields)
+
+    # --skip-serve-logs: log servers would listen on all interfaces, and the logs are on this disk.
     return [
-        Component("api-server", [settings.AIRFLOW, "api-server"], given, ports.airflow),
-        # The scheduler passes INT on to the running tasks, which end and are retried after the next start;
-        # after TERM it would wait until they have finished, however long they take.
-        Component("scheduler", scheduler, given, stop_signal="INT"),
-        Component("dag-processor", [settings.AIRFLOW, "dag-processor"], given),
-        # It often does not notice that its child has ended. All it knows is in the database, too.
-        Component("triggerer", triggerer, given, stop_patience=3),
+        component("api-server", port=ports.airflow),
+        # On INT the scheduler stops the running tasks, and the next start retries them. On TERM it would wait
+        # until they have finished.
+        component("scheduler", "--skip-serve-logs", stop_signal="INT"),
+        component("dag-processor"),
+        # It often does not notice that its child has ended. Its state is in the database.
+        component("triggerer", "--skip-serve-logs", stop_seconds=3),
     ]
 
 
 def environment() -> dict[str, str]:
-    """Return what every process of the stack has in its environment."""
+    """Return the environment of every process of the stack."""
     return {
         **os.environ,
         STACK: str(settings.ROOT),
-        # Without it, processes that rename themselves overwrite the environment they are found by.
+        # Otherwise processes that change their title overwrite the environment that identifies them.
         "SPT_NOENV": "1",
         "AIRFLOW_HOME": str(settings.AIRFLOW_HOME),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for features not used here
         "DO_NOT_TRACK": "true",
-        "MPLCONFIGDIR": str(settings.DATA / "matplotlib"),  # its list of fonts, else in HOME
+        "MPLCONFIGDIR": str(settings.DATA / "matplotlib"),  # the default for its list of fonts is in HOME
     }
 
 
-def config(ports: Ports) -> str:
-    """Return supervisord's configuration, all paths in it being relative to the project."""
+def write_config(ports: Ports) -> None:
+    """Write supervisord's configuration. All its paths are relative to the project."""
     python, local, logs = (
         path.relative_to(settings.ROOT)
         for path in (settings.VENV / "bin" / "python", settings.LOCAL, settings.LOGS)
     )
-    supervisord = f"""
-[unix_http_server]
-file = {settings.SOCKET}
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
-
-[supervisord]
-nodaemon = true
-silent = true
-logfile = {logs}/supervisord.log
-pidfile = {local}/supervisord.pid
-childlogdir = {logs}
-"""
-    programs = [
-        f"""
-[program:{component.name}]
-command = {python} -m local_stack.supervision {component.name}
-autostart = false
-autorestart = true
-startsecs = 20
-startretries = 100
-stopsignal = {component.stop_signal}
-stopasgroup = true
-stopwaitsecs = {component.stop_patience}
-killasgroup = true
-redirect_stderr = true
-stdout_logfile = {logs}/{component.name}.log
-stdout_logfile_maxbytes = 5MB
-stdout_logfile_backups = 1
-"""
-        for component in components(ports)
-    ]
-    return supervisord + "".join(programs)
+    interface = "supervisor.rpcinterface:make_main_rpcinterface"
+    config = configparser.RawConfigParser()
+    config["unix_http_server"] = {"file": str(settings.SOCKET)}
+    config["rpcinterface:supervisor"] = {"supervisor.rpcinterface_factory": interface}
+    config["supervisord"] = {
+        "nodaemon": "true",
+        "silent": "true",
+        "logfile": f"{logs}/supervisord.log",
+        "pidfile": f"{local}/supervisord.pid",
+        "childlogdir": str(logs),
+    }
+    for component in components(ports):
+        config[f"program:{component.name}"] = {
+            "command": f"{python} -m local_stack.supervision {component.name}",
+            "autostart": "false",
+            "autorestart": "true",
+            "startsecs": "20",
+            "startretries": "100",
+            "stopsignal": component.stop_signal,
+            "stopwaitsecs": str(component.stop_seconds),
+            "stopasgroup": "true",
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": f"{logs}/{component.name}.log",
+            "stdout_logfile_maxbytes": "5MB",
+            "stdout_logfile_backups": "1",
+        }
+    with CONFIG.open("w") as file:
+        config.write(file)
 
 
 def start(ports: Ports) -> Any:
-    """Start supervisord, with none of the components running yet, and return its interface.
+    """Start supervisord without any component, and return its interface.
 
-    :raises LocalError: it does not answer within 30 seconds.
+    :raises LocalError: it does not respond within 30 seconds.
     """
-    CONFIG.write_text(config(ports))
+    write_config(ports)
     log_file = settings.LOGS / "supervisord.log"
     with log_file.open("a") as log:
         process = subprocess.Popen(
@@ -171,7 +169,7 @@ def start(ports: Ports) -> Any:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+            start_new_session=True,  # so that Ctrl-C in this terminal does not reach it
         )
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
@@ -182,15 +180,14 @@ def start(ports: Ports) -> Any:
 
 
 def connect() -> Any:
-    """Return the running supervisor's interface, None if there is no supervisor.
+    """Return the interface of the running supervisor; None if there is no supervisor.
 
     .. seealso:: http://supervisord.org/api.html
     """
     from supervisor.xmlrpc import SupervisorTransport
 
-    proxy = ServerProxy(
-        "http://localhost", transport=SupervisorTransport(serverurl=f"unix://{settings.SOCKET}")
-    )
+    transport = SupervisorTransport(serverurl=f"unix://{settings.SOCKET}")
+    proxy = ServerProxy("http://localhost", transport=transport)
     try:
         proxy.supervisor.getState()
     except OSError:
@@ -199,31 +196,32 @@ def connect() -> Any:
 
 
 def find(component: str | None = None) -> list[psutil.Process]:
-    """Return the running processes of this clone's stack, or of one component of it."""
-    found = []
+    """Return the running processes of this clone's stack, or of one component."""
+    processes = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):  # ended meanwhile, or another user's
+        with suppress(psutil.Error):  # it has ended, or belongs to another user
             variables = process.environ()
             if variables.get(STACK) == str(settings.ROOT) and component in (None, variables.get(COMPONENT)):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
-def end(processes: list[psutil.Process], patience: float = 3) -> None:
-    """Ask the processes to end, and after ``patience`` seconds make them."""
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
+def end(processes: list[psutil.Process], timeout: float = 3) -> None:
+    """Terminate the processes, and kill those that are still alive after ``timeout`` seconds."""
+    for stop in (psutil.Process.terminate, psutil.Process.kill):
         for process in processes:
             with suppress(psutil.NoSuchProcess):
-                ask(process)
-        processes = wait(processes, patience)
+                stop(process)
+        processes = wait(processes, timeout)
 
 
-def wait(processes: list[psutil.Process], patience: float) -> list[psutil.Process]:
-    """Wait until the processes have ended, and return those that have not after ``patience`` seconds."""
-    deadline = time.monotonic() + patience
+def wait(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those still alive after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
     while processes and time.monotonic() < deadline:
         time.sleep(0.05)
-        # A zombie may stay for good where nobody asks how it ended, as in many a container.
+        # psutil.wait_procs would wait for zombies, which stay where nothing reaps them, as in many
+        # containers.
         statuses = psutil.process_iter(["status"])
         alive = {each for each in statuses if each.info["status"] != psutil.STATUS_ZOMBIE}
         processes = [process for process in processes if process in alive]
@@ -236,19 +234,19 @@ def memory(component: str) -> int:
     for process in find(component):
         with suppress(psutil.Error):
             used = process.memory_full_info()
-            # What processes share is counted once with pss, which only Linux knows, and not at all with uss.
+            # PSS, which only Linux has, counts shared memory once; USS does not count it.
             total += getattr(used, "pss", used.uss)
     return total
 
 
 def _upgrade_mlflow() -> None:
-    """Bring an older database to the installed MLflow's version, without which the server refuses it."""
+    """Upgrade the database of an older MLflow, because the installed server would reject it."""
     version = next(settings.MLFLOW_VENV.glob("lib/python*/site-packages/mlflow-*.dist-info")).name
     database, stamp = settings.MLFLOW_HOME / "mlflow.db", settings.MLFLOW_HOME / "upgraded-to"
     if database.exists() and not (stamp.exists() and stamp.read_text() == version):
-        kept = database.with_name(f"before-{version}.db")
-        if not kept.exists():  # an upgrade that is interrupted leaves something between the versions
-            shutil.copy(database, kept)
+        backup = database.with_name(f"before-{version}.db")
+        if not backup.exists():  # otherwise an upgrade was interrupted, and the database is half upgraded
+            shutil.copy(database, backup)
         subprocess.run([MLFLOW, "-m", "mlflow", "db", "upgrade", MLFLOW_DATABASE], check=True)
     stamp.write_text(version)
 
@@ -269,11 +267,11 @@ def _let_tasks_end_first() -> None:
 
 
 def main(name: str) -> None:
-    """Become the supervisor, or the component of that name, as the only one."""
+    """Become the supervisor, or the only process of a component."""
     if name == "supervisord":
         from supervisor import options, supervisord
 
-        options.normalize_path = str  # it would make the paths in its configuration absolute
+        options.normalize_path = str  # keeps the paths in its configuration relative
         supervisord.main(["-c", str(CONFIG)])
     else:
         end(find(name))
@@ -281,7 +279,7 @@ def main(name: str) -> None:
             _upgrade_mlflow()
         if name == "scheduler":
             _let_tasks_end_first()
-        component = next(each for each in components(Ports.remembered()) if each.name == name)
+        component = next(each for each in components(Ports.load()) if each.name == name)
         os.environ |= {COMPONENT: name, **component.environment}
         os.execv(component.command[0], component.command)
 

@@ -1,4 +1,4 @@
-"""Wait for several things at once, and tell of each as it comes."""
+"""Wait for several things at once, and report each one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 def wait_for(
-    console: Console, missing: Callable[[], list[str]], patience: float, verb: str = "is up"
+    console: Console, find_missing: Callable[[], list[str]], timeout: float, verb: str = "is up"
 ) -> list[str]:
-    """Ask again and again what is missing, until that is nothing.
+    """Wait until nothing is missing.
 
-    A terminal shows what is waited for; elsewhere there is one line for each thing that came.
+    A terminal shows what is missing. Each thing that is no longer missing gets a line.
 
-    :param missing: returns the names of what is still missing.
-    :param patience: when to give up, in seconds.
-    :param verb: what a thing does that is no longer missing.
-    :return: what is missing in the end.
+    :param find_missing: returns the names of what is missing.
+    :param timeout: seconds after which to give up.
+    :param verb: what to print after a name that is no longer missing.
+    :return: what is still missing.
     """
-    began = time.monotonic()
-    waiting = missing()
+    start = time.monotonic()
+    missing = find_missing()
     with console.status("") as status:
-        while waiting and (seconds := time.monotonic() - began) < patience:
-            status.update(f"{seconds:.0f} s, waiting for {', '.join(waiting)}")
+        while missing and (seconds := time.monotonic() - start) < timeout:
+            status.update(f"{seconds:.0f} s, waiting for {', '.join(missing)}")
             time.sleep(0.3)
-            before, waiting = waiting, missing()
-            for name in before:
-                if name not in waiting:
-                    console.print(f"{name} {verb} ({time.monotonic() - began:.0f} s)")
-    return waiting
+            previous, missing = missing, find_missing()
+            for name in previous:
+                if name not in missing:
+                    console.print(f"{name} {verb} ({time.monotonic() - start:.0f} s)")
+    return missing

@@ -1,4 +1,4 @@
-"""What of airflow_settings.yaml reaches the Airflow of the stack."""
+"""What Airflow gets from airflow_settings.yaml."""
 
 import json
 
@@ -28,23 +28,25 @@ def read(tmp_path, monkeypatch):
 
 @pytest.fixture
 def read_connection(read):
-    """A function that reads one connection, with ``extra`` as a mapping; None if it is left out."""
+    """A function that reads one connection, with ``extra`` as a mapping; None if it is skipped."""
 
     def read_one(ports=PORTS, **fields):
         entry = {"conn_id": "c", "conn_type": "mlflow"} | {f"conn_{key}": val for key, val in fields.items()}
-        found = read({"airflow": {"connections": [entry]}}, ports)["connections"]
-        return {**found[0], "extra": json.loads(found[0]["extra"] or "{}")} if found else None
+        connections = read({"airflow": {"connections": [entry]}}, ports)["connections"]
+        return (
+            {**connections[0], "extra": json.loads(connections[0]["extra"] or "{}")} if connections else None
+        )
 
     return read_one
 
 
-def test_the_projects_own_file_leads_to_the_local_mlflow():
+def test_the_projects_own_file_connects_to_the_local_mlflow():
     (connection,) = airflow_settings.read(PORTS)["connections"]
     assert connection["connection_id"] == "mlflow_default"
     assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 5090)
 
 
-def test_with_minio_the_projects_own_file_leads_there_too():
+def test_the_projects_own_file_also_connects_to_a_local_minio():
     mlflow, minio = airflow_settings.read(WITH_MINIO)["connections"]
     assert mlflow == airflow_settings.read(PORTS)["connections"][0]
     assert minio["connection_id"] == "minio_default"
@@ -52,12 +54,12 @@ def test_with_minio_the_projects_own_file_leads_there_too():
 
 
 @pytest.mark.parametrize("host", ["http://mlflow", "http://mlflow:5000", "mlflow", "mlflow:5000"])
-def test_the_mlflow_container_is_replaced_however_it_is_written(read_connection, host):
+def test_the_address_of_the_mlflow_container_is_replaced_in_every_notation(read_connection, host):
     connection = read_connection(host=host, port=5000)
     assert (connection["host"], connection["port"]) == ("http://127.0.0.1", 5090)
 
 
-def test_any_other_server_stays_as_it_is(read_connection):
+def test_another_server_is_kept(read_connection):
     fields = {"host": "https://mlflow.example.com", "port": 443, "login": "me", "password": "secret"}
     extra = {"ui_url": "https://mlflow.example.com/ui"}
     connection = read_connection(**fields, extra=extra)
@@ -70,12 +72,12 @@ def test_extra_may_be_json(read_connection):
     assert connection["extra"] == {"timeout": 5}
 
 
-def test_a_connection_to_a_container_that_does_not_run_here_is_left_out(read_connection):
+def test_a_connection_to_a_container_without_a_counterpart_is_skipped(read_connection):
     assert read_connection(type="aws", extra={"endpoint_url": "http://minio:9000"}) is None
     assert read_connection(type="http", host="http://minio", port=9000) is None
 
 
-def test_the_minio_container_is_replaced_however_it_is_written(read_connection):
+def test_the_address_of_the_minio_container_is_replaced_in_every_notation(read_connection):
     connection = read_connection(WITH_MINIO, type="aws", extra={"endpoint_url": "http://minio:9000"})
     assert connection["extra"] == {"endpoint_url": "http://127.0.0.1:9090"}
     connection = read_connection(WITH_MINIO, type="aws", host="minio", port=9000)
@@ -110,12 +112,12 @@ def test_the_minio_container_is_replaced_however_it_is_written(read_connection):
 )
 def test_a_connection_may_be_a_uri(read, uri, fields):
     entry = {"conn_id": "c", "conn_type": "", "conn_host": "", "conn_uri": uri}
-    (found,) = read({"airflow": {"connections": [entry]}})["connections"]
-    found["extra"] = json.loads(found["extra"] or "{}")
-    assert {name: found[name] for name in fields} == fields
+    (connection,) = read({"airflow": {"connections": [entry]}})["connections"]
+    connection["extra"] = json.loads(connection["extra"] or "{}")
+    assert {name: connection[name] for name in fields} == fields
 
 
-def test_variables_and_pools_are_read_too(read):
+def test_variables_and_pools_are_read(read):
     settings = read(
         {
             "airflow": {
@@ -131,21 +133,13 @@ def test_variables_and_pools_are_read_too(read):
     }
 
 
-def test_the_empty_entries_of_the_template_are_passed_over(read):
-    template = """
-airflow:
-  connections:
-    - conn_id:
-      conn_type:
-      conn_host:
-  pools:
-    - pool_name:
-      pool_slot:
-  variables:
-    - variable_name:
-      variable_value:
-"""
-    assert read(template) == {"connections": [], "variables": [], "pools": []}
+def test_the_empty_entries_of_the_astro_template_are_skipped(read):
+    template = {
+        "connections": [{"conn_id": None, "conn_type": None, "conn_host": None}],
+        "pools": [{"pool_name": None, "pool_slot": None}],
+        "variables": [{"variable_name": None, "variable_value": None}],
+    }
+    assert read({"airflow": template}) == {"connections": [], "variables": [], "pools": []}
 
 
 @pytest.mark.parametrize(
@@ -159,12 +153,12 @@ airflow:
         "airflow: {connections: [{conn_id: a, conn_type: http, conn_extra: '{'}]}",
     ],
 )
-def test_a_malformed_file_is_named(read, text):
-    with pytest.raises(LocalError, match=r"airflow_settings\.yaml is not as the Astro CLI wants it"):
+def test_an_invalid_file_is_reported(read, text):
+    with pytest.raises(LocalError, match=r"airflow_settings\.yaml is not in the format of the Astro CLI"):
         read(text)
 
 
-def test_a_missing_file_is_named(tmp_path, monkeypatch):
+def test_a_missing_file_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(airflow_settings, "FILE", tmp_path / "airflow_settings.yaml")
     with pytest.raises(LocalError, match=r"airflow_settings\.yaml is missing"):
         airflow_settings.read(PORTS)

@@ -1,15 +1,13 @@
-"""Installing: what is checked, what is skipped, and what is said when it cannot be done."""
+"""Installing: what is checked, what is skipped, and how failures are reported."""
 
 import ast
 import importlib.util
-import os
 import re
 import shutil
 import ssl
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -19,14 +17,14 @@ from local_stack.settings import ROOT, LocalError
 
 
 @pytest.mark.parametrize("command", ["local_stack", "local_stack.install"])
-def test_an_old_python_is_told_in_one_line(command):
-    """What it reads first must parse on one that knows no newer syntax, and stop there."""
+def test_an_old_python_is_rejected_in_one_line(command):
+    """The first file must parse on a Python without newer syntax, and stop there."""
     ast.parse((ROOT / "local_stack" / "__init__.py").read_text(), feature_version=(3, 6))
     script = f"import runpy, sys; sys.version_info = (3, 9, 18); runpy.run_module({command!r})"
     command_line = [sys.executable, "-c", script]
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("Python 3.10 or newer is needed, this is 3.9")
+    assert done.stderr.startswith("Python 3.10 or newer is required, but this is 3.9")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -37,34 +35,34 @@ def without_uv(monkeypatch, tmp_path):
 
 @pytest.fixture
 def without_pip(monkeypatch):
-    """An installation by a Python that has no pip."""
+    """A Python without pip."""
     real = install._run
 
-    def run(what, *command, **options):
+    def run(title, *command, **options):
         if command[:3] == (install.PYTHON, "-m", "pip"):
-            raise LocalError(what, f"{install.PYTHON}: No module named pip")
-        real(what, *command, **options)
+            raise LocalError(title, f"{install.PYTHON}: No module named pip")
+        real(title, *command, **options)
 
     monkeypatch.setattr(install, "_run", run)
 
 
-def test_a_python_without_venv_is_told_what_to_install(monkeypatch, without_uv, without_pip):
+def test_a_python_without_venv_is_rejected_with_what_to_install(monkeypatch, without_uv, without_pip):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "ensurepip" else real(name, *rest)
     )
     with pytest.raises(
-        LocalError, match=r"no venv module; on Debian or Ubuntu: apt install python3\.\d+-venv"
+        LocalError, match=r"no venv module\. On Debian or Ubuntu: apt install python3\.\d+-venv"
     ):
         install.fetch_uv()
 
 
-def test_a_python_without_pip_fetches_uv(without_uv, without_pip):
+def test_a_python_without_pip_can_fetch_uv(without_uv, without_pip):
     assert subprocess.check_output([install.fetch_uv(), "--version"], text=True).startswith("uv ")
 
 
 class Refusal(BaseHTTPRequestHandler):
-    """A package index that wants a login."""
+    """A package index that requires a login."""
 
     def do_GET(self):
         self.send_response(401)
@@ -77,7 +75,7 @@ class Refusal(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def index(monkeypatch, tmp_path):
-    """A function that makes pip and uv ask an index, by http or by https with a certificate of its own."""
+    """A function that makes pip and uv use an index, over HTTP or over HTTPS with its own certificate."""
     servers = []
 
     def serve(*, tls=False):
@@ -126,21 +124,21 @@ both = pytest.mark.parametrize("install_with", ["pip", "uv"], indirect=True)
 
 
 @both
-def test_an_index_that_does_not_answer_is_told(index, install_with):
+def test_an_index_that_does_not_respond_is_reported(index, install_with):
     index.use("http://127.0.0.1:9/simple")
-    with pytest.raises(LocalError, match="Could not install uv: no package index answers"):
+    with pytest.raises(LocalError, match="Could not install uv: no package index responds"):
         install_with()
 
 
 @both
-def test_an_index_that_wants_a_login_is_told(index, install_with):
+def test_an_index_that_requires_a_login_is_reported(index, install_with):
     index()
-    with pytest.raises(LocalError, match="Could not install uv: the package index does not accept"):
+    with pytest.raises(LocalError, match="Could not install uv: the package index rejects the login"):
         install_with()
 
 
 @both
-def test_an_index_with_a_certificate_that_is_not_trusted_is_told(index, install_with):
+def test_an_untrusted_certificate_of_an_index_is_reported(index, install_with):
     index(tls=True)
     with pytest.raises(LocalError, match=r"Could not install uv: the TLS certificate .* is not trusted"):
         install_with()
@@ -148,49 +146,47 @@ def test_an_index_with_a_certificate_that_is_not_trusted_is_told(index, install_
 
 @pytest.fixture
 def step(tmp_path, monkeypatch):
-    """A step of a project whose inputs may be changed."""
+    """A step that is done, of a project whose inputs may be changed."""
     for name in install.INPUTS:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setattr(install, "ROOT", tmp_path)
     (tmp_path / "venv").mkdir()
-    return install.Step("something", tmp_path / "venv", ("--group", "dev"))
+    step = install.Step("something", tmp_path / "venv", ("--group", "dev"))
+    step.stamp.write_text(step.version())
+    return step
 
 
-def test_what_is_installed_is_skipped(step, monkeypatch):
-    step.stamp.write_text(step.fingerprint())
+def test_a_step_that_is_done_is_skipped(step, monkeypatch):
     monkeypatch.setattr(install, "fetch_uv", lambda: pytest.fail("not skipped"))
     install.install([step])
 
 
 @pytest.mark.parametrize("name", install.INPUTS)
 def test_a_changed_input_is_installed_again(step, tmp_path, name):
-    step.stamp.write_text(step.fingerprint())
-    assert step.is_done()
     with (tmp_path / name).open("a") as file:
         file.write("# changed\n")
     assert not step.is_done()
 
 
 def test_another_python_is_installed_again(step, monkeypatch):
-    step.stamp.write_text(step.fingerprint())
     monkeypatch.setattr(sys, "version", "3.99.0")
     assert not step.is_done()
 
 
 def test_an_activated_environment_is_not_another_python(tmp_path):
-    """Its Python is a link to the one that made it."""
+    """Its Python is a link to the one that created it."""
     subprocess.run([install.PYTHON, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    script = "from local_stack import install; print(install.PYTHON, install.RUN[0].fingerprint())"
-    said = {
+    script = "from local_stack import install; print(install.PYTHON, install.RUN[0].version())"
+    outputs = {
         subprocess.check_output([python, "-c", script], cwd=ROOT, text=True)
         for python in (install.PYTHON, tmp_path / "venv" / "bin" / "python")
     }
-    assert len(said) == 1, said
+    assert len(outputs) == 1, outputs
 
 
-def test_an_installation_that_was_interrupted_is_not_done(step, monkeypatch):
-    def interrupt(what, *command, **more):
+def test_an_interrupted_installation_is_not_done(step, monkeypatch):
+    def interrupt(title, *command, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(install, "_run", interrupt)
@@ -200,8 +196,8 @@ def test_an_installation_that_was_interrupted_is_not_done(step, monkeypatch):
     assert not step.is_done()
 
 
-def test_an_environment_with_a_package_that_is_half_there_is_made_anew(step, monkeypatch):
-    """uv can neither use nor remove a package whose list of files was cut short."""
+def test_an_environment_with_a_broken_package_is_created_again(step):
+    """uv can neither use nor remove a package whose list of files is truncated."""
     small = install.Step("something small", step.venv, ("iniconfig",))
     install.install([small])
     [record] = small.venv.glob("lib/python*/site-packages/iniconfig-*.dist-info/RECORD")
@@ -212,36 +208,18 @@ def test_an_environment_with_a_package_that_is_half_there_is_made_anew(step, mon
     assert "half" not in record.read_text()
 
 
-@pytest.fixture
-def large(step, monkeypatch):
-    """A step with one package of more than a megabyte, which has not been downloaded before."""
+def test_downloads_are_shown_as_they_come_without_the_list_of_packages(step, monkeypatch, capsys):
+    """Two packages, one of them of more than a megabyte; neither has been downloaded before."""
     monkeypatch.setenv("UV_CACHE_DIR", str(step.venv.parent / "cache"))
-    return install.Step("something large", step.venv, ("pip",))
+    install.install([install.Step("something large", step.venv, ("pip", "iniconfig"))])
+    output = capsys.readouterr().out
+    assert output.startswith("Installing something large\n")
+    assert re.search(r"^  Downloading pip \([\d.]+MiB\)$", output, re.MULTILINE)
+    assert re.search(r"^  Installed 2 packages in ", output, re.MULTILINE)
+    assert "iniconfig" not in output
 
 
-DONE = r"  \d+ s, (?P<all>\d) of (?P=all) MiB downloaded, 1 package installed\n"
-
-
-def test_how_far_it_is_is_told_in_megabytes_and_packages(large, capsys):
-    install.install([large])
-    assert re.search(rf"^Installing something large\n(  .*\n)*{DONE}$", capsys.readouterr().out)
-
-
-def test_in_a_terminal_it_is_told_on_one_line(large, monkeypatch):
-    master, terminal = os.openpty()
-    with open(terminal, "w") as stdout:  # noqa: PTH123
-        monkeypatch.setattr(sys, "stdout", stdout)
-        install.install([large])
-    said = ""
-    with suppress(OSError):  # which ends what a terminal says
-        while chunk := os.read(master, 100_000):
-            said += chunk.decode()
-    os.close(master)
-    said = said.replace("\r\n", "\n")
-    assert re.search(rf"^Installing something large\n(  [^\n]*\x1b\[K\r)+{DONE}$", said)
-
-
-def test_the_mirror_that_pip_knows_is_used_by_uv(monkeypatch):
+def test_uv_uses_the_mirror_of_pip(monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example.com/simple")
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
     script = "import os, sys; sys.exit(os.environ['UV_DEFAULT_INDEX'] != 'https://mirror.example.com/simple')"

@@ -1,4 +1,4 @@
-"""The login on MLflow: switched on and off by one variable, and its password kept for its owner alone."""
+"""The login on MLflow: one variable turns it on and off, and only the owner can read the password."""
 
 import configparser
 import stat
@@ -24,7 +24,7 @@ def _folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start(monkeypatch):
-    """A function that does what `make up` does about the login, with this value of the variable."""
+    """A function that prepares the login as `make up` does, with this value of the variable."""
 
     def start(value: str | None = None) -> None:
         monkeypatch.delenv("MLFLOW_AUTH", raising=False)
@@ -39,13 +39,8 @@ def mlflow():
     return next(each for each in supervision.components(PORTS) if each.name == "mlflow")
 
 
-def connection(**fields):
-    entry = {"conn_id": "c", "conn_type": "mlflow", "conn_host": "http://mlflow"} | fields
-    return airflow_settings._connection(entry, PORTS)
-
-
 @pytest.mark.parametrize("value", [None, "", "0", "no", "Off", "false"])
-def test_it_is_off_unless_it_is_wanted(start, value):
+def test_it_is_off_by_default(start, value):
     start(value)
     assert not mlflow_login.is_on()
     assert mlflow_login.credentials() is None
@@ -54,28 +49,28 @@ def test_it_is_off_unless_it_is_wanted(start, value):
 
 
 @pytest.mark.parametrize("value", ["1", "yes", "on", "TRUE"])
-def test_it_is_switched_on_by_one_variable(start, value):
+def test_one_variable_turns_it_on(start, value):
     start(value)
     assert mlflow_login.is_on()
     assert "--app-name=basic-auth" in mlflow().command
 
 
-def test_it_stays_as_it_was_and_the_password_for_good(start):
+def test_it_stays_on_or_off_and_the_password_never_changes(start):
     start("1")
     login = mlflow_login.credentials()
-    seen = []
+    states = []
     for value in (None, "0", None, "1"):
         start(value)
-        seen.append((mlflow_login.is_on(), mlflow_login.credentials()))
-    assert seen == [(True, login), (False, login), (False, login), (True, login)]
+        states.append((mlflow_login.is_on(), mlflow_login.credentials()))
+    assert states == [(True, login), (False, login), (False, login), (True, login)]
 
 
-def test_neither_yes_nor_no_is_refused(start):
-    with pytest.raises(LocalError, match="MLFLOW_AUTH=maybe: set 1 for a login on MLflow, or 0 for none"):
+def test_another_value_is_rejected(start):
+    with pytest.raises(LocalError, match=r"MLFLOW_AUTH=maybe is not valid\. Set 1 .* or 0"):
         start("maybe")
 
 
-def test_only_their_owner_can_read_the_secrets(start):
+def test_only_the_owner_can_read_the_secrets(start):
     start("1")
     for file in (mlflow_login.PASSWORD, mlflow_login.KEY):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -84,13 +79,15 @@ def test_only_their_owner_can_read_the_secrets(start):
     assert mlflow_login.PASSWORD.read_text() != mlflow_login.KEY.read_text()
 
 
-def test_the_password_is_in_the_environment_of_mlflow_alone(start):
+def test_only_the_environment_of_mlflow_contains_the_password(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "CONFIG", tmp_path / "supervisor.conf")
     start("1")
     _, password = mlflow_login.credentials()
     components = supervision.components(PORTS)
+    supervision.write_config(PORTS)
     assert [each.name for each in components if password in each.environment.values()] == ["mlflow"]
-    assert password not in repr(components) + supervision.config(PORTS)
-    assert password not in mlflow_login.CONFIG.read_text()
+    assert password not in repr(components)
+    assert password not in supervision.CONFIG.read_text() + mlflow_login.CONFIG.read_text()
 
 
 def test_mlflow_keeps_its_users_in_the_folder(start):
@@ -101,33 +98,33 @@ def test_mlflow_keeps_its_users_in_the_folder(start):
     assert mlflow().environment["MLFLOW_AUTH_CONFIG_PATH"] == "login/basic_auth.ini"
 
 
-class TestConnection:
-    """What Airflow gets as `mlflow_default`."""
+OURS = object()  # the login that `make up` has generated
+NONE = (None, None)
+DEMO = {"conn_login": "admin", "conn_password": "mlflow-demo-secret"}
+ADA = {"conn_login": "ada", "conn_password": "hers"}
+ELSEWHERE = {"conn_host": "https://mlflow.example.com", "conn_login": "admin", "conn_password": "its own"}
 
-    DEMO = {"conn_login": "admin", "conn_password": "mlflow-demo-secret"}
 
-    @pytest.mark.parametrize("fields", [{}, DEMO])
-    @pytest.mark.parametrize("now", ["1", "0"])
-    def test_has_the_login_from_the_first_time_that_it_is_on(self, start, fields, now):
-        """Airflow's API would leave the password; an MLflow without login ignores both."""
-        start("1")
-        start(now)
-        found = connection(**fields)
-        assert (found["login"], found["password"]) == mlflow_login.credentials()
-
-    @pytest.mark.parametrize("fields", [{}, DEMO])
-    def test_has_none_before_that(self, fields):
-        found = connection(**fields)
-        assert (found["login"], found["password"]) == (None, None)
-
-    def test_keeps_the_login_of_another_user(self, start):
-        start("1")
-        found = connection(conn_login="ada", conn_password="hers")
-        assert (found["login"], found["password"]) == ("ada", "hers")
-
-    def test_to_another_server_stays_as_it_is(self, start):
-        start("1")
-        found = connection(
-            conn_host="https://mlflow.example.com", conn_login="admin", conn_password="its own"
-        )
-        assert (found["login"], found["password"]) == ("admin", "its own")
+@pytest.mark.parametrize(
+    ("history", "fields", "expected"),
+    [
+        ([], {}, NONE),
+        ([], DEMO, NONE),
+        (["1"], {}, OURS),
+        (["1"], DEMO, OURS),
+        # Airflow's API would keep the password anyway, and an MLflow without a login ignores both.
+        (["1", "0"], {}, OURS),
+        (["1", "0"], DEMO, OURS),
+        (["1"], ADA, ("ada", "hers")),
+        (["1"], ELSEWHERE, ("admin", "its own")),
+    ],
+)
+def test_the_connection_has_the_login_unless_it_has_another_or_leads_elsewhere(
+    start, history, fields, expected
+):
+    for value in history:
+        start(value)
+    entry = {"conn_id": "c", "conn_type": "mlflow", "conn_host": "http://mlflow"} | fields
+    connection = airflow_settings._connection(entry, PORTS)
+    login = mlflow_login.credentials() if expected is OURS else expected
+    assert (connection["login"], connection["password"]) == login

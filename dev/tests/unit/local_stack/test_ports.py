@@ -1,4 +1,4 @@
-"""The ports: what is named, what is remembered, what is free, and what is wrong with a bad choice."""
+"""The ports: from the settings, from the last start, or the next free ones."""
 
 import socket
 
@@ -10,89 +10,84 @@ from local_stack.settings import LocalError
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch, tmp_path):
-    """Nothing is named in the environment or in ``.env``, and there was no stack before."""
+def project(monkeypatch, tmp_path):
+    """A project without settings and without an earlier start."""
     for variable in WITH_MINIO.variables():
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(settings, "ROOT", tmp_path)
-    monkeypatch.setattr(ports, "REMEMBERED", tmp_path / "ports.json")
+    monkeypatch.setattr(ports, "FILE", tmp_path / "ports.json")
     return tmp_path
 
 
 @pytest.fixture
-def taken(monkeypatch):
-    """A function that makes ports look taken; a test cannot know which are on this machine."""
+def take(monkeypatch):
+    """A function that makes ports look taken; a test cannot know which ones are on this machine."""
 
-    def take(*numbers):
+    def take_ports(*numbers):
         monkeypatch.setattr(ports, "is_taken", lambda port: port in numbers)
 
-    take()
-    return take
+    take_ports()
+    return take_ports
 
 
 @pytest.mark.parametrize(
     ("family", "address"),
     [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")],
 )
-def test_a_port_is_taken_if_somebody_listens_where_a_browser_would_ask(family, address):
+def test_a_port_is_taken_if_a_browser_would_reach_another_program(family, address):
     with socket.create_server((address, 0), family=family) as server:
         port = server.getsockname()[1]
         assert ports.is_taken(port)
     assert not ports.is_taken(port)
 
 
-def test_the_usual_ports_are_the_default(taken):
-    assert ports.choose(with_minio=False) == (Ports(8080, 5000), [])
-    assert ports.choose(with_minio=True) == (Ports(8080, 5000, 9000, 9001), [])
+@pytest.mark.parametrize(
+    ("with_minio", "expected"), [(False, Ports(8080, 5000)), (True, Ports(8080, 5000, 9000, 9001))]
+)
+def test_the_defaults_are_used_if_they_are_free(take, with_minio, expected):
+    assert ports.choose(with_minio=with_minio) == (expected, [])
 
 
-def test_a_port_that_is_named_is_used(taken, monkeypatch):
-    monkeypatch.setenv("MLFLOW_PORT", "5001")
-    assert ports.choose(with_minio=False) == (Ports(8080, 5001), [])
-
-
-def test_env_file_names_ports_too_and_the_shell_wins(taken, monkeypatch, clean):
-    (clean / ".env").write_text("MLFLOW_PORT=5005\nAIRFLOW_PORT='8085'  # mine\n")
+def test_the_env_file_sets_ports_and_the_shell_overrides_it(take, monkeypatch, project):
+    (project / ".env").write_text("MLFLOW_PORT=5005\nAIRFLOW_PORT='8085'  # mine\n")
     monkeypatch.setenv("AIRFLOW_PORT", "8086")
     assert ports.choose(with_minio=False) == (Ports(8086, 5005), [])
 
 
-def test_instead_of_one_that_is_taken_the_next_free_one_is_used_and_told(taken):
-    taken(5000, 5001)
-    chosen, said = ports.choose(with_minio=False)
-    assert chosen == Ports(8080, 5002)
-    assert said == ["Port 5000 is taken; MLFLOW_PORT is 5002 from now on"]
+def test_a_taken_port_is_replaced_by_the_next_free_one_with_a_message(take):
+    take(5000, 5001)
+    message = "Port 5000 is taken; using MLFLOW_PORT=5002 from now on"
+    assert ports.choose(with_minio=False) == (Ports(8080, 5002), [message])
 
 
-def test_the_next_free_one_is_not_one_that_another_service_has(taken, monkeypatch):
+def test_the_next_free_port_is_not_that_of_another_service(take, monkeypatch):
     monkeypatch.setenv("MLFLOW_PORT", "8081")
-    taken(8080, 9000)
-    chosen, _ = ports.choose(with_minio=True)
-    assert chosen == Ports(8082, 8081, 9001, 9002)
+    take(8080, 9000)
+    assert ports.choose(with_minio=True)[0] == Ports(8082, 8081, 9001, 9002)
 
 
-def test_the_last_ports_are_used_again_although_the_usual_ones_are_free(taken):
-    Ports(8090, 5090).remember()
+def test_the_last_ports_are_used_again_even_if_the_defaults_are_free(take):
+    Ports(8090, 5090).save()
     assert ports.choose(with_minio=True) == (Ports(8090, 5090, 9000, 9001), [])
 
 
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1", "80.5"])
-def test_what_is_no_port_number_is_named(monkeypatch, value):
+def test_an_invalid_port_is_rejected(monkeypatch, value):
     monkeypatch.setenv("AIRFLOW_PORT", value)
-    with pytest.raises(LocalError, match=f"AIRFLOW_PORT={value} is no port number"):
-        ports.named(free=False)
+    with pytest.raises(LocalError, match=f"AIRFLOW_PORT={value} is not a valid port"):
+        ports.read_settings(check_free=False)
 
 
-def test_one_port_for_two_is_refused(monkeypatch):
+def test_one_port_for_two_services_is_rejected(monkeypatch):
     monkeypatch.setenv("AIRFLOW_PORT", "9001")
     monkeypatch.setenv("MINIO_CONSOLE_PORT", "9001")
     with pytest.raises(LocalError, match="AIRFLOW_PORT and MINIO_CONSOLE_PORT are both 9001"):
-        ports.named(free=False)
+        ports.read_settings(check_free=False)
 
 
-def test_a_port_that_is_named_and_taken_is_refused_with_the_way_out(taken, monkeypatch):
+def test_a_taken_port_in_the_settings_is_rejected_unless_the_stack_itself_may_use_it(take, monkeypatch):
     monkeypatch.setenv("MLFLOW_PORT", "5001")
-    taken(5001)
-    with pytest.raises(LocalError, match="MLFLOW_PORT=5001: that port is taken; name another one, or leave"):
+    take(5001)
+    with pytest.raises(LocalError, match=r"MLFLOW_PORT=5001: that port is taken\. Choose another, or unset"):
         ports.choose(with_minio=False)
-    assert ports.named(free=False) == {"mlflow": 5001}
+    assert ports.read_settings(check_free=False) == {"mlflow": 5001}

@@ -1,4 +1,4 @@
-"""What the supervisor is told, what it starts, and how processes are found and ended, with real ones."""
+"""What the supervisor runs, and how real processes are found and ended."""
 
 import configparser
 import os
@@ -13,12 +13,25 @@ from local_stack.settings import ROOT
 
 PORTS = Ports(airflow=8090, mlflow=5090)
 WITH_MINIO = Ports(airflow=8090, mlflow=5090, minio=9090, minio_console=9091)
+AIRFLOW = ["api-server", "scheduler", "dag-processor", "triggerer"]
 SLEEP = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(100)"]
 STUBBORN = [
     sys.executable,
     "-c",
     "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(100)",
 ]
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A function that writes the supervisor's configuration, and returns its text."""
+    monkeypatch.setattr(supervision, "CONFIG", tmp_path / "supervisor.conf")
+
+    def write(ports):
+        supervision.write_config(ports)
+        return supervision.CONFIG.read_text()
+
+    return write
 
 
 def components(ports):
@@ -29,18 +42,19 @@ def command(component):
     return " ".join(map(str, component.command))
 
 
-def test_every_component_is_restarted_and_stopped_with_its_children():
-    config = configparser.ConfigParser()
-    config.read_string(supervision.config(PORTS))
-    programs = [config[section] for section in config.sections() if section.startswith("program:")]
+def test_every_component_is_restarted_and_stopped_with_its_children(config):
+    parser = configparser.ConfigParser()
+    parser.read_string(config(PORTS))
+    programs = [parser[section] for section in parser.sections() if section.startswith("program:")]
     assert len(programs) == 5
     for program in programs:
         assert program["autorestart"] == program["stopasgroup"] == program["killasgroup"] == "true"
 
 
-def test_the_configuration_holds_no_path_that_depends_on_where_the_project_lies():
-    """Its folder may have a per cent sign in its name, or lie deep."""
-    assert str(ROOT) not in supervision.config(WITH_MINIO)
+def test_the_configuration_contains_no_path_that_depends_on_the_projects_folder(config):
+    """Its name may contain a per cent sign, and the path of a socket is limited to 103 characters on macOS."""
+    assert str(ROOT) not in config(WITH_MINIO)
+    assert not settings.SOCKET.is_absolute()
 
 
 def test_mlflow_is_lean_and_checks_the_host():
@@ -50,87 +64,62 @@ def test_mlflow_is_lean_and_checks_the_host():
     assert supervision.environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
-def test_without_minio_artifacts_go_to_the_disk():
-    found = components(PORTS)
-    assert "--artifacts-destination=.local/data/mlflow/artifacts" in command(found["mlflow"])
-    assert "minio" not in found
+def test_without_minio_artifacts_are_on_disk():
+    without = components(PORTS)
+    assert "--artifacts-destination=.local/data/mlflow/artifacts" in command(without["mlflow"])
+    assert "minio" not in without
 
 
-def test_minio_starts_first_and_is_where_mlflow_puts_artifacts():
-    found = components(WITH_MINIO)
-    assert next(iter(found)) == "minio"
-    assert "--address=127.0.0.1:9090 --console-address=127.0.0.1:9091" in command(found["minio"])
-    assert "--artifacts-destination=s3://mlflow" in command(found["mlflow"])
+def test_minio_starts_first_and_mlflow_stores_artifacts_there():
+    with_minio = components(WITH_MINIO)
+    assert next(iter(with_minio)) == "minio"
+    assert "--address=127.0.0.1:9090 --console-address=127.0.0.1:9091" in command(with_minio["minio"])
+    assert "--artifacts-destination=s3://mlflow" in command(with_minio["mlflow"])
 
 
-def test_only_minio_and_mlflow_are_given_keys(monkeypatch):
+def test_only_minio_and_mlflow_get_the_keys(monkeypatch, config):
     key = "50%,#;=()$ \"'"
     connection = {"connection_id": "minio_default", "login": "me", "password": key}
     monkeypatch.setattr(object_store.airflow_settings, "read", lambda ports: {"connections": [connection]})
-    found = components(WITH_MINIO)
-    assert {name for name, each in found.items() if key in each.environment.values()} == {"minio", "mlflow"}
-    assert key not in supervision.config(WITH_MINIO) + command(found["minio"]) + repr(found)
+    each = components(WITH_MINIO)
+    assert [name for name in each if key in each[name].environment.values()] == ["minio", "mlflow"]
+    assert key not in config(WITH_MINIO) + command(each["minio"]) + repr(each)
 
 
-def test_only_airflow_is_given_the_variables_of_the_env_file(monkeypatch):
+def test_only_airflow_gets_the_variables_of_the_env_file(monkeypatch):
     monkeypatch.setattr(settings, "read_env_file", lambda: {"AIRFLOW_CONN_A": "mlflow://b"})
-    given = {name for name, each in components(PORTS).items() if "AIRFLOW_CONN_A" in each.environment}
-    assert given == {"api-server", "scheduler", "dag-processor", "triggerer"}
-
-
-def test_nobody_serves_logs():
-    for name in ("scheduler", "triggerer"):
-        assert "--skip-serve-logs" in components(PORTS)[name].command
-
-
-def test_a_deep_clone_is_no_problem():
-    """The path of a unix socket may have 103 characters on macOS, and supervisord adds its pid."""
-    assert len(str(settings.SOCKET)) < 80
-    assert not settings.SOCKET.is_absolute()
-
-
-def test_each_port_belongs_to_a_component():
-    listening = {component.port for component in supervision.components(PORTS) if component.port}
-    assert listening == set(PORTS.variables().values())
+    each = components(PORTS)
+    assert [name for name in each if "AIRFLOW_CONN_A" in each[name].environment] == AIRFLOW
 
 
 @pytest.fixture
 def spawn(monkeypatch):
-    """A function that starts a process as a component of the stack, and returns when it runs."""
+    """A function that starts a process as a component of a stack, and returns when it runs."""
     # Not this clone: its stack may be up.
     monkeypatch.setattr(settings, "ROOT", "/nowhere/test")
-    spawned = []
+    processes = []
 
     def spawn_process(command, component):
-        marks = {supervision.STACK: "/nowhere/test", supervision.COMPONENT: component}
-        process = subprocess.Popen(command, env={**os.environ, **marks}, stdout=subprocess.PIPE)
+        variables = {supervision.STACK: "/nowhere/test", supervision.COMPONENT: component}
+        process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE)
         process.stdout.readline()
-        spawned.append(process)
-        return process
+        processes.append(process)
+        return process.pid
 
     yield spawn_process
-    for process in spawned:
+    for process in processes:
         process.kill()
         process.communicate()
 
 
-def pids(found):
-    return {process.pid for process in found}
-
-
-def test_finds_processes_by_component(spawn):
+def test_processes_are_found_by_component_and_no_others(spawn):
     mlflow, scheduler = spawn(SLEEP, "mlflow"), spawn(SLEEP, "scheduler")
-    assert pids(supervision.find()) == {mlflow.pid, scheduler.pid}
-    assert pids(supervision.find("mlflow")) == {mlflow.pid}
+    assert {process.pid for process in supervision.find()} == {mlflow, scheduler}
+    assert [process.pid for process in supervision.find("mlflow")] == [mlflow]
 
 
-def test_other_processes_are_not_found(spawn):
-    spawn(SLEEP, "mlflow")
-    assert os.getpid() not in pids(supervision.find())
-
-
-def test_ends_also_those_that_do_not_want_to(spawn):
+def test_a_process_that_ignores_sigterm_is_killed(spawn):
     spawn(SLEEP, "mlflow")
     spawn(STUBBORN, "mlflow")
-    supervision.end(supervision.find(), patience=0.5)
+    supervision.end(supervision.find(), timeout=0.5)
     assert supervision.find() == []
