@@ -167,7 +167,7 @@ def _run(title: str, *command: str | Path, show: bool = False) -> None:
         for line in process.stdout or ():
             log += line
             if show and not line.startswith((" + ", " - ", " ~ ")):
-                print(f"  {line}", end="", flush=True)
+                print(f"  {line.strip()}", flush=True)
     if process.returncode:
         causes = (cause for pattern, cause in INDEX_PROBLEMS.items() if re.search(pattern, log))
         raise LocalError(f"Could not install {title}: {next(causes, 'see below.')}", log)

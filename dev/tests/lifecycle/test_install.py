@@ -18,7 +18,7 @@ def test_before_anything_is_installed_down_and_status_have_nothing_to_do(empty):
 
 @pytest.mark.parametrize("value", ["80x", "0"])
 def test_a_malformed_port_is_refused_before_anything_is_installed(empty, value):
-    assert f"MLFLOW_PORT={value} is no port number" in empty.make("up", expect=2, MLFLOW_PORT=value)
+    assert f"MLFLOW_PORT={value} is not a valid port" in empty.make("up", expect=2, MLFLOW_PORT=value)
     assert not (empty.folder / ".venv").exists()
     assert not (empty.folder / ".local" / "uv").exists()
 
@@ -32,7 +32,7 @@ def test_a_named_port_that_is_taken_is_refused_before_anything_is_installed(empt
 
 
 def test_an_interrupted_installation_leaves_nothing_that_down_or_status_stumble_over(interrupted):
-    assert "Interrupted; nothing was started" in interrupted.by_itself
+    assert "Interrupted. Nothing was started" in interrupted.by_itself
     assert "Nothing is installed" in interrupted.by_down
     assert "Nothing is installed" in interrupted.by_status
     for said in (interrupted.by_itself, interrupted.by_down, interrupted.by_status):

@@ -57,7 +57,7 @@ def doctor(clone: Clone) -> dict[str, str]:
 def test_the_demo_is_green_and_tells_where_the_password_is(running, demo_output):
     login = f"(login: admin, password: in {PASSWORD_FILE})"
     assert f"MLflow   http://localhost:{running.mlflow_port}  {login}" in demo_output
-    assert "mlflow_tutorial_dag has run" in demo_output
+    assert "mlflow_tutorial_dag has finished" in demo_output
     assert "A new champion:" in demo_output or "The champion stays:" in demo_output
 
 
@@ -109,7 +109,7 @@ def test_airflows_page_shows_the_runs_and_not_the_password(running, password):
 
 def test_it_stays_on_and_is_not_changed_while_it_is_up(running):
     output = running.make("up", expect=2, MLFLOW_AUTH="0")
-    assert "Already up, with a login on MLflow; to change that, `make down` first." in output
+    assert "Already up, with a login on MLflow. To change that, run `make down` first." in output
 
 
 def test_the_doctor_says_that_the_password_is_wrong(running):

@@ -156,7 +156,7 @@ def test_the_console_takes_the_login_that_the_demo_names(running, keys):
 
 def test_another_store_is_refused_while_it_is_up(running):
     output = running.make("up", expect=2, MINIO="")
-    assert "Already up, with the artifacts in MinIO; to change that, `make down` first." in output
+    assert "Already up, with artifacts in MinIO. To change that, run `make down` first." in output
 
 
 @pytest.mark.fault(

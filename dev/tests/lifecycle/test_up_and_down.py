@@ -21,7 +21,7 @@ def test_down_leaves_nothing_running_and_no_port_held(running):
     assert "Stopped" in running.make("down")
     running.assert_nothing_is_left()
     assert "Nothing was running" in running.make("down")
-    assert running.make("status") == "Nothing is running; `make up` starts everything\n"
+    assert running.make("status") == "Nothing is running. Run `make up` to start everything.\n"
 
 
 def test_down_and_up_in_one_call_come_one_after_the_other_also_in_parallel(running):
@@ -54,7 +54,7 @@ class TestPorts:
             output = stopped.make("up")
             found = json.loads((stopped.folder / ".local" / "ports.json").read_text())["mlflow"]
             assert found > wanted
-            assert f"Port {wanted} is taken; MLFLOW_PORT is {found} from now on" in output
+            assert f"Port {wanted} is taken; using MLFLOW_PORT={found} from now on" in output
             address = f"http://localhost:{found}"
             assert f"MLflow   {address}" in output
             assert address in stopped.make("status")
@@ -83,7 +83,7 @@ class TestPorts:
 class TestEnvFile:
     def test_ports_stand_in_it_too(self, stopped):
         (stopped.folder / ".env").write_text("MLFLOW_PORT=none\n")
-        assert "MLFLOW_PORT=none is no port number" in stopped.make("up", expect=2)
+        assert "MLFLOW_PORT=none is not a valid port" in stopped.make("up", expect=2)
 
     def test_logins_in_it_reach_airflow_and_nobody_else(self, running):
         (running.folder / ".env").write_text(
@@ -120,7 +120,7 @@ class TestInterrupted:
         output, _ = process.communicate(timeout=120)
         assert process.returncode
         assert f"Airflow  http://localhost:{running.airflow_port}" in output
-        assert "still up, and the DAG runs go on; `make down` stops everything" in output
+        assert "The stack is still up, and the DAG runs continue. `make down` stops everything." in output
         assert "Traceback" not in output
         wait_until(
             "they have ended",
@@ -169,7 +169,7 @@ class TestBroken:
         database.write_text("this is no database")
         output = stopped.make("up", expect=2)
         kept.rename(database)
-        assert "mlflow does not come up" in output
+        assert "mlflow does not start" in output
         assert "file is not a database" in output
         stopped.assert_nothing_is_left()
 
@@ -178,7 +178,7 @@ class TestBroken:
             "from airflow.sdk import dag\nimport no_such_module\n"
         )
         output = running.make("up")
-        assert "dags/broken.py: Airflow cannot import it" in output
+        assert "dags/broken.py: Airflow cannot import this file" in output
         assert "No module named 'no_such_module'" in output
 
     @pytest.mark.fault(

@@ -278,7 +278,7 @@ def wrong_tag(client: MlflowClient) -> Iterator[None]:
 
 
 def test_the_demo_notices_a_wrong_tag(check_tutorial, wrong_tag):
-    with pytest.raises(LocalError, match=r"tags of the registered model .* seen .*'data': 'cars'"):
+    with pytest.raises(LocalError, match=r"tags of the registered model .* got .*'data': 'cars'"):
         check_tutorial()
 
 
@@ -293,7 +293,7 @@ def missing_row(stack: Stack, client: MlflowClient, tmp_path: Path) -> Iterator[
 
 
 def test_the_demo_notices_a_table_that_lost_a_row(check_tutorial, missing_row):
-    with pytest.raises(LocalError, match=r"rows of scaled_features\.csv .* expected 2930, seen 2929"):
+    with pytest.raises(LocalError, match=r"rows of scaled_features\.csv .* expected 2930, got 2929"):
         check_tutorial()
 
 
@@ -301,7 +301,7 @@ def test_the_demo_shows_the_log_of_a_failed_task(stack):
     run_id = stack.run("failing")
     with pytest.raises(LocalError) as caught:
         demo.check_tasks(stack.airflow, "failing", run_id)
-    assert str(caught.value).startswith("failing: task breaks_down is failed, expected success.")
+    assert str(caught.value).startswith("failing: task breaks_down ended as failed, expected success.")
     assert "RuntimeError: out of order" in str(caught.value)
 
 

@@ -52,7 +52,7 @@ def test_every_component_is_restarted_and_stopped_with_its_children(config):
 
 
 def test_the_configuration_contains_no_path_that_depends_on_the_projects_folder(config):
-    """Its name may contain a per cent sign, and the path of a socket is limited to 103 characters on macOS."""
+    """Its name may contain a per cent sign, and the path of a socket is limited to 103 bytes on macOS."""
     assert str(ROOT) not in config(WITH_MINIO)
     assert not settings.SOCKET.is_absolute()
 
