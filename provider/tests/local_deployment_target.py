@@ -1,4 +1,4 @@
-"""A deployment target for MLflow, as a plugin of it: a model server per deployment, in this process.
+"""A plugin of MLflow: a deployment target that starts a model server per deployment in this process.
 
 The target URI ``local:<name>`` names a set of deployments.
 
@@ -25,7 +25,7 @@ from mlflow_servers import free_port
 
 @dataclass
 class Deployment:
-    """A model and the server that answers for it."""
+    """A model and its server."""
 
     description: dict[str, Any]
     server: uvicorn.Server
@@ -36,7 +36,7 @@ _deployments: dict[str, dict[str, Deployment]] = defaultdict(dict)
 
 
 class LocalDeploymentClient(BaseDeploymentClient):
-    """What MLflow finds in the plugin."""
+    """The client that MLflow looks for in a plugin."""
 
     @property
     def deployments(self) -> dict[str, Deployment]:
@@ -46,7 +46,7 @@ class LocalDeploymentClient(BaseDeploymentClient):
         self, name: str, model_uri: str, flavor: Any = None, config: Any = None, endpoint: Any = None
     ) -> dict[str, Any]:
         if name in self.deployments:
-            raise MlflowException(f"{name} is there already", error_code=RESOURCE_ALREADY_EXISTS)
+            raise MlflowException(f"{name} already exists", error_code=RESOURCE_ALREADY_EXISTS)
         port = free_port()
         app = scoring_server.init(load_model(model_uri))
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
@@ -98,9 +98,9 @@ class LocalDeploymentClient(BaseDeploymentClient):
 
 
 def run_local(name: str, model_uri: str, flavor: Any = None, config: Any = None) -> None:
-    """MLflow wants one."""
+    """Required by MLflow."""
 
 
 def target_help() -> str:
-    """Return how to use the target; MLflow wants one."""
+    """Return how to use the target. Required by MLflow."""
     return str(__doc__)

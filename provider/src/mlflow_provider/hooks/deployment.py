@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.predict.script import to_json
 from mlflow_provider.process.mlflow_state import (
     aws_clients_of_the_environment,
     environment,
@@ -121,4 +121,12 @@ class MLflowDeploymentHook(MLflowBaseHook):
             answer = self.get_conn().predict(
                 deployment_name=deployment_name, inputs=inputs, endpoint=endpoint
             )
-        return answer.to_json() if hasattr(answer, "to_json") else to_json(answer)
+        return to_json(answer)
+
+
+def to_json(answer: Any) -> str:
+    """Return a target's answer as JSON. NaN and infinity, which JSON does not have, become null."""
+    if hasattr(answer, "to_json"):  # MLflow's own type, or a table
+        return answer.to_json()
+    text = json.dumps(answer, default=lambda array: array.tolist())
+    return json.dumps(json.loads(text, parse_constant=lambda _: None))

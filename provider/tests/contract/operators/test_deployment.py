@@ -1,25 +1,27 @@
-"""Deployment operators and hook, against real model servers that a plugin of MLflow starts."""
+"""Deployment operators and hook, against real model servers started by a plugin of MLflow."""
 
 from __future__ import annotations
 
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
+from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
 
 import local_deployment_target
 from mlflow_provider.exceptions import MLflowProviderError
-from mlflow_provider.hooks.deployment import MLflowDeploymentHook
+from mlflow_provider.hooks.deployment import MLflowDeploymentHook, to_json
 from mlflow_provider.operators.deployment import CreateDeploymentOperator, PredictOperator
 
-FEATURES = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]]  # what conftest.py predicts for
+FEATURES = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]]  # as in conftest.py
 PLUGIN = local_deployment_target.__name__
 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
-    """The URI of a target that MLflow finds as it finds any: by the entry point of an installed package."""
+    """The URI of a target that MLflow finds by the entry point of an installed package."""
     packages = tmp_path_factory.mktemp("packages")
     info = packages / f"{PLUGIN}-1.0.dist-info"
     info.mkdir()
@@ -31,7 +33,7 @@ def target(tmp_path_factory):
         from mlflow.deployments import get_deploy_client
         from mlflow.deployments.interface import plugin_store
 
-        plugin_store.register_entrypoints()  # MLflow does when it is imported, which may be long ago
+        plugin_store.register_entrypoints()  # which MLflow only does at its import
         yield uri
         client = get_deploy_client(uri)
         for deployment in client.list_deployments():
@@ -41,7 +43,7 @@ def target(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deployment(target, mlflow_server, logged_model):
-    """What creating a deployment returned. It stays for the other tests."""
+    """The result of creating a deployment, which is kept for the other tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
             "AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps({"conn_type": "mlflow", "host": mlflow_server.url})
@@ -57,85 +59,78 @@ def deployment(target, mlflow_server, logged_model):
 
 
 class TestCreateDeploymentOperator:
-    def test_returns_what_the_target_says(self, deployment, logged_model):
-        assert deployment == {
-            "name": "housing",
-            "model_uri": logged_model.uri,
-            "config": {"size": "small"},
-            "url": deployment["url"],
-        }
+    def test_returns_the_targets_description(self, deployment, logged_model):
+        expected = {"name": "housing", "model_uri": logged_model.uri, "config": {"size": "small"}}
+
+        assert deployment == {**expected, "url": deployment["url"]}
         assert deployment["url"].startswith("http://127.0.0.1:")
 
-    def test_says_what_the_target_refuses(self, execute, target, deployment):
+    def test_reports_the_targets_refusal(self, execute, target, deployment):
         with pytest.raises(
             MLflowProviderError, match=r"^Deploying models:/m-1 as 'housing' to 'local:.*already"
         ):
             execute(CreateDeploymentOperator, name="housing", model_uri="models:/m-1", target_uri=target)
 
-    def test_returns_the_one_that_is_there_where_it_may(
-        self, execute, target, deployment, logged_model, logged
-    ):
-        found = execute(
-            CreateDeploymentOperator,
-            name="housing",
-            model_uri="models:/m-1",
-            target_uri=target,
-            if_exists="skip",
-        )
+    def test_may_skip_to_the_existing_deployment(self, execute, target, deployment, logged_model, logged):
+        arguments = {"name": "housing", "model_uri": "models:/m-1", "target_uri": target}
 
-        assert (found["name"], found["model_uri"]) == ("housing", logged_model.uri)
+        existing = execute(CreateDeploymentOperator, **arguments, if_exists="skip")
+
+        assert (existing["name"], existing["model_uri"]) == ("housing", logged_model.uri)
         assert "Deployment 'housing' at local:tests is ready." in logged
 
-    def test_names_a_target_that_no_plugin_is_for(self, execute):
+    def test_names_a_target_without_a_plugin(self, execute):
         with pytest.raises(MLflowProviderError, match="target 'moon:base': No plugin found"):
             execute(CreateDeploymentOperator, name="housing", model_uri="models:/m-1", target_uri="moon:base")
 
 
 class TestPredictOperator:
     @pytest.mark.parametrize("inputs", [pd.DataFrame(FEATURES), {"inputs": FEATURES}], ids=["frame", "dict"])
-    def test_returns_the_servers_predictions(self, execute, target, deployment, logged_model, inputs, logged):
-        answer = execute(PredictOperator, deployment_name="housing", inputs=inputs, target_uri=target)
-
-        assert json.loads(answer) == {"predictions": pytest.approx(logged_model.predictions)}
-        assert "Got predictions from deployment 'housing' at local:tests." in logged
-
-    def test_a_frame_survives_templating(self, target, deployment, mlflow_default, logged_model):
+    def test_returns_the_deployments_predictions(
+        self, target, deployment, mlflow_default, logged_model, inputs, logged
+    ):
         operator = PredictOperator(
-            task_id="predict",
-            deployment_name="{{ name }}",
-            inputs=pd.DataFrame(FEATURES),
-            target_uri=target,
+            task_id="predict", deployment_name="{{ name }}", inputs=inputs, target_uri=target
         )
         operator.render_template_fields({"name": "housing"})
 
-        assert json.loads(operator.execute({}))["predictions"] == pytest.approx(logged_model.predictions)
+        assert json.loads(operator.execute({})) == {"predictions": pytest.approx(logged_model.predictions)}
+        assert "Got predictions from deployment 'housing' at local:tests." in logged
 
-    def test_says_what_the_target_refuses(self, execute, target):
+    def test_reports_the_targets_refusal(self, execute, target):
         with pytest.raises(
             MLflowProviderError, match=r"deployment 'nowhere' at 'local:.*there is no nowhere"
         ):
             execute(PredictOperator, deployment_name="nowhere", inputs={}, target_uri=target)
 
+    @pytest.mark.parametrize(
+        ("answer", "expected"),
+        [
+            (PredictionsResponse({"predictions": [1.5]}), {"predictions": [1.5]}),
+            ({"predictions": np.array([1.5, np.nan])}, {"predictions": [1.5, None]}),
+            ([np.float32(1.5), float("inf")], [1.5, None]),
+        ],
+        ids=["MLflow's type", "array", "numbers"],
+    )
+    def test_every_answer_becomes_json(self, answer, expected):
+        assert json.loads(to_json(answer)) == expected
+
 
 class TestHook:
-    def test_hands_each_call_of_the_client_on(self, target, mlflow_default, logged_model):
+    def test_gives_mlflows_client_with_the_connection_for_each_call(
+        self, target, mlflow_default, logged_model
+    ):
         hook = MLflowDeploymentHook(mlflow_default, target)
         client = hook.get_conn()
         hook.create_deployment("for-a-while", logged_model.uri)
 
-        assert "for-a-while" in [found["name"] for found in client.list_deployments()]
+        assert isinstance(client, BaseDeploymentClient)
+        assert client.target_uri == target
+        assert "for-a-while" in [deployment["name"] for deployment in client.list_deployments()]
         client.update_deployment("for-a-while", config={"size": "large"})
         assert client.get_deployment("for-a-while")["config"] == {"size": "large"}
         client.delete_deployment("for-a-while")
-        assert "for-a-while" not in [found["name"] for found in client.list_deployments()]
-
-    def test_gives_mlflows_own_client(self, target, mlflow_default):
-        from mlflow.deployments import BaseDeploymentClient
-
-        client = MLflowDeploymentHook(mlflow_default, target).get_conn()
-
-        assert isinstance(client, BaseDeploymentClient)
-        assert client.target_uri == target
+        assert "for-a-while" not in [deployment["name"] for deployment in client.list_deployments()]
 
     @pytest.mark.parametrize(
         ("conn_type", "key"), [("aws", "AKIA"), ("http", None), (None, None)], ids=["aws", "other", "none"]
