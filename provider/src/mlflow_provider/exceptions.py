@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowException
+
 from mlflow_provider.server import findings as causes
-from mlflow_provider.version_compat import AirflowException
 
 log = logging.getLogger(__name__)
 

@@ -1,87 +1,131 @@
-"""What lies in different places in the Airflow versions that the provider supports."""
+"""Imports that moved between supported Airflow versions, and every private name of Airflow that is used.
+
+A missing private name never fails a task: the provider logs one line that names it, and does without it.
+
+``RuntimeTaskInstance._ti_context_from_server``
+    Purpose: a first try sends one request less. Public alternative: none.
+    Without it: every try searches MLflow for an earlier run.
+``AssetStateStoreAccessors._by_name``
+    Purpose: a watcher that several assets share keeps its cursor with each of them.
+    Public alternative: the methods of the class, for a single asset; a Variable.
+    Without it: the cursor is kept in a Variable.
+``airflow.sdk.execution_time.hitl.upsert_hitl_detail``
+    Purpose: a promotion asks for approval. Public alternative: ``HITLOperator``.
+    Without it: ``HITLOperator`` asks, and logs a warning because it runs inside another operator.
+``Job.latest_heartbeat``
+    Purpose: a scheduler that preloads modules stays healthy. Public alternative: none.
+    Without it: Airflow may report the scheduler as unhealthy until its first heartbeat.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from datetime import datetime, timezone
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk._shared.secrets_masker import redact
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseEventTrigger
 
 try:
-    from airflow.sdk.exceptions import (
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
-        AirflowRescheduleException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-        AirflowTaskTerminated,
-        AirflowTaskTimeout,
-        TaskDeferred,
-    )
-except ImportError:  # Airflow 3.1: the exceptions have not moved to the SDK yet
+    from airflow.sdk.exceptions import AirflowRescheduleException, AirflowTaskTerminated
+except ImportError:  # Airflow 3.1
     from airflow.exceptions import (  # type: ignore[no-redef]
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
         AirflowRescheduleException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
         AirflowTaskTerminated,
-        AirflowTaskTimeout,
-        TaskDeferred,
     )
 
-try:
-    from airflow.sdk.configuration import conf
-except ImportError:  # Airflow 3.1: the configuration has not moved to the SDK yet
-    from airflow.configuration import conf
-
-# What a task raises when it is to go on later, in another process.
+# A task that raises one of these continues later, in another process.
 DEFERRALS: tuple[type[BaseException], ...] = (TaskDeferred, AirflowRescheduleException)
 try:
     from airflow.sdk.exceptions import TaskAwaitingInput
-except ImportError:  # Airflow 3.1 and 3.2: the triggerer waits for people, on behalf of a deferred task
+except ImportError:  # Airflow 3.1 and 3.2, where a task defers to a trigger that waits for the response
     TaskAwaitingInput = None  # type: ignore[assignment, misc]
 else:
     DEFERRALS += (TaskAwaitingInput,)
 
+__all__ = [
+    "DEFERRALS",
+    "AirflowTaskTerminated",
+    "asset_state_stores",
+    "is_first_start",
+    "renew_heartbeat",
+    "wait_for_response",
+]
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def _log_missing(name: str, consequence: str) -> None:
+    log.warning("This version of Airflow has no %s: %s.", name, consequence)
+
+
+def is_first_start(ti: Any) -> bool:
+    """Return whether a task instance was certainly never tried, deferred or rescheduled before."""
+    try:
+        server_context = ti._ti_context_from_server
+        return bool(
+            server_context
+            and ti.try_number == 1
+            and not server_context.next_method
+            and not server_context.task_reschedule_count
+        )
+    except AttributeError:
+        _log_missing(
+            "RuntimeTaskInstance._ti_context_from_server", "searching MLflow for an earlier run of the task"
+        )
+        return False
+
+
+def asset_state_stores(trigger: BaseEventTrigger) -> list[Any] | None:
+    """Return the state store of each asset that a trigger watches; None if there are none."""
+    if (stores := getattr(trigger, "asset_state_store", None)) is None:  # Airflow 3.1 and 3.2
+        return None
+    try:
+        # Assets with identical watchers share a trigger. The public methods accept one asset only.
+        return list(stores._by_name.values())
+    except AttributeError:
+        _log_missing("AssetStateStoreAccessors._by_name", "keeping the cursor in an Airflow Variable")
+        return None
+
 
 def wait_for_response(context: Context, subject: str, body: str, options: Sequence[str]) -> NoReturn:
-    """Ask a person under *Required Actions*; the task goes on in its ``execute_complete``.
+    """Wait until a person responds under *Required Actions*; the task continues in ``execute_complete``.
 
-    The same as Airflow's own ``HITLOperator``, for an operator that asks only sometimes.
+    Does the same as Airflow's ``HITLOperator``, for an operator that asks only in some cases.
 
     :param subject: the question.
-    :param body: what to decide by, as Markdown.
-    :param options: the possible answers, of which one is chosen.
+    :param body: information for the decision, as Markdown.
+    :param options: the possible answers, one of which is chosen.
     """
-    from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+    ti: Any = context["ti"]
+    try:
+        from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-    ti_id, method_name = context["ti"].id, "execute_complete"
-    upsert_hitl_detail(ti_id=ti_id, options=list(options), subject=subject, body=body, params={})
+        upsert_hitl_detail(ti_id=ti.id, options=list(options), subject=subject, body=body, params={})
+    except (ImportError, TypeError):
+        from airflow.providers.standard.operators.hitl import HITLOperator
+
+        _log_missing("airflow.sdk.execution_time.hitl.upsert_hitl_detail", "asking by HITLOperator")
+        question = HITLOperator(task_id=ti.task_id, subject=subject, body=body, options=list(options))
+        question.execute(context)  # raises what is raised below
     if TaskAwaitingInput is not None:
-        raise TaskAwaitingInput(method_name=method_name)
+        raise TaskAwaitingInput(method_name="execute_complete")
 
     from airflow.providers.standard.triggers.hitl import HITLTrigger
 
-    trigger = HITLTrigger(ti_id=ti_id, options=list(options), params={}, timeout_datetime=None)
-    raise TaskDeferred(trigger=trigger, method_name=method_name)
+    trigger = HITLTrigger(ti_id=ti.id, options=list(options), params={}, timeout_datetime=None)
+    raise TaskDeferred(trigger=trigger, method_name="execute_complete")
 
 
-__all__ = [
-    "DEFERRALS",
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "AirflowTaskTerminated",
-    "AirflowTaskTimeout",
-    "conf",
-    "redact",
-    "wait_for_response",
-]
+def renew_heartbeat(job: Any) -> None:
+    """Report a scheduler as alive that is still starting."""
+    if hasattr(job, "latest_heartbeat"):
+        job.latest_heartbeat = datetime.now(timezone.utc)
+    else:
+        _log_missing("Job.latest_heartbeat", "the scheduler may be reported as unhealthy while it starts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
@@ -15,7 +16,6 @@ from mlflow_provider.exceptions import (
     MLflowUnreachableError,
     wrap_mlflow_errors,
 )
-from mlflow_provider.version_compat import AirflowException
 from task_log import exceptions_in_log
 
 ERRORS = [

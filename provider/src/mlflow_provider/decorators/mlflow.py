@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from mlflow_provider.links.mlflow import MLflowExperimentLink, MLflowRunLink
 from mlflow_provider.tracking.task_run import DEFAULT_CONN_ID, OnTrackingError, Retry, task_run
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import TaskDecorator
     from airflow.sdk import Context
-    from airflow.sdk.bases.decorator import TaskDecorator
 
 
 class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):

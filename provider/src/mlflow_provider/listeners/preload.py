@@ -22,7 +22,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from typing import Any
 
 from airflow.configuration import conf
@@ -52,9 +51,10 @@ def on_starting(component: Any) -> None:
     if type(component).__name__ == "TaskRunnerMarker":
         _renew_random_state()
     elif sys.argv[1:2] == ["scheduler"] and _tasks_are_forked_from_scheduler():
+        from mlflow_provider.version_compat import renew_heartbeat
+
         preload()
-        # Airflow asks before it writes down that the scheduler lives, and would take a long import for death.
-        component.latest_heartbeat = datetime.now(timezone.utc)
+        renew_heartbeat(component)  # Airflow would treat a long import as a dead scheduler
 
 
 def on_celery_worker_init(**_: Any) -> None:
@@ -100,10 +100,7 @@ def _import(name: str) -> bool:
 
 
 def _tasks_are_forked_from_scheduler() -> bool:
-    from airflow.executors.executor_loader import ExecutorLoader
-
-    executors = [ExecutorLoader.import_executor_cls(name)[0] for name in ExecutorLoader.get_executor_names()]
-    return multiprocessing.get_start_method() == "fork" and any(executor.is_local for executor in executors)
+    return multiprocessing.get_start_method() == "fork" and "LocalExecutor" in conf.get("core", "executor")
 
 
 def _renew_random_state() -> None:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.base import ModelVersionOperator
-from mlflow_provider.version_compat import AirflowFailException, wait_for_response
+from mlflow_provider.version_compat import wait_for_response
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from mlflow_provider.exceptions import MLflowProviderError
@@ -16,7 +17,6 @@ from mlflow_provider.triggers.registry import (
     is_transient,
     new_version,
 )
-from mlflow_provider.version_compat import conf
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
+
 from mlflow_provider.exceptions import MLflowConfigurationError
-from mlflow_provider.version_compat import AirflowNotFoundException, conf
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow.providers.common.compat.sdk import redact
+
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.hooks.client import as_tag_list, quoted
 from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import deployment
-from mlflow_provider.version_compat import redact
 
 if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook

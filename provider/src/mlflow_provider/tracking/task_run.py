@@ -14,6 +14,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from airflow.sdk import get_current_context
 
 from mlflow_provider.exceptions import MLflowProviderError
@@ -27,11 +33,8 @@ from mlflow_provider.tracking import deployment, parent_run, runs
 from mlflow_provider.tracking.termination import on_termination
 from mlflow_provider.version_compat import (
     DEFERRALS,
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
     AirflowTaskTerminated,
-    AirflowTaskTimeout,
+    is_first_start,
 )
 
 if TYPE_CHECKING:
@@ -202,7 +205,7 @@ class _Attempt:
         self.identity = {TASK_INSTANCE: _identity(self.context, now[runs.DAG_RUN])}
 
         hook = self.retrying_hook
-        before = None if _is_first_try(self.ti) else self._newest_run(hook, experiment_id)
+        before = None if is_first_start(self.ti) else self._newest_run(hook, experiment_id)
         if before and _is_same_try(before, now):
             return before
         is_retry = before is not None and _is_retry(before, now)
@@ -320,12 +323,6 @@ class _Attempt:
     def _end_parent(self, hook: MLflowClientHook) -> None:
         if self.run and (parent_run_id := runs.tags_of(self.run).get(runs.PARENT_RUN_ID)):
             parent_run.end_if_children_ended(hook, self.run["info"]["experiment_id"], parent_run_id)
-
-
-def _is_first_try(ti: Any) -> bool:
-    """Tell whether the task instance surely has no run yet: it was never tried, deferred or rescheduled."""
-    known = getattr(ti, "_ti_context_from_server", None)
-    return bool(known and ti.try_number == 1 and not known.next_method and not known.task_reschedule_count)
 
 
 def _is_same_try(run: dict[str, Any], now: Mapping[str, str]) -> bool:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 # Where the signals of this process are announced, during a block; the innermost last.
 _announced: list[socket.socket] = []
 
@@ -24,7 +23,8 @@ def _part_from_task() -> None:
     signal.set_wakeup_fd(-1)
     for writer in _announced:
         writer.close()
-    if getattr(signal.getsignal(signal.SIGTERM), "__module__", None) == TASK_RUNNER:
+    handler = signal.getsignal(signal.SIGTERM)
+    if str(getattr(handler, "__module__", "")).startswith("airflow."):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk import Variable
 
-from mlflow_provider.version_compat import AirflowException
+from mlflow_provider.version_compat import asset_state_stores
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 async def load_cursor(trigger: BaseEventTrigger, key: str) -> Any:
     """Return what :func:`save_cursor` kept under a key, or None."""
-    if (stores := _asset_stores(trigger)) is None:
+    if (stores := asset_state_stores(trigger)) is None:
         return await _in_thread(Variable.get, _variable(key), default=None, deserialize_json=True)
     for store in stores:
         if (cursor := await store.aget(key)) is not None:
@@ -30,21 +31,13 @@ async def save_cursor(trigger: BaseEventTrigger, key: str, cursor: Any) -> None:
     :param cursor: a value that JSON can hold, and not None.
     :raises AirflowException: it was not stored.
     """
-    if (stores := _asset_stores(trigger)) is None:
+    if (stores := asset_state_stores(trigger)) is None:
         await _in_thread(Variable.set, _variable(key), cursor, f"Cursor of {key}", serialize_json=True)
         if await load_cursor(trigger, key) != cursor:  # Variable.set only logs that it failed
             raise AirflowException(f"Airflow did not store the cursor of {key}; its log says why.")
         return
     for store in stores:
         await store.aset(key, cursor)
-
-
-def _asset_stores(trigger: BaseEventTrigger) -> list[Any] | None:
-    """Return a store for each asset the trigger watches for, None where Airflow has no such store."""
-    # Airflow 3.1 and 3.2: a trigger does not know its asset.
-    stores = getattr(trigger, "asset_state_store", None)
-    # Its own get and set want a single asset, but two assets with identical watchers share one trigger.
-    return None if stores is None else list(stores._by_name.values())
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, task, teardown
 
 from mlflow_provider.exceptions import MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.operators import promotion
 from mlflow_provider.operators.promotion import PromoteModelVersionOperator
-from mlflow_provider.version_compat import AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
-from mlflow_provider.version_compat import TaskDeferred
 from mlflow_servers import Answer
 
 

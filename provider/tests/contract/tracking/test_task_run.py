@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
@@ -228,7 +229,7 @@ class TestEnd:
         assert run.info.status == "FAILED"
         assert run.data.tags["airflow.reason"] == "ValueError: no sales in 2011"
 
-    @pytest.mark.parametrize("error", [version_compat.AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
+    @pytest.mark.parametrize("error", [AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
     def test_a_block_that_is_interrupted_was_killed(self, a_try, runs, experiment, error):
         fail(a_try, error, experiment=experiment)
 
@@ -237,7 +238,7 @@ class TestEnd:
         assert run.data.tags["airflow.reason"].startswith(type(error).__name__)
 
     def test_a_task_that_skips_itself_is_finished(self, a_try, runs, experiment):
-        fail(a_try, version_compat.AirflowSkipException("nothing new"), experiment=experiment)
+        fail(a_try, AirflowSkipException("nothing new"), experiment=experiment)
 
         assert status_of(runs()) == ["FINISHED"]
 
@@ -567,9 +568,9 @@ class TestParent:
 
         assert status_of(parents()) == ["FINISHED"]
 
-    @pytest.mark.parametrize("error", [ValueError("no sales"), version_compat.AirflowFailException("no use")])
+    @pytest.mark.parametrize("error", [ValueError("no sales"), AirflowFailException("no use")])
     def test_it_fails_with_a_task_that_is_not_tried_again(self, a_try, parents, experiment, error):
-        a_try.max_tries = 2 if isinstance(error, version_compat.AirflowFailException) else 0
+        a_try.max_tries = 2 if isinstance(error, AirflowFailException) else 0
         fail(a_try, error, experiment=experiment, nested=True)
 
         assert status_of(parents()) == ["FAILED"]
@@ -595,11 +596,11 @@ class TestParent:
         self, a_try, runs, experiment, monkeypatch
     ):
         def time_out(*_: Any) -> None:
-            raise version_compat.AirflowTaskTimeout
+            raise AirflowTaskTimeout
 
         monkeypatch.setattr("mlflow_provider.process.mlflow_state.without_active_run", time_out)
         with (
-            pytest.raises(version_compat.AirflowTaskTimeout),
+            pytest.raises(AirflowTaskTimeout),
             task_run(context=a_try.context, experiment=experiment),
         ):
             pytest.fail("the block ran")

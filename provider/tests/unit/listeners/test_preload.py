@@ -174,6 +174,20 @@ def test_a_long_import_does_not_look_like_a_scheduler_that_has_ended(start):
     assert is_later
 
 
+def test_a_scheduler_without_a_known_heartbeat_starts_all_the_same(start):
+    code = """
+from types import SimpleNamespace
+from mlflow_provider.listeners import preload
+preload.on_starting(SimpleNamespace())
+print(json.dumps("ready" in sys.modules))
+"""
+
+    imported, log = start("scheduler", code)
+
+    assert imported
+    assert "This version of Airflow has no Job.latest_heartbeat: " in log
+
+
 MODULES = "mlflow, mlflow.sklearn, pandas, sklearn.linear_model, sklearn.ensemble, skops.io"
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import Connection
 
 from mlflow_provider.exceptions import MLflowConfigurationError
@@ -16,7 +17,6 @@ from mlflow_provider.server.connection import (
     HTTP_OPTIONS,
     MLflowConnection,
 )
-from mlflow_provider.version_compat import AirflowNotFoundException
 
 PASSWORD = "s3cret-pa55word"
 DATABRICKS = {"host": "https://dbc-a1b2.cloud.databricks.com", "login": "token", "password": PASSWORD}
