@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from local_stack import install, mlflow_login, ports
-from local_stack.settings import ROOT, TEMPORARY, VENV, LocalError, is_up
+from local_stack.settings import ROOT, TEMPORARY, VARIABLES, VENV, LocalError, is_up
 
 PYTHON = VENV / "bin" / "python"
 
@@ -13,9 +13,8 @@ PYTHON = VENV / "bin" / "python"
 def environment() -> dict[str, str]:
     """Return the shell's environment without variables meant for another Airflow, MLflow or Python."""
     foreign = ("AIRFLOW_", "AWS_", "MINIO_", "MLFLOW_", "PYTHON")
-    settings = (*ports.WITH_MINIO.variables(), "MLFLOW_AUTH")
     variables = {
-        name: value for name, value in os.environ.items() if name in settings or not name.startswith(foreign)
+        name: value for name, value in os.environ.items() if name in VARIABLES or not name.startswith(foreign)
     }
     variables["TMPDIR"] = str(TEMPORARY)  # removed when the stack stops
     # Every request stays on this machine, even if the shell has a proxy.
@@ -25,7 +24,7 @@ def environment() -> dict[str, str]:
 
 
 def prepare() -> None:
-    """Check the settings, and install what is missing.
+    """Check the shell's settings, and install what is missing.
 
     :raises LocalError: a port is not available, a setting is invalid, or a package cannot be installed.
     """

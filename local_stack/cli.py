@@ -98,6 +98,7 @@ if __name__ == "__main__":
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # like Ctrl-C, so that nothing half-started is left
+    settings.apply_env_file()
     try:
         app()
     except (LocalError, requests.RequestException) as error:

@@ -12,7 +12,7 @@ import os
 import secrets
 from configparser import RawConfigParser
 
-from local_stack.settings import MLFLOW_HOME, ROOT, LocalError, setting
+from local_stack.settings import MLFLOW_HOME, ROOT, LocalError
 
 USER = "admin"
 FOLDER = MLFLOW_HOME / "login"
@@ -24,11 +24,11 @@ SETTINGS = {"": False, **RawConfigParser.BOOLEAN_STATES}
 
 
 def read_setting() -> bool | None:
-    """Return whether the shell or ``.env`` turns the login on or off; None if it is not set.
+    """Return whether ``MLFLOW_AUTH`` turns the login on or off; None if it is not set.
 
     :raises LocalError: the value is not a boolean.
     """
-    value = setting("MLFLOW_AUTH")
+    value = os.environ.get("MLFLOW_AUTH")
     if value is not None and value.lower() not in SETTINGS:
         raise LocalError(f"MLFLOW_AUTH={value} is not valid. Set 1 for a login on MLflow, or 0 for none.")
     return None if value is None else SETTINGS[value.lower()]

@@ -5,6 +5,7 @@ Its only user is the login of the connection ``minio_default`` in ``airflow_sett
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from local_stack import airflow_settings
-from local_stack.settings import DATA, LOCAL, MLFLOW_HOME, LocalError, setting
+from local_stack.settings import DATA, LOCAL, MLFLOW_HOME, LocalError
 
 if TYPE_CHECKING:
     from local_stack.ports import Ports
@@ -25,13 +26,13 @@ CONN_ID = "minio_default"
 
 
 def choose() -> Path | None:
-    """Return the MinIO program: the setting ``MINIO``, otherwise the one on PATH; None for no MinIO.
+    """Return the MinIO program: the one that ``MINIO`` names, otherwise the one on PATH; None for no MinIO.
 
     Existing artifacts stay where they are, because neither store finds those of the other.
 
     :raises LocalError: ``MINIO`` is not a program, or the existing artifacts are in the other store.
     """
-    value = setting("MINIO")
+    value = os.environ.get("MINIO")
     program = shutil.which("minio" if value is None else value)
     if value and not program:
         raise LocalError(f"MINIO={value}: program not found. Set MINIO= to store artifacts on disk.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from local_stack.settings import LOCAL, LocalError, setting
+from local_stack.settings import LOCAL, LocalError
 
 FILE = LOCAL / "ports.json"
 
@@ -44,7 +45,7 @@ def variable(service: str) -> str:
 
 
 def read_settings(*, check_free: bool) -> dict[str, int]:
-    """Return the ports set in the shell or ``.env``, by service.
+    """Return the ports that the environment sets, by service.
 
     :param check_free: reject a port that another program uses.
     :raises LocalError: a port is invalid, in use, or set twice.
@@ -52,7 +53,7 @@ def read_settings(*, check_free: bool) -> dict[str, int]:
     ports: dict[str, int] = {}
     for service in asdict(WITH_MINIO):
         name = variable(service)
-        if not (value := setting(name)):
+        if not (value := os.environ.get(name)):
             continue
         if not value.isdecimal() or not 0 < int(value) < 65536:
             raise LocalError(f"{name}={value} is not a valid port. Choose one from 1024 to 65535.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,9 @@ MLFLOW_HOME = DATA / "mlflow"
 # about 100 characters.
 SOCKET = Path(".local", "supervisor.sock")
 
+# What a person may set for the stack, in the shell or in ``.env``.
+VARIABLES = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "MINIO", "MLFLOW_AUTH")
+
 
 class LocalError(Exception):
     """An error to show in the terminal: one line, and the end of a log if that helps."""
@@ -32,16 +34,17 @@ class LocalError(Exception):
 
 
 def read_env_file() -> dict[str, str]:
-    """Return the variables in ``.env``, read as the Astro CLI reads it."""
-    file = ROOT / ".env"
-    line = r"""^(?:export )?[ \t]*(\w+)[ \t]*=[ \t]*('[^']*'|"[^"]*"|.*?)(?:\s+#.*|\s*)$"""
-    variables = re.findall(line, file.read_text("utf-8"), re.MULTILINE) if file.exists() else []
-    return {name: value[1:-1] if value[:1] in ("'", '"') else value for name, value in variables}
+    """Return the variables in ``.env``."""
+    from dotenv import dotenv_values  # here, because this module is read before anything is installed
+
+    return {name: value or "" for name, value in dotenv_values(ROOT / ".env", interpolate=False).items()}
 
 
-def setting(name: str) -> str | None:
-    """Return a variable of the shell or, if it is not set there, of ``.env``; otherwise None."""
-    return os.environ.get(name, read_env_file().get(name))
+def apply_env_file() -> None:
+    """Set the stack's variables that are in ``.env`` and not in the shell."""
+    for name, value in read_env_file().items():
+        if name in VARIABLES:
+            os.environ.setdefault(name, value)
 
 
 def is_up() -> bool:

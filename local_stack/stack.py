@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import signal
 import time
@@ -97,7 +98,7 @@ class Stack:
         self._start_missing(FAILED_WHILE_UP)
 
     def _check_settings(self) -> None:
-        """Compare the settings of the shell and ``.env`` with those of the running stack.
+        """Compare the settings with those of the running stack.
 
         :raises LocalError: a setting has changed.
         """
@@ -107,7 +108,7 @@ class Stack:
                 running = "with " + " ".join(
                     f"{name}={used}" for name, used in self.ports.variables().items()
                 )
-        minio = settings.setting("MINIO")
+        minio = os.environ.get("MINIO")
         if minio is not None and bool(minio) != bool(self.ports.minio):
             running = f"with artifacts {'in MinIO' if self.ports.minio else 'on disk'}"
         if mlflow_login.read_setting() not in (None, mlflow_login.is_on()):

@@ -4,19 +4,17 @@ import socket
 
 import pytest
 
-from local_stack import ports, settings
+from local_stack import ports
 from local_stack.ports import WITH_MINIO, Ports
 from local_stack.settings import LocalError
 
 
 @pytest.fixture(autouse=True)
-def project(monkeypatch, tmp_path):
-    """A project without settings and without an earlier start."""
+def _without_settings(monkeypatch, tmp_path):
+    """Without variables, and without an earlier start."""
     for variable in WITH_MINIO.variables():
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(settings, "ROOT", tmp_path)
     monkeypatch.setattr(ports, "FILE", tmp_path / "ports.json")
-    return tmp_path
 
 
 @pytest.fixture
@@ -48,10 +46,9 @@ def test_the_defaults_are_used_if_they_are_free(take, with_minio, expected):
     assert ports.choose(with_minio=with_minio) == (expected, [])
 
 
-def test_the_env_file_sets_ports_and_the_shell_overrides_it(take, monkeypatch, project):
-    (project / ".env").write_text("MLFLOW_PORT=5005\nAIRFLOW_PORT='8085'  # mine\n")
+def test_variables_set_ports(take, monkeypatch):
     monkeypatch.setenv("AIRFLOW_PORT", "8086")
-    assert ports.choose(with_minio=False) == (Ports(8086, 5005), [])
+    assert ports.choose(with_minio=False) == (Ports(8086, 5000), [])
 
 
 def test_a_taken_port_is_replaced_by_the_next_free_one_with_a_message(take):

@@ -1,9 +1,11 @@
 """Settings in ``.env``, and what an error shows."""
 
+import os
+
 import pytest
 
 from local_stack import settings
-from local_stack.settings import LocalError, read_env_file, setting
+from local_stack.settings import LocalError, apply_env_file, read_env_file
 
 
 @pytest.fixture
@@ -26,6 +28,7 @@ COMMENT=value # comment
 HASH=va#lue
 EMPTY=
 URI=mlflow://token:x%20y@https%3A%2F%2Fexample.com
+DOLLAR=pa$${s}w
 """,
         "utf-8",
     )
@@ -39,15 +42,15 @@ URI=mlflow://token:x%20y@https%3A%2F%2Fexample.com
         "HASH": "va#lue",
         "EMPTY": "",
         "URI": "mlflow://token:x%20y@https%3A%2F%2Fexample.com",
+        "DOLLAR": "pa$${s}w",
     }
 
 
 def test_the_shell_overrides_the_file_even_with_an_empty_value(env_file, monkeypatch):
-    env_file.write_text("MINIO=/usr/bin/minio\n")
-    monkeypatch.delenv("MINIO", raising=False)
-    assert setting("MINIO") == "/usr/bin/minio"
-    monkeypatch.setenv("MINIO", "")
-    assert setting("MINIO") == ""
+    env_file.write_text("MINIO=/usr/bin/minio\nMLFLOW_PORT=5001\nAIRFLOW_CONN_A=mlflow://b\n")
+    monkeypatch.setattr(os, "environ", {"MINIO": ""})
+    apply_env_file()
+    assert os.environ == {"MINIO": "", "MLFLOW_PORT": "5001"}
 
 
 def test_an_error_shows_the_end_of_a_log():
