@@ -1,10 +1,9 @@
-"""The gate of a registered model: a version gets an alias such as ``champion`` only if it is better."""
+"""Promote a model version if it beats the current champion."""
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,14 @@ from airflow.providers.standard.utils.skipmixin import SkipMixin
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.base import ModelVersionOperator
+from mlflow_provider.operators.metric_rule import (
+    NONE,
+    MetricRule,
+    as_bool,
+    as_number,
+    format_number,
+    from_mlflow,
+)
 from mlflow_provider.version_compat import wait_for_response
 
 if TYPE_CHECKING:
@@ -25,65 +32,10 @@ if TYPE_CHECKING:
 
 APPROVE, REJECT = "Approve", "Reject"
 
-# Another gate may have read the alias just before this one moved it, and be about to move it, too: that is
-# its very next request. After this time it has, and this gate sees it.
+# Another promotion may have read the alias just before this one moved it, and moves it with its next request.
+# After this time it has done so, and a second look finds out.
 RECHECK_SECONDS = 1.0
 MAX_MOVES = 20
-
-# What a template makes of None.
-NONE = (None, "", "None")
-
-
-@dataclass(frozen=True)
-class MetricRule:
-    """When a candidate is better than the champion.
-
-    :param metric: name of the metric.
-    :param greater_is_better: its direction.
-    :param threshold: what the candidate must reach in any case.
-    :param min_absolute_change: by how much it must be better than the champion.
-    """
-
-    metric: str
-    greater_is_better: bool
-    threshold: float | None = None
-    min_absolute_change: float = 0.0
-
-    def compare(
-        self, candidate: str, value: float, champion: str | None, champion_value: float | None
-    ) -> tuple[bool, str]:
-        """Return whether the candidate is better, and a sentence that says why.
-
-        An equal candidate is not better, nor is one whose value is NaN or infinite. A champion whose
-        value is that has nothing to defend.
-
-        :param candidate: version of the candidate.
-        :param value: its value of the metric.
-        :param champion: version of the champion; None if there is none.
-        :param champion_value: its value of the metric.
-        """
-        own = f"{self.metric} {number(value)} of version {candidate}"
-        if not math.isfinite(value):
-            return False, f"{own} is no result to judge by."
-        if self.threshold is not None and self._gain(value, self.threshold) < 0:
-            side = "below" if self.greater_is_better else "above"
-            return False, f"{own} is {side} the threshold {number(self.threshold)}."
-        if champion is None or champion_value is None:
-            return True, f"{own}, and there is no champion yet."
-        other = f"{number(champion_value)} of version {champion}"
-        if not math.isfinite(champion_value):
-            return True, f"{own} replaces {other}, which is no result to judge by."
-        gain = self._gain(value, champion_value)
-        if gain <= 0:
-            return False, f"{own} is not better than {other}."
-        # 0.9 - 0.8 is a little less than 0.1.
-        least = self.min_absolute_change
-        if gain < least and not math.isclose(gain, least):
-            return False, f"{own} is better than {other}, but by less than {number(least)}."
-        return True, f"{own} is better than {other}."
-
-    def _gain(self, value: float, other: float) -> float:
-        return value - other if self.greater_is_better else other - value
 
 
 @dataclass(frozen=True)
@@ -98,48 +50,46 @@ class _Decision:
     reason: str
 
     @property
-    def is_a_change(self) -> bool:
-        """Whether the alias is to move."""
+    def moves_alias(self) -> bool:
         return self.promoted and self.champion_version != self.version
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as a dict without NaN and infinity, which JSON does not have."""
-        result = asdict(self)
-        infinite = [
-            key for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)
-        ]
-        return {**result, **dict.fromkeys(infinite)}
+        """Return the decision as a dict. NaN and infinity, which JSON does not have, become None."""
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
 
 
 class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
-    """Move an alias to a model version if that is better than the version behind the alias.
+    """Move an alias to a model version if it is better than the version behind the alias.
 
-    The value of the metric is that of the version's logged model, and where that has none, that of the
-    version's run. Where the logged model has several values, of several steps or data sets, it is the newest.
+    The metric is read from the version's logged model, or from the version's run if the logged model does not
+    have it. If the logged model has several values, e.g. of several steps or data sets, the newest counts.
 
-    - The first version that holds the ``threshold`` gets an alias that is not there yet.
-    - An equal version is not better. NaN and infinity are never better, and lose to any number.
-    - A metric that is missing, of the candidate or of the champion, is an error: nothing is moved.
-    - A candidate that has the alias already keeps it, and counts as promoted: a retry changes nothing.
-    - MLflow cannot compare and move in one step. So the gate reads the alias right before it moves it and
-      again a second later; if another gate has moved it, the two versions are compared again. Of gates
-      that run at the same time the best candidate wins.
+    - The first version that reaches the ``threshold`` gets an alias that does not exist yet.
+    - An equal version is not better. NaN and infinity are never better, and lose to any finite number.
+    - A missing metric, of the candidate or of the champion, is an error, and the alias is not moved.
+    - A candidate that already has the alias keeps it and counts as promoted, so a retry changes nothing.
+    - MLflow cannot compare and move in one step. The operator reads the alias right before it moves it and
+      again a second later, and compares again if another task has moved it. Of promotions that run at the
+      same time, the best candidate wins.
 
     :param name: name of the registered model (templated).
     :param version: the candidate, e.g. ``"3"`` (templated).
     :param metric: name of the metric to compare (templated).
-    :param greater_is_better: its direction: True for accuracy, False for an error (templated).
+    :param greater_is_better: direction of the metric: True for accuracy, False for an error (templated).
     :param alias: the alias to move (templated).
-    :param previous_alias: the alias that the version before keeps (templated); None for none.
-    :param threshold: the worst value that may be promoted, also as the first (templated).
-    :param min_absolute_change: by how much the candidate must be better, in the metric's unit (templated).
-    :param if_rejected: ``skip`` all tasks that follow, whatever their trigger rules; ``fail``, without a
-        retry; or ``continue``.
-    :param wait_for_approval: let a person approve what is better, under *Required Actions* in Airflow
-        (templated). The task takes no worker's slot meanwhile. What is approved is compared again,
-        as the champion may be another one by then; what is not approved is rejected. A retry asks again.
+    :param previous_alias: alias for the replaced version; None for no such alias (templated).
+    :param threshold: worst value that may be promoted, also as the first version (templated).
+    :param min_absolute_change: minimum improvement on the champion, in the metric's unit (templated).
+    :param if_rejected: ``skip`` all downstream tasks, whatever their trigger rules; ``fail`` without a retry;
+        or ``continue``.
+    :param wait_for_approval: let a person approve a better version under *Required Actions* in Airflow
+        (templated). The task takes no worker slot while it waits. An approved version is compared again,
+        because the champion may have changed; a version that is not approved is rejected. A retry asks again.
     :return: ``promoted``, ``name``, ``version``, ``metric``, ``value``, ``champion_version``,
-        ``champion_value`` (before the promotion; None where there is none, or no finite one), ``reason``
+        ``champion_value`` (before the promotion; None if there is none or it is not finite), ``reason``
 
     .. seealso:: https://mlflow.org/docs/latest/ml/model-registry/
     """
@@ -156,7 +106,7 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         "min_absolute_change",
         "wait_for_approval",
     )
-    # Airflow then skips what was skipped also if that is cleared.
+    # Airflow then skips downstream tasks also after they are cleared.
     inherits_from_skipmixin = True
 
     def __init__(
@@ -192,26 +142,26 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         is_approval_needed = as_bool("wait_for_approval", self.wait_for_approval)
         candidate = self._candidate(context)
         decision = self._decide(candidate, self._champion())
-        if is_approval_needed and decision.is_a_change:
+        if is_approval_needed and decision.moves_alias:
             self.log.info("Waiting for approval: %s", decision.reason)
             subject = f"Give version {decision.version} of {decision.name!r} the alias {self.alias!r}?"
-            wait_for_response(context, subject, self._figures(candidate, decision), [APPROVE, REJECT])
+            wait_for_response(context, subject, self._request_body(candidate, decision), [APPROVE, REJECT])
         return self._conclude(context, self._promote(candidate, decision))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Promote or reject, as the person answered."""
-        answer = event or {}
-        chosen = answer.get("chosen_options")
+        """Promote or reject the version, according to the person's response."""
+        response = event or {}
+        chosen = response.get("chosen_options")
         if chosen not in ([APPROVE], [REJECT]):
-            problem = answer.get("error", answer)
-            raise MLflowProviderError(f"Neither {APPROVE} nor {REJECT} was the answer, but {problem!r}.")
+            problem = response.get("error", response)
+            raise MLflowProviderError(f"Expected {APPROVE} or {REJECT}, got {problem!r}.")
         candidate = self._candidate(context)
         decision = self._decide(candidate, self._champion())
         if chosen == [APPROVE]:
             decision, verdict = self._promote(candidate, decision), "Approved"
         else:
             decision, verdict = replace(decision, promoted=False), "Rejected"
-        if user := answer.get("responded_by_user"):
+        if user := response.get("responded_by_user"):
             verdict += f" by {user['name']}"
         return self._conclude(context, replace(decision, reason=f"{decision.reason} {verdict}."))
 
@@ -243,10 +193,10 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         value, champion_value = self._value(candidate), None
         if champion_version == version:
             champion_value = value
-            promoted, reason = True, f"Version {version} has alias {self.alias!r} already."
+            promoted, reason = True, f"Version {version} already has alias {self.alias!r}."
         else:
             if champion:
-                advice = f"Log it there, or delete alias {self.alias!r}: the next version is then the first."
+                advice = f"Log the metric there, or delete alias {self.alias!r} to start anew."
                 champion_value = self._value(champion, advice)
             promoted, reason = rule.compare(version, value, champion_version, champion_value)
         return _Decision(
@@ -254,38 +204,42 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         )
 
     def _value(self, version: Mapping[str, Any], advice: str = "") -> float:
-        """Return a version's value of the metric, or raise an error that ends with the advice."""
-        of_model = logged_model_metrics(self.hook, version)
-        if self.metric in of_model:
-            return logged_model_value(self.hook, of_model[self.metric])
-        of_run = run_metrics(self.hook, version)
-        if self.metric in of_run:
-            return as_float(of_run[self.metric]["value"])
-        known = ", ".join(sorted({*of_model, *of_run})) or "no metric at all"
+        """Return a version's value of the metric.
+
+        :raises MLflowProviderError: the version has no such metric; the message ends with the advice.
+        """
+        model_metrics = logged_model_metrics(self.hook, version)
+        if self.metric in model_metrics:
+            return logged_model_value(self.hook, model_metrics[self.metric])
+        metrics = run_metrics(self.hook, version)
+        if self.metric in metrics:
+            return from_mlflow(metrics[self.metric]["value"])
+        names = ", ".join(sorted({*model_metrics, *metrics})) or "no metrics"
         problem = (
-            f"Version {version['version']} of {self.name!r} has no metric {self.metric!r}; it has {known}."
+            f"Version {version['version']} of {self.name!r} has no metric {self.metric!r}; it has {names}."
         )
         raise MLflowProviderError(f"{problem} {advice}".rstrip())
 
     def _promote(self, candidate: Mapping[str, Any], decision: _Decision) -> _Decision:
-        """Move the alias; compare again as often as another gate moves it meanwhile."""
+        """Move the alias, and compare again each time another program moves it."""
         for _ in range(MAX_MOVES):
-            if not decision.is_a_change:
+            if not decision.moves_alias:
                 return decision
             self._keep_as_previous(decision.champion_version)
-            asked = time.monotonic()
+            start = time.monotonic()
             champion = self._champion()
             if (champion and champion["version"]) == decision.champion_version:
                 self._set_alias(self.alias, decision.version)
-                # A busy server delays the other gates as much as this one.
-                time.sleep(max(RECHECK_SECONDS, 3 * (time.monotonic() - asked)))
+                # A busy server delays other promotions as much as this one.
+                time.sleep(max(RECHECK_SECONDS, 3 * (time.monotonic() - start)))
                 champion = self._champion()
                 if champion and champion["version"] == decision.version:
                     return decision
-            self.log.info("Alias %r was moved meanwhile; comparing again.", self.alias)
+            self.log.info("Alias %r was moved by another program; comparing again.", self.alias)
             decision = self._decide(candidate, champion)
         raise MLflowProviderError(
-            f"Alias {self.alias!r} of {self.name!r} was moved {MAX_MOVES} times meanwhile, by other programs."
+            f"Alias {self.alias!r} of {self.name!r} was moved {MAX_MOVES} times by other programs. "
+            "Make sure that only one of them sets it."
         )
 
     def _keep_as_previous(self, champion_version: str | None) -> None:
@@ -294,7 +248,7 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         try:
             self._set_alias(self.previous_alias, champion_version)
         except MLflowNotFoundError:
-            self.log.info("Version %s of %r was deleted meanwhile.", champion_version, self.name)
+            self.log.info("Version %s of %r no longer exists.", champion_version, self.name)
 
     def _set_alias(self, alias: str | None, version: str) -> None:
         params = {"name": self.name, "alias": alias, "version": version}
@@ -303,11 +257,11 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         except MLflowAPIError as error:
             if error.error_code != "BAD_REQUEST":
                 raise
-            # MLflow refuses one of two gates that set a new alias at once. It is there now, and can be moved.
+            # MLflow rejects one of two clients that set a new alias at once. By now the alias can be moved.
             self.hook.call("POST", "registered-models/alias", params)
 
-    def _figures(self, candidate: Mapping[str, Any], decision: _Decision) -> str:
-        """Return, as Markdown, what a person needs to decide."""
+    def _request_body(self, candidate: Mapping[str, Any], decision: _Decision) -> str:
+        """Return the body of the request for approval, as Markdown."""
         page = self.hook.connection.page
         rows = [("candidate", decision.version, decision.value)]
         if decision.champion_version is not None and decision.champion_value is not None:
@@ -315,17 +269,14 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         lines = [decision.reason, "", f"| | version | {decision.metric} |", "|---|---|---|"]
         for role, version, value in rows:
             link = page(model_page(decision.name, version))
-            lines.append(f"| {role} | [version {version}]({link}) | {number(value)} |")
+            lines.append(f"| {role} | [version {version}]({link}) | {format_number(value)} |")
         if run := find_run(self.hook, candidate):
             artifacts = f"experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}/artifacts"
-            lines += [
-                "",
-                f"[Figures of version {decision.version}]({page(artifacts)}), among its run's artifacts",
-            ]
+            lines += ["", f"[Artifacts of version {decision.version}]({page(artifacts)})"]
         return "\n".join(lines)
 
     def _conclude(self, context: Context, decision: _Decision) -> dict[str, Any]:
-        """Say what was decided, and do with the tasks that follow as ``if_rejected`` says."""
+        """Log the decision and apply ``if_rejected``."""
         outcome = "Promoted" if decision.promoted else "Not promoted"
         self.log_with_page(
             f"{outcome}: {decision.reason.rstrip('.')}", model_page(decision.name, decision.version)
@@ -342,17 +293,17 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
 
 
 def logged_model_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the newest entry of each metric of the logged model that a version was made from.
+    """Return the newest entry of each metric of a version's logged model.
 
-    :return: MLflow's entries: ``key``, ``value``, ``timestamp`` (ms), ``step``, ``run_id``
+    :return: MLflow's entries by metric, with ``key``, ``value``, ``timestamp`` (ms), ``step`` and ``run_id``
     """
-    # MLflow's REST API does not give a version's model_id.
+    # MLflow's REST API does not return a version's model_id.
     match = re.fullmatch(r"models:/(m-\w+)", version.get("source", ""))
     if not match:
         return {}
     try:
         model = hook.call("GET", f"logged-models/{match[1]}")["model"]
-    except MLflowNotFoundError:  # deleted, which leaves the version as it is
+    except MLflowNotFoundError:  # a version outlives its logged model
         return {}
     metrics = model.get("data", {}).get("metrics", [])
     return {entry["key"]: entry for entry in sorted(metrics, key=_age)}
@@ -361,9 +312,9 @@ def logged_model_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> 
 def logged_model_value(hook: MLflowClientHook, entry: Mapping[str, Any]) -> float:
     """Return the value of a logged model's metric.
 
-    MLflow 3.17 gives 0 for NaN here, the best of all errors; the run that logged it knows better.
+    MLflow 3.17 returns 0 for NaN, which would be the best error; the run that logged it has the value.
     """
-    value = as_float(entry["value"])
+    value = from_mlflow(entry["value"])
     if value != 0 or not entry.get("run_id"):
         return value
     params = {"run_id": entry["run_id"], "metric_key": entry["key"]}
@@ -371,17 +322,17 @@ def logged_model_value(hook: MLflowClientHook, entry: Mapping[str, Any]) -> floa
         history = hook.call("GET", "metrics/get-history", params).get("metrics", [])
     except MLflowNotFoundError:
         return value
-    return next((as_float(found["value"]) for found in history if _age(found) == _age(entry)), value)
+    return next((from_mlflow(logged["value"]) for logged in history if _age(logged) == _age(entry)), value)
 
 
 def run_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the last entry of each metric of the run that a version was made from."""
+    """Return the last entry of each metric of a version's run."""
     run = find_run(hook, version)
     return {entry["key"]: entry for entry in run["data"].get("metrics", [])} if run else {}
 
 
 def find_run(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the run that a version was made from, or None."""
+    """Return a version's run, or None if it has none."""
     if not version.get("run_id"):
         return None
     try:
@@ -392,41 +343,3 @@ def find_run(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, An
 
 def _age(entry: Mapping[str, Any]) -> tuple[int, int]:
     return int(entry["timestamp"]), int(entry.get("step", 0))
-
-
-def as_float(value: float | str) -> float:
-    """Return a value as MLflow means it: it gives NaN as a string, and infinity as the largest number."""
-    result = float(value)
-    return math.copysign(math.inf, result) if abs(result) >= sys.float_info.max else result
-
-
-def number(value: float) -> str:
-    """Return a value as people read it."""
-    return f"{value:.10g}"
-
-
-def as_bool(field: str, value: bool | str) -> bool:
-    """Return an argument of which a template may have made a string.
-
-    :raises ValueError: it is neither True nor False.
-    """
-    text = str(value).strip().lower()
-    if text not in ("true", "false"):
-        raise ValueError(f"{field} is {value!r}; enter True or False.")
-    return text == "true"
-
-
-def as_number(field: str, value: float | str | None) -> float | None:
-    """Return an argument of which a template may have made a string, also of None.
-
-    :raises ValueError: it is not a finite number.
-    """
-    if value is None or str(value).strip() in NONE:
-        return None
-    try:
-        result = float(value)
-    except ValueError:
-        result = math.nan
-    if not math.isfinite(result):
-        raise ValueError(f"{field} is {value!r}; enter a number.")
-    return result
