@@ -1,4 +1,4 @@
-"""Copies of the working tree, and the embedded stack that runs from them."""
+"""Copies of the working tree, and the embedded stacks that run from them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ import requests
 from mlflow_servers import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
-# Limits for what hangs, not for what is slow: other programs may keep every core busy.
+# Long, because other programs may keep every core busy.
 MAKE_SECONDS = 1200
 WAIT_SECONDS = 300
-Seen = TypeVar("Seen")
+Result = TypeVar("Result")
 
 
 @dataclass
 class Clone:
-    """A copy of the working tree, and the stack that runs from it."""
+    """A copy of the working tree with its stack."""
 
     folder: Path
-    minio: str = ""  # the program; empty: artifacts go to the disk
+    minio: str = ""  # the program; empty to store artifacts on disk
 
     @cached_property
     def ports(self) -> dict[str, str]:
-        """By the variable that sets each; chosen when first asked for, as nobody keeps them free."""
+        """Free ports by variable, chosen at first use, because nothing reserves them."""
         variables = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT")
         free: set[str] = set()
         while len(free) < len(variables):
@@ -61,18 +61,18 @@ class Clone:
         return int(self.ports["MINIO_CONSOLE_PORT"])
 
     def start(self, *targets: str, **environment: str | None) -> subprocess.Popen[str]:
-        """Start make with these targets, and with the Python that made the environment under test.
+        """Start make with these targets, and with the Python that created the environment under test.
 
         :param environment: more variables; None removes one.
         """
         python = Path(sys.base_prefix) / "bin" / "python3"
-        unmade = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        variables = {**unmade, "MINIO": self.minio, **environment}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        variables = {**inherited, "MINIO": self.minio, **environment}
         return subprocess.Popen(
             ["make", f"PYTHON={python}", *targets],
             cwd=self.folder,
             env={name: value for name, value in variables.items() if value is not None},
-            umask=0o077,  # what a careful user has
+            umask=0o077,  # as some users set it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -88,12 +88,12 @@ class Clone:
         return output
 
     def processes(self) -> list[psutil.Process]:
-        found = []
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get("LOCAL_STACK") == str(self.folder):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def listening(self) -> list[Any]:
         """Return the addresses that the processes listen on: ``ip`` and ``port``."""
@@ -132,9 +132,9 @@ class Clone:
 
 @contextmanager
 def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
-    """Copy the working tree into a folder for a block; afterwards its stack is down and the folder gone.
+    """Copy the working tree into a folder; afterwards stop its stack and delete the folder.
 
-    :param minio: the program that is to hold the artifacts; empty for the disk.
+    :param minio: the program that stores the artifacts; empty for the disk.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"],
@@ -147,7 +147,7 @@ def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    # A background job of a shell ignores Ctrl-C, and so would all that it starts.
+    # A background job of a shell ignores Ctrl-C, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     clone = Clone(folder, minio)
     try:
@@ -161,27 +161,27 @@ def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
 
 
 def wait_until(
-    what: str,
-    look: Callable[[], Seen],
-    expected: Callable[[Seen], object] = bool,
+    condition: str,
+    look: Callable[[], Result],
+    expected: Callable[[Result], object] = bool,
     seconds: float = WAIT_SECONDS,
-) -> Seen:
-    """Look again and again until what is seen is as expected, and return that.
+) -> Result:
+    """Look repeatedly until the result is as expected, and return it.
 
-    A server that does not answer may be about to start: that counts as seen, and not as expected.
+    Errors of requests are ignored, because a server may be starting.
 
-    :param what: ends the sentence "Waited until ..."
+    :param condition: completes the sentence "Waited until ..."
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            seen = look()
-            if expected(seen):
-                return seen
-            last: object = seen
+            result = look()
+            if expected(result):
+                return result
+            last: object = result
         except requests.RequestException as error:
             last = error
-        assert time.monotonic() < deadline, f"Waited {seconds} s until {what}; last seen: {last!r}"
+        assert time.monotonic() < deadline, f"Waited {seconds} s until {condition}; last result: {last!r}"
         time.sleep(0.2)
 
 

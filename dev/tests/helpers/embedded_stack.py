@@ -1,4 +1,4 @@
-"""The embedded stack as a test sees it: what it asks of it, breaks in it, and when it is whole."""
+"""The embedded stack in tests: requests to it, ways to break it, and when it is up again."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 COMPONENTS = ["mlflow", "api-server", "scheduler", "dag-processor", "triggerer"]
 
 
+def tags_of(run: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+
+
 @dataclass(frozen=True)
 class Stack:
     """A stack that runs from a copy of the working tree.
 
-    :param demo_output: what ``make demo`` said, which started it.
-    :param demo_runs: the DAG runs that it left, by DAG.
-    :param left_in_temporary_folder: what it left in the system's folder for temporary files.
+    :param demo_output: the output of ``make demo``, which started it.
+    :param demo_runs: the demo's DAG runs, by DAG ID.
+    :param temporary_files: files that the demo left in the system's temporary folder.
     """
 
     clone: Clone
     airflow: AirflowApi
     demo_output: str
     demo_runs: dict[str, str]
-    left_in_temporary_folder: list[str]
+    temporary_files: list[str]
 
     @property
     def mlflow_url(self) -> str:
@@ -38,7 +42,7 @@ class Stack:
 
     @property
     def mlflow_ui_url(self) -> str:
-        """Where a browser finds MLflow."""
+        """MLflow's address for a browser."""
         return f"http://localhost:{self.clone.mlflow_port}"
 
     @property
@@ -67,7 +71,7 @@ class Stack:
         return {task["task_id"]: task["state"] for task in self.airflow.task_instances(dag_id, run_id)}
 
     def mlflow_runs(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The MLflow runs that the tracked tasks of a DAG run made, oldest first; parents too."""
+        """The MLflow runs of a DAG run in its DAG's experiment, including parent runs, oldest first."""
         experiment = requests.get(
             f"{self.mlflow_url}/api/2.0/mlflow/experiments/get-by-name",
             params={"experiment_name": dag_id},
@@ -88,38 +92,32 @@ class Stack:
         return [run["info"]["status"] for run in self.mlflow_runs(dag_id, run_id)]
 
     def processes(self, component: str) -> list[psutil.Process]:
-        """A component's processes: the one that the supervisor started, and all below it."""
+        """A component's processes: the one that the supervisor started, and all its descendants."""
         lines = self.clone.make("status").splitlines()
         pid = next(line.split()[2] for line in lines if line.split()[:1] == [component])
         parent = psutil.Process(int(pid))
         return [parent, *parent.children(recursive=True)]
 
     def kill(self, component: str) -> None:
-        """Kill a component; the supervisor starts it again."""
+        """Kill a component; the supervisor restarts it."""
         processes = self.processes(component)
         for process in processes:
             process.kill()
         wait_until(f"{component} has ended", lambda: not any(map(is_alive, processes)))
 
     def stop(self, component: str) -> None:
-        """Stop a component; it stays away until the next ``make up``."""
-        control = [
-            ".venv/bin/python",
-            "-m",
-            "supervisor.supervisorctl",
-            "-s",
-            "unix://.local/supervisor.sock",
-        ]
-        subprocess.run([*control, "stop", component], cwd=self.clone.folder, check=True)
+        """Stop a component until the next ``make up``."""
+        control = [".venv/bin/supervisorctl", "-s", "unix://.local/supervisor.sock", "stop", component]
+        subprocess.run(control, cwd=self.clone.folder, check=True)
 
     def wait_until_whole(self) -> None:
-        """Wait until Airflow and MLflow answer, and hear from all of their parts."""
+        """Wait until every component responds."""
 
-        def answering() -> set[str]:
+        def find_components() -> set[str]:
             self.clone.mlflow("experiments/search", max_results=1)
             return {"mlflow", "api-server", *self.airflow.heartbeats()}
 
-        wait_until("every component is up", answering, set(COMPONENTS).issubset)
+        wait_until("every component is up", find_components, set(COMPONENTS).issubset)
 
     def wait_until_idle(self) -> None:
         """Wait until no DAG runs."""

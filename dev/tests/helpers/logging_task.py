@@ -1,4 +1,4 @@
-"""A task that logs to its run until it is told to end; its DAG is in dev/tests/stack/dags/task_mlflow.py."""
+"""A task that logs to its run until it is stopped; its DAG is in dev/tests/stack/dags/task_mlflow.py."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ if TYPE_CHECKING:
 
 
 class LoggingTask:
-    """A DAG run whose task logs to its MLflow run until it is told to end."""
+    """A DAG run whose task logs to its MLflow run until it is stopped."""
 
-    dag_id = "logs_until_told"
+    dag_id = "logs_until_stopped"
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, run_id: str | None = None) -> None:
         self.stack = stack
-        self.run_id = stack.airflow.trigger(self.dag_id)
+        stack.airflow.unpause(self.dag_id)
+        body = {"logical_date": None, "dag_run_id": run_id}
+        self.run_id = stack.ask("POST", f"dags/{self.dag_id}/dagRuns", **body)["dag_run_id"]
 
-    def tell(self) -> None:
-        told = self.stack.clone.folder / "dags" / "task_mlflow.told" / self.run_id
-        told.parent.mkdir(exist_ok=True)
-        told.touch()
+    def stop(self) -> None:
+        file = self.stack.clone.folder / "dags" / "task_mlflow.stop" / self.run_id
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
 
     def wait_for_end(self) -> dict[str, Any]:
         return self.stack.wait_for_end(self.dag_id, self.run_id)
@@ -31,7 +33,7 @@ class LoggingTask:
         return self.stack.mlflow_statuses(self.dag_id, self.run_id)
 
     def wait_for_run(self, number: int = 1) -> None:
-        """Wait until that many MLflow runs are there, and the newest of them is running."""
+        """Wait until there are that many MLflow runs, and the newest of them is running."""
         wait_until(
             f"its MLflow run number {number} is running",
             self.statuses,

@@ -1,4 +1,4 @@
-"""The most memory that an MLflow server has had."""
+"""Peak memory of an MLflow server."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def peak_of(server: MLflowServer) -> int:
-    """Return the most memory that a process of a server has had, in bytes; Linux counts it."""
+    """Return the highest peak memory of the server's processes, in bytes (Linux)."""
     statuses = [Path(f"/proc/{pid}/status").read_text() for pid in _pids(server)]
     return max(int(status.split("VmHWM:")[1].split()[0]) * 1024 for status in statuses)
 
 
 def reset_peak_of(server: MLflowServer) -> None:
-    """Have Linux count from what the processes have now."""
+    """Reset the peaks to the current memory."""
     for pid in _pids(server):
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 

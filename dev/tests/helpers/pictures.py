@@ -1,4 +1,4 @@
-"""README's pictures: small files of what is on the screen."""
+"""README's pictures: screenshots in small files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from playwright.sync_api import Page
 
-SHOTS = os.environ.get("SHOTS", "")  # the folder for them; without one, none are taken
-COLOURS = 256  # so that a file has a third of its size
+SHOTS = os.environ.get("SHOTS", "")  # the folder for pictures; empty for none
+COLOURS = 256  # reduces a file to a third
 WIDTH = 830  # of a README, in pixels
-SECONDS = 2.5  # that the animation shows each picture
+SECONDS = 2.5  # per picture of the animation
 
 
 def picture_file(name: str) -> Path:
@@ -24,17 +24,17 @@ def picture_file(name: str) -> Path:
 
 
 def take_picture(page: Page, file: Path, height: int | None) -> None:
-    """Write what is on the screen to a file, in a window of this height, if not in one as high as it is."""
+    """Write a screenshot to a file, in a window of this height or its current one."""
     window = page.viewport_size
     page.set_viewport_size({**window, "height": height or window["height"]})
-    # In the middle of an animation or with a blinking cursor, each picture would be another.
-    taken = page.screenshot(animations="disabled", caret="hide")
+    # Animations and a blinking cursor would change the picture each time.
+    screenshot = page.screenshot(animations="disabled", caret="hide")
     page.set_viewport_size(window)
-    _few_colours(_read(io.BytesIO(taken))).save(file, optimize=True)
+    _few_colours(_read(io.BytesIO(screenshot))).save(file, optimize=True)
 
 
 def write_animation(pictures: Sequence[Path], file: Path) -> None:
-    """Show one picture after the other, forever; what is lower than the highest gets a white margin."""
+    """Loop through the pictures; lower ones get a white margin."""
     from PIL import Image
 
     images = [_read(picture) for picture in pictures]
@@ -50,7 +50,7 @@ def write_animation(pictures: Sequence[Path], file: Path) -> None:
 
 
 def _read(file: Path | io.BytesIO) -> Image:
-    from PIL import Image  # here, because only `make shots` needs it
+    from PIL import Image  # only `make shots` needs it
 
     return Image.open(file).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""A copy of the project whose stack the tests of this folder start, stop, upgrade and upset."""
+"""A copy of the project, whose stack these tests start, stop, upgrade and break."""
 
 from __future__ import annotations
 
@@ -18,29 +18,27 @@ from local_stack.airflow_api import AirflowApi
 HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give them time: the first of them installs, and may compile MinIO. `make faults` only names them."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Raise the timeout, because the first test installs everything and may compile MinIO."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.timeout(2400))
-            if config.option.markexpr == "fault":
-                item.add_marker(pytest.mark.skip(reason="`make lifecycle-test` runs it."))
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """What was said when the first installation was interrupted, and of the commands after it."""
+    """The output of the first installation, which was interrupted, and of the commands after it."""
 
-    by_itself: str
-    by_down: str
-    by_status: str
+    up: str
+    down: str
+    status: str
 
 
 @pytest.fixture(scope="session")
 def minio_program() -> str:
-    """Path of a MinIO; empty where there is none, and none can be compiled."""
-    at_hand = shutil.which(os.environ.get("MINIO") or "minio") or not minio.missing()
-    if os.environ.get("CI") or at_hand or shutil.which("go"):
+    """Path of a MinIO; empty if there is none and it cannot be compiled."""
+    exists = shutil.which(os.environ.get("MINIO") or "minio") or not minio.missing()
+    if os.environ.get("CI") or exists or shutil.which("go"):
         return str(minio.minio_binary())
     return ""
 
@@ -53,7 +51,7 @@ def _clone(tmp_path_factory: pytest.TempPathFactory, minio_program: str) -> Iter
 
 @pytest.fixture(scope="session")
 def interrupted(_clone: Clone) -> Interrupted:
-    """Interrupt the first installation as soon as packages arrive, and see what other commands say then."""
+    """Interrupt the first installation as soon as packages arrive, then run other commands."""
     process = _clone.start("up", **_clone.ports)
     packages = _clone.folder / ".venv" / "lib"
     wait_until("packages are being installed", lambda: len(list(packages.glob("*/site-packages/*"))) > 5)
@@ -64,7 +62,7 @@ def interrupted(_clone: Clone) -> Interrupted:
 
 @pytest.fixture
 def clone(_clone: Clone, interrupted: Interrupted) -> Iterator[Clone]:
-    """A copy of the project in which a stack may be up or down; its files are as they were afterwards."""
+    """A copy of the project whose stack may be up or down; its files are restored afterwards."""
     before = {file: file.read_bytes() for file in _sources(_clone.folder)}
     yield _clone
     for file in _sources(_clone.folder):
@@ -91,7 +89,7 @@ def _sources(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def stopped(clone: Clone) -> Clone:
-    """The copy with everything installed, its stack down, and data of an earlier one."""
+    """The copy with everything installed, data from an earlier start, and its stack down."""
     if not (clone.folder / ".local" / "data" / "airflow" / "airflow.db").exists():
         _up(clone)
     clone.make("down")
@@ -106,9 +104,9 @@ def running(clone: Clone) -> Clone:
 
 
 def _up(clone: Clone) -> None:
-    """Start its stack; the first time on ports of its own, which it remembers."""
-    remembered = (clone.folder / ".local" / "ports.json").exists()
-    clone.make("up", **({} if remembered else clone.ports))
+    """Start its stack. The ports of the first start are saved."""
+    has_ports = (clone.folder / ".local" / "ports.json").exists()
+    clone.make("up", **({} if has_ports else clone.ports))
 
 
 @pytest.fixture
@@ -120,7 +118,7 @@ def airflow(running: Clone) -> AirflowApi:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Clone]:
-    """Another copy, in which nothing is installed."""
+    """Another copy, with nothing installed."""
     folder = tmp_path / "clone"
     folder.mkdir()
     with run_clone(folder) as clone:

@@ -1,4 +1,4 @@
-"""The first installation, interrupted ones and changed ones."""
+"""The first installation, and interrupted ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 
-def test_before_anything_is_installed_down_and_status_have_nothing_to_do(empty):
+def test_down_and_status_work_before_anything_is_installed(empty):
     assert "Nothing is installed" in empty.make("down")
     assert "Nothing is installed" in empty.make("status")
     assert not (empty.folder / ".venv").exists()
 
 
 @pytest.mark.parametrize("value", ["80x", "0"])
-def test_a_malformed_port_is_refused_before_anything_is_installed(empty, value):
+def test_an_invalid_port_is_rejected_before_anything_is_installed(empty, value):
     assert f"MLFLOW_PORT={value} is not a valid port" in empty.make("up", expect=2, MLFLOW_PORT=value)
     assert not (empty.folder / ".venv").exists()
     assert not (empty.folder / ".local" / "uv").exists()
 
 
-def test_a_named_port_that_is_taken_is_refused_before_anything_is_installed(empty):
+def test_a_taken_port_is_rejected_before_anything_is_installed(empty):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         output = empty.make("up", expect=2, MLFLOW_PORT=port)
@@ -31,23 +31,22 @@ def test_a_named_port_that_is_taken_is_refused_before_anything_is_installed(empt
     assert not (empty.folder / ".venv").exists()
 
 
-def test_an_interrupted_installation_leaves_nothing_that_down_or_status_stumble_over(interrupted):
-    assert "Interrupted. Nothing was started" in interrupted.by_itself
-    assert "Nothing is installed" in interrupted.by_down
-    assert "Nothing is installed" in interrupted.by_status
-    for said in (interrupted.by_itself, interrupted.by_down, interrupted.by_status):
-        assert "Traceback" not in said
+def test_down_and_status_work_after_an_interrupted_installation(interrupted):
+    assert "Interrupted. Nothing was started" in interrupted.up
+    assert "Nothing is installed" in interrupted.down
+    assert "Nothing is installed" in interrupted.status
+    assert "Traceback" not in interrupted.up + interrupted.down + interrupted.status
 
 
-def test_up_goes_on_where_an_installation_was_interrupted(stopped):
-    """The copy of all these tests was interrupted first."""
+def test_up_completes_an_interrupted_installation_once(stopped):
+    """The first installation of this copy was interrupted."""
     output = stopped.make("up")
     assert "Airflow" in output
     assert "Installing" not in output
 
 
-def test_an_activated_environment_is_no_other_python(running):
-    """As VS Code does it in every terminal."""
+def test_an_activated_environment_is_not_another_python(running):
+    """VS Code activates it in every terminal."""
     programs = running.folder / ".venv" / "bin"
     output = running.make(
         "up",
@@ -58,8 +57,8 @@ def test_an_activated_environment_is_no_other_python(running):
     assert output.startswith("Already up\n")
 
 
-def test_include_is_found_by_airflows_own_command_line(airflow, running):
-    """As README says: the DAG's tasks run here, not by the scheduler."""
+def test_airflows_command_line_finds_include(airflow, running):
+    """With README's command; the tasks run in this process."""
     airflow._call("PATCH", "/api/v2/dags/mlflow_task_dag", json={"is_paused": True})
     done = subprocess.run(
         [running.folder / ".venv" / "bin" / "airflow", "dags", "test", "mlflow_task_dag"],
@@ -73,34 +72,18 @@ def test_include_is_found_by_airflows_own_command_line(airflow, running):
     assert "No module named" not in done.stdout + done.stderr
 
 
-def test_env_file_is_ignored_by_git_and_has_an_example(clone):
-    project = Path(__file__).parents[3]
-    assert subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=project, check=False).returncode == 0
-    assert (clone.folder / ".env.example").exists()
+def test_git_ignores_the_env_file():
+    subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=Path(__file__).parents[3], check=True)
 
 
-@pytest.fixture
-def used(empty):
-    """A copy in which somebody has worked; what is installed and the data are a file each."""
+@pytest.mark.parametrize(
+    ("target", "expected"), [("clean", {"data", "ports.json"}), ("reset", {".venv", "mlflow-server", "uv"})]
+)
+def test_clean_keeps_the_data_and_reset_keeps_what_is_installed(empty, target, expected):
     for name in (".venv/x", ".local/mlflow-server/x", ".local/uv/x", ".local/data/x", ".local/ports.json"):
         (empty.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (empty.folder / name).write_text("{}")
-
-    def left():
-        return {file.name for file in (empty.folder / ".local").iterdir()} | {
-            file.name for file in empty.folder.iterdir() if file.name == ".venv"
-        }
-
-    return empty, left
-
-
-def test_clean_removes_what_was_installed_and_keeps_the_data(used):
-    clone, left = used
-    clone.make("clean")
-    assert left() == {"data", "ports.json"}
-
-
-def test_reset_removes_the_data_and_keeps_what_is_installed(used):
-    clone, left = used
-    clone.make("reset")
-    assert left() == {".venv", "mlflow-server", "uv"}
+    empty.make(target)
+    left = {file.name for file in (empty.folder / ".local").iterdir()}
+    left |= {file.name for file in empty.folder.iterdir() if file.name == ".venv"}
+    assert left == expected

@@ -1,4 +1,4 @@
-"""An artifact of a gigabyte passes through a task and MLflow's server, and neither holds it in its memory."""
+"""Neither a task nor MLflow's server loads an artifact of a gigabyte into memory."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ with hook.tracking() as client:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
-def test_of_a_gigabyte_costs_no_gigabyte_of_memory(mlflow_server, airflow_connection, tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_an_artifact_of_a_gigabyte_does_not_need_a_gigabyte_of_memory(
+    mlflow_server, airflow_connection, tmp_path
+):
     airflow_connection(**mlflow_server.connection)
     with (tmp_path / "large.bin").open("wb") as file:
         file.truncate(SIZE)

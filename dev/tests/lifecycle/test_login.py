@@ -1,4 +1,4 @@
-"""The stack whose MLflow wants a login: all that worked without works with it, and nobody gets to see it."""
+"""The stack with a login on MLflow: everything works as without one, and the password does not leak."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PASSWORD_FILE = ".local/data/mlflow/login/password"
 
 @pytest.fixture(scope="module")
 def _demo(_clone: Clone, interrupted: object) -> Iterator[str]:
-    """What ``make demo`` said; afterwards the login is off again."""
+    """The output of ``make demo``; afterwards the login is off again."""
     _clone.make("down")
-    remembered = (_clone.folder / ".local" / "ports.json").exists()
-    yield _clone.make("demo", MLFLOW_AUTH="1", **({} if remembered else _clone.ports))
+    has_ports = (_clone.folder / ".local" / "ports.json").exists()
+    yield _clone.make("demo", MLFLOW_AUTH="1", **({} if has_ports else _clone.ports))
     _clone.make("down")
     _clone.make("up", MLFLOW_AUTH="0")
 
@@ -33,7 +33,7 @@ def demo_output(_demo: str) -> str:
 
 @pytest.fixture
 def running(demo_output: str, clone: Clone) -> Clone:
-    """The copy with its stack up, which remembers that the login is on."""
+    """The copy with its stack up, where the login is still on."""
     clone.make("up")
     return clone
 
@@ -43,48 +43,44 @@ def password(running: Clone) -> str:
     return (running.folder / PASSWORD_FILE).read_text()
 
 
-def ask(clone: Clone, login: tuple[str, str] | None, path: str = "experiments/search", **body: object):
+def search(clone: Clone, login: tuple[str, str] | None, path: str = "experiments/search", **body: object):
     url = f"http://127.0.0.1:{clone.mlflow_port}/api/2.0/mlflow/{path}"
     return requests.post(url, json={"max_results": 1, **body}, auth=login, timeout=60)
 
 
 def doctor(clone: Clone) -> dict[str, str]:
-    """What ``make doctor`` says is wrong, by check."""
+    """The findings of ``make doctor``, by check."""
     lines = clone.make("doctor", expect=2)
     return dict(re.findall(r"^FAILED  (\S.*?) {2,}(.*(?:\n {24}.*|\n {21}-> .*)*)", lines, re.MULTILINE))
 
 
-def test_the_demo_is_green_and_tells_where_the_password_is(running, demo_output):
+def test_the_demo_succeeds_and_shows_where_the_password_is(running, demo_output):
     login = f"(login: admin, password: in {PASSWORD_FILE})"
     assert f"MLflow   http://localhost:{running.mlflow_port}  {login}" in demo_output
     assert "mlflow_tutorial_dag has finished" in demo_output
     assert "A new champion:" in demo_output or "The champion stays:" in demo_output
 
 
-def test_mlflow_lets_nobody_in_without_the_login(running, password):
-    assert ask(running, None).status_code == 401
-    assert ask(running, ("admin", "wrong")).status_code == 401
-    assert ask(running, ("admin", password)).status_code == 200
+def test_mlflow_rejects_requests_without_the_login(running, password):
+    assert search(running, None).status_code == 401
+    assert search(running, ("admin", "wrong")).status_code == 401
+    assert search(running, ("admin", password)).status_code == 200
 
 
-def test_the_password_is_for_its_owner_alone(running):
-    mode = (running.folder / PASSWORD_FILE).stat().st_mode
-    assert stat.S_IMODE(mode) == 0o600
-
-
-def test_the_password_is_nowhere_else(running, password, airflow, demo_output):
-    said = "".join(" ".join(process.cmdline()) for process in running.processes())
+def test_only_the_file_and_mlflows_environment_contain_the_password(running, password, airflow, demo_output):
+    assert stat.S_IMODE((running.folder / PASSWORD_FILE).stat().st_mode) == 0o600
+    shown = "".join(" ".join(process.cmdline()) for process in running.processes())
     holders = {
         process.environ().get("LOCAL_STACK_COMPONENT")
         for process in running.processes()
         if password in "".join(process.environ().values())
     }
-    said += "".join(log.read_text() for log in (running.folder / ".local/logs").iterdir())
+    shown += "".join(log.read_text() for log in (running.folder / ".local/logs").iterdir())
     tasks = (running.folder / ".local/data/airflow/logs").rglob("*.log")
-    said += "".join(log.read_text() for log in tasks)
-    said += demo_output + running.make("doctor") + json.dumps(airflow._call("GET", "/api/v2/connections"))
-    assert "mlflow_tutorial_dag" in said
-    assert password not in said
+    shown += "".join(log.read_text() for log in tasks)
+    shown += demo_output + running.make("doctor") + json.dumps(airflow._call("GET", "/api/v2/connections"))
+    assert "mlflow_tutorial_dag" in shown
+    assert password not in shown
     assert holders == {"mlflow"}
 
 
@@ -95,7 +91,7 @@ def test_the_doctor_finds_all_well(running):
     assert "All is well" in said
 
 
-def test_airflows_page_shows_the_runs_and_not_the_password(running, password):
+def test_airflows_page_shows_runs_but_not_the_password(running, password):
     token = requests.get(f"http://127.0.0.1:{running.airflow_port}/auth/token", timeout=60).json()
     page = requests.get(
         f"http://127.0.0.1:{running.airflow_port}/mlflow/",
@@ -107,12 +103,12 @@ def test_airflows_page_shows_the_runs_and_not_the_password(running, password):
     assert password not in page.text
 
 
-def test_it_stays_on_and_is_not_changed_while_it_is_up(running):
+def test_the_login_cannot_be_turned_off_while_the_stack_is_up(running):
     output = running.make("up", expect=2, MLFLOW_AUTH="0")
     assert "Already up, with a login on MLflow. To change that, run `make down` first." in output
 
 
-def test_the_doctor_says_that_the_password_is_wrong(running):
+def test_the_doctor_finds_a_wrong_password(running):
     connection = {"conn_type": "mlflow", "host": f"http://127.0.0.1:{running.mlflow_port}", "login": "admin"}
     line = f"AIRFLOW_CONN_MLFLOW_DEFAULT='{json.dumps(connection | {'password': 'wrong-' * 3})}'\n"
     (running.folder / ".env").write_text(line)
@@ -126,7 +122,7 @@ def test_the_doctor_says_that_the_password_is_wrong(running):
     assert "wrong-" not in said
 
 
-def test_a_password_that_was_changed_in_mlflow_is_told_and_stops_nobody(running, password):
+def test_a_password_that_was_changed_in_mlflow_is_reported_and_stops_nothing(running, password):
     change = {"username": "admin", "password": "another-password", "current_password": password}
     url = f"http://127.0.0.1:{running.mlflow_port}/api/2.0/mlflow/users/update-password"
     requests.patch(url, json=change, auth=("admin", password), timeout=60).raise_for_status()
@@ -136,12 +132,12 @@ def test_a_password_that_was_changed_in_mlflow_is_told_and_stops_nobody(running,
     finally:
         back = {"username": "admin", "password": password, "current_password": "another-password"}
         requests.patch(url, json=back, auth=("admin", "another-password"), timeout=60).raise_for_status()
-    wait_until("the old one is right again", lambda: ask(running, ("admin", password)).ok)
+    wait_until("the old password is valid again", lambda: search(running, ("admin", password)).ok)
 
 
-def test_it_goes_off_and_on_with_the_same_password_and_data(running, password):
+def test_the_login_can_be_turned_off_and_on_with_the_same_password_and_data(running, password):
     def names(login: tuple[str, str] | None) -> set[str]:
-        return {each["name"] for each in ask(running, login, max_results=100).json()["experiments"]}
+        return {each["name"] for each in search(running, login, max_results=100).json()["experiments"]}
 
     before = names(("admin", password))
     running.make("down")
@@ -152,4 +148,4 @@ def test_it_goes_off_and_on_with_the_same_password_and_data(running, password):
     running.make("down")
     running.make("up", MLFLOW_AUTH="1")
     assert names(("admin", password)) == before
-    assert ask(running, None).status_code == 401
+    assert search(running, None).status_code == 401

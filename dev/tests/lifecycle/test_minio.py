@@ -1,4 +1,4 @@
-"""The stack where a MinIO is at hand: it holds the artifacts, and loses none."""
+"""The stack with MinIO, which stores the artifacts and loses none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _needs_minio(minio_program):
 
 @pytest.fixture(scope="session")
 def demo_output(_clone: Clone, interrupted: object) -> str:
-    """What ``make demo`` said, whose artifacts the tests look for."""
+    """The output of ``make demo``, whose artifacts the tests read."""
     return _clone.make("demo", **({} if (_clone.folder / ".local" / "ports.json").exists() else _clone.ports))
 
 
@@ -67,7 +67,7 @@ def keys(settings):
 
 @pytest.fixture
 def objects(running, keys):
-    """A function that returns what the bucket holds: content by key."""
+    """A function that returns the objects of the bucket: content by key."""
     resource = boto3.resource(
         "s3",
         endpoint_url=f"http://127.0.0.1:{running.minio_port}",
@@ -80,7 +80,7 @@ def objects(running, keys):
 
 @pytest.fixture
 def client(running, keys, monkeypatch):
-    """MLflow's client; the keys are for those experiments only that lie in S3."""
+    """MLflow's client, with keys for experiments whose artifact location is in S3."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{running.mlflow_port}")
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{running.minio_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
@@ -90,7 +90,7 @@ def client(running, keys, monkeypatch):
 
 @pytest.fixture
 def artifacts(client, tmp_path):
-    """A function that returns what MLflow has of all runs and models: content by the key it should have."""
+    """A function that returns the artifacts of all runs and models: content by their key in the bucket."""
     return lambda: in_mlflow(client, tmp_path)
 
 
@@ -98,11 +98,11 @@ def minio_process(clone):
     return next(process for process in clone.processes() if process.name() == "minio")
 
 
-def test_the_demo_names_the_console_and_whose_login_it_takes(running, demo_output):
+def test_the_demo_shows_the_console_and_its_login(running, demo_output):
     assert f"MinIO    http://localhost:{running.minio_console_port}  (login and password: " in demo_output
 
 
-def test_every_artifact_is_in_minio_and_equals_what_mlflow_returns(running, client, artifacts, objects):
+def test_every_artifact_is_in_minio_and_equals_that_from_mlflow(running, client, artifacts, objects):
     run = client.search_runs([client.get_experiment_by_name("Housing").experiment_id], SCALER)[-1]
     folder = f"{run.info.experiment_id}/{run.info.run_id}/artifacts"
     held = objects()
@@ -118,15 +118,12 @@ def test_everything_listens_on_loopback_only(running):
     assert {str(address.port) for address in listening} == set(running.ports.values())
 
 
-def test_no_key_is_in_the_arguments_logs_or_configuration_of_a_process(running, keys):
-    said = "".join(" ".join(process.cmdline()) for process in running.processes())
-    said += "".join(log.read_text() for log in (running.folder / ".local/logs").iterdir())
-    said += (running.folder / ".local/supervisor.conf").read_text()
-    assert ".local/minio server" in said
-    assert keys[1] not in said
-
-
-def test_only_minio_and_mlflow_have_a_key_in_their_environment(running, keys):
+def test_keys_are_only_in_the_environment_of_minio_and_mlflow(running, keys):
+    shown = "".join(" ".join(process.cmdline()) for process in running.processes())
+    shown += "".join(log.read_text() for log in (running.folder / ".local/logs").iterdir())
+    shown += (running.folder / ".local/supervisor.conf").read_text()
+    assert ".local/minio server" in shown
+    assert keys[1] not in shown
     holders = {
         process.environ().get("LOCAL_STACK_COMPONENT")
         for process in running.processes()
@@ -148,13 +145,13 @@ def test_status_shows_the_console(running):
     assert re.search(rf"^ minio +up +\d+ +{address} ", running.make("status"), re.MULTILINE)
 
 
-def test_the_console_takes_the_login_that_the_demo_names(running, keys):
+def test_the_console_accepts_the_login_that_the_demo_shows(running, keys):
     login = {"accessKey": keys[0], "secretKey": keys[1]}
     console = f"http://localhost:{running.minio_console_port}/api/v1/login"
     assert requests.post(console, json=login, timeout=30).status_code == requests.codes.no_content
 
 
-def test_another_store_is_refused_while_it_is_up(running):
+def test_the_store_cannot_be_changed_while_the_stack_is_up(running):
     output = running.make("up", expect=2, MINIO="")
     assert "Already up, with artifacts in MinIO. To change that, run `make down` first." in output
 
@@ -164,7 +161,7 @@ def test_another_store_is_refused_while_it_is_up(running):
     sees="nothing; it is started again",
     green="by itself",
 )
-def test_minio_comes_back_when_it_is_killed(running, objects):
+def test_minio_restarts_when_it_is_killed(running, objects):
     before = objects()
     killed = minio_process(running)
     killed.kill()
@@ -173,10 +170,8 @@ def test_minio_comes_back_when_it_is_killed(running, objects):
     assert objects() == before
 
 
-def test_tasks_write_to_s3_themselves_when_the_experiment_lies_there(
-    running, settings, client, artifacts, objects
-):
-    """With the keys of the connection that ``mlflow_default`` names, and the DAGs as they are."""
+def test_tasks_write_to_s3_directly_if_the_experiment_is_there(running, settings, client, artifacts, objects):
+    """With the keys of the connection that ``mlflow_default`` refers to, and unchanged DAGs."""
     place = f"direct-{os.urandom(4).hex()}"
     before = client.get_experiment_by_name("Housing").experiment_id
     client.rename_experiment(before, f"Housing before {place}")
@@ -196,7 +191,7 @@ def test_tasks_write_to_s3_themselves_when_the_experiment_lies_there(
     assert artifacts() == held
 
 
-def test_artifacts_outlive_the_stack_which_does_not_start_without_minio(running, objects):
+def test_artifacts_are_kept_and_the_stack_does_not_start_without_minio(running, objects):
     held = objects()
     running.make("down")
     assert "Earlier artifacts are in MinIO" in running.make("up", expect=2, MINIO="")
@@ -205,7 +200,7 @@ def test_artifacts_outlive_the_stack_which_does_not_start_without_minio(running,
     assert objects() == held
 
 
-def test_a_new_password_is_learnt_by_the_next_up_and_opens_the_same_artifacts(running, settings, objects):
+def test_a_new_password_applies_at_the_next_up_to_the_same_artifacts(running, settings, objects):
     held = objects()
     settings.change("minio_default", conn_password="another-demo-secret")
     assert "The project has changed" in running.make("up")

@@ -1,4 +1,4 @@
-"""The stack, started and stopped in all the ways there are, and what upsets it."""
+"""Starting and stopping the stack, and recovering from failures."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_down_leaves_nothing_running_and_no_port_held(running):
     assert running.make("status") == "Nothing is running. Run `make up` to start everything.\n"
 
 
-def test_down_and_up_in_one_call_come_one_after_the_other_also_in_parallel(running):
+def test_down_and_up_in_one_call_run_in_order_even_with_j2(running):
     output = running.make("-j2", "down", "up")
     assert output.index("Stopped") < output.index("Airflow  http")
     assert "api-server is up" in output
 
 
-def test_data_outlive_the_stack(stopped):
+def test_data_is_kept_when_the_stack_stops(stopped):
     stopped.make("up")
     created = stopped.mlflow("experiments/create", name=f"kept-{os.urandom(4).hex()}")["experiment_id"]
     stopped.make("down", "up")
@@ -42,20 +42,20 @@ def test_data_outlive_the_stack(stopped):
 
 
 class TestPorts:
-    def test_a_named_port_that_is_taken_is_refused_and_nothing_is_started(self, stopped):
+    def test_a_taken_port_is_rejected_and_nothing_is_started(self, stopped):
         with socket.create_server(("127.0.0.1", stopped.mlflow_port)):
             output = stopped.make("up", expect=2, **stopped.ports)
         assert f"MLFLOW_PORT={stopped.mlflow_port}: that port is taken" in output
         stopped.assert_nothing_is_left()
 
-    def test_instead_of_a_taken_port_the_next_free_one_is_used_told_shown_and_remembered(self, stopped):
-        wanted = stopped.mlflow_port
-        with socket.create_server(("127.0.0.1", wanted)):
+    def test_a_taken_port_is_replaced_by_the_next_free_one_which_is_shown_and_saved(self, stopped):
+        taken = stopped.mlflow_port
+        with socket.create_server(("127.0.0.1", taken)):
             output = stopped.make("up")
-            found = json.loads((stopped.folder / ".local" / "ports.json").read_text())["mlflow"]
-            assert found > wanted
-            assert f"Port {wanted} is taken; using MLFLOW_PORT={found} from now on" in output
-            address = f"http://localhost:{found}"
+            port = json.loads((stopped.folder / ".local" / "ports.json").read_text())["mlflow"]
+            assert port > taken
+            assert f"Port {taken} is taken; using MLFLOW_PORT={port} from now on" in output
+            address = f"http://localhost:{port}"
             assert f"MLflow   {address}" in output
             assert address in stopped.make("status")
             assert self.address_that_airflow_leads_to(stopped) == address
@@ -63,7 +63,7 @@ class TestPorts:
             assert f"MLflow   {address}" in stopped.make("down", "up")
         finally:
             stopped.make("down")
-            stopped.make("up", **stopped.ports)  # which are remembered from now on
+            stopped.make("up", **stopped.ports)  # which are saved again
 
     @staticmethod
     def address_that_airflow_leads_to(clone) -> str:
@@ -74,22 +74,22 @@ class TestPorts:
         )
         return page.headers["Location"].removesuffix("/#/?workflowType=machine_learning")
 
-    def test_other_ports_are_refused_while_it_is_up(self, running):
+    def test_ports_cannot_be_changed_while_the_stack_is_up(self, running):
         output = running.make("up", expect=2, MLFLOW_PORT="19999")
         assert f"MLFLOW_PORT={running.mlflow_port}" in output
         assert "make down" in output
 
 
 class TestEnvFile:
-    def test_ports_stand_in_it_too(self, stopped):
+    def test_its_ports_are_checked(self, stopped):
         (stopped.folder / ".env").write_text("MLFLOW_PORT=none\n")
         assert "MLFLOW_PORT=none is not a valid port" in stopped.make("up", expect=2)
 
-    def test_logins_in_it_reach_airflow_and_nobody_else(self, running):
+    def test_its_logins_reach_only_airflow(self, running):
         (running.folder / ".env").write_text(
             """AIRFLOW_CONN_REMOTE='{"conn_type": "mlflow", "password": "s3cret"}'\n"""
         )
-        assert "has changed" in running.make("up")  # no process would notice it by itself
+        assert "has changed" in running.make("up")  # because no process would notice it
         holders = {
             process.environ()["LOCAL_STACK_COMPONENT"]
             for process in running.processes()
@@ -109,7 +109,7 @@ class TestInterrupted:
         wait_until("they have ended", lambda: not stopped.processes())
         stopped.assert_nothing_is_left()
 
-    def test_a_demo_that_is_interrupted_while_dags_run_says_what_is_still_up(self, running, airflow):
+    def test_a_demo_interrupted_while_dags_run_reports_that_the_stack_is_up(self, running, airflow):
         def runs() -> int:
             return airflow._call("GET", "/api/v2/dags/~/dagRuns")["total_entries"]
 
@@ -135,7 +135,7 @@ class TestInterrupted:
 class TestChangedProject:
     """What `git pull` brings while the stack is up."""
 
-    def test_changed_code_leads_to_a_clean_restart(self, running):
+    def test_changed_code_causes_a_restart(self, running):
         before = {process.pid for process in running.processes()}
         with (running.folder / "provider/src/mlflow_provider/links/mlflow.py").open("a") as file:
             file.write("# changed\n")
@@ -143,7 +143,7 @@ class TestChangedProject:
         assert "The project has changed since the stack was started; restarting it" in output
         assert before.isdisjoint(process.pid for process in running.processes())
 
-    def test_nothing_is_installed_under_running_processes(self, running):
+    def test_everything_is_stopped_before_packages_are_installed(self, running):
         before = {process.pid for process in running.processes()}
         with (running.folder / "requirements.txt").open("a") as file:
             file.write("# changed\n")
@@ -154,7 +154,7 @@ class TestChangedProject:
         )
         assert before.isdisjoint(process.pid for process in running.processes())
 
-    def test_a_component_that_the_running_supervisor_does_not_know_is_shown_as_missing(self, running):
+    def test_a_component_unknown_to_the_running_supervisor_is_shown_as_missing(self, running):
         source = running.folder / "local_stack/supervision.py"
         source.write_text(source.read_text().replace('Component("triggerer"', 'Component("another"'))
         output = running.make("status", expect=2)
@@ -163,17 +163,17 @@ class TestChangedProject:
 
 
 class TestBroken:
-    def test_a_component_that_does_not_come_up_is_told_with_its_log(self, stopped):
+    def test_a_component_that_does_not_start_is_reported_with_its_log(self, stopped):
         database = stopped.folder / ".local/data/mlflow/mlflow.db"
-        kept = database.rename(database.with_suffix(".kept"))
-        database.write_text("this is no database")
+        backup = database.rename(database.with_suffix(".backup"))
+        database.write_text("not a database")
         output = stopped.make("up", expect=2)
-        kept.rename(database)
+        backup.rename(database)
         assert "mlflow does not start" in output
         assert "file is not a database" in output
         stopped.assert_nothing_is_left()
 
-    def test_a_broken_dag_file_is_told_and_stops_nobody(self, running):
+    def test_a_broken_dag_file_is_reported_and_stops_nothing(self, running):
         (running.folder / "dags" / "broken.py").write_text(
             "from airflow.sdk import dag\nimport no_such_module\n"
         )
@@ -186,7 +186,7 @@ class TestBroken:
         sees="`make status`: the supervisor was killed",
         green="by `make down up`",
     )
-    def test_down_finds_what_a_killed_supervisor_left(self, running):
+    def test_down_stops_what_a_killed_supervisor_left(self, running):
         (supervisor,) = (each for each in running.processes() if each.cmdline()[-1:] == ["supervisord"])
         supervisor.kill()
         assert "The supervisor was killed" in running.make("status", expect=2)
@@ -206,7 +206,7 @@ print(run.info.run_id)
 
 def test_a_database_of_an_older_mlflow_is_upgraded(stopped, tmp_path):
     home = stopped.folder / ".local" / "data" / "mlflow"
-    kept = home.rename(home.with_name("mlflow-kept"))
+    backup = home.rename(home.with_name("mlflow-backup"))
     home.mkdir()
     uv = stopped.folder / ".local" / "uv" / "bin" / "uv"
     older = [uv, "run", "--no-project", "--with", "mlflow-skinny==3.4.*", "--with", "sqlalchemy<2.1"]
@@ -216,9 +216,9 @@ def test_a_database_of_an_older_mlflow_is_upgraded(stopped, tmp_path):
     try:
         stopped.make("up")
         assert stopped.run_ids() == {run_id}
-        # A copy from before; it tells that this was no upgrade by the server, which does some by itself.
+        # The backup shows that the stack upgraded it; the server upgrades some versions by itself.
         assert len(list(home.glob("before-*.db"))) == 1
     finally:
         stopped.make("down")
         home.rename(tmp_path / "mlflow")
-        kept.rename(home)
+        backup.rename(home)

@@ -1,4 +1,4 @@
-"""A project of one's own, made with README's commands: from a lesson, and without the lessons."""
+"""Your own project, created with README's commands: from a lesson, and without the lessons."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 LESSON = "mlflow_task_dag"
 DOCKERFILE = code("README.md", "An Astro project", "dockerfile")
-# uv in pip's place: it takes the same arguments, and has downloaded the packages before.
+# uv instead of pip: it accepts the same arguments and has a cache.
 PIP = f'#!/bin/sh\nexec "{find_uv_bin()}" pip "$@"\n'
 
 
 @dataclass
 class Project:
-    """A folder beside the copy of this project, with an Airflow that has no provider of ours yet."""
+    """A folder beside the copy of this project, with an Airflow without our provider."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Project:
         self.run("airflow db migrate")
 
     def run(self, commands: str) -> str:
-        """Run shell commands in its folder, each of which must succeed, and return what they said."""
+        """Run shell commands in its folder, check that they succeed, and return their output."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],
             cwd=self.folder,
@@ -71,7 +71,7 @@ class Project:
 
 @pytest.fixture
 def template(tmp_path: Path) -> Iterator[Path]:
-    """A copy of this project, where README's commands look for it."""
+    """A copy of this project, where README's commands expect it."""
     folder = tmp_path / "mlflow-airflow"
     folder.mkdir()
     with run_clone(folder) as clone:
@@ -84,7 +84,7 @@ def project(template: Path) -> Project:
 
 
 def runs_of_the_lesson(server: MLflowServer) -> list[str]:
-    """The statuses of the runs that the lesson has left in its experiment."""
+    """The statuses of the lesson's runs in its experiment."""
     api = f"{server.url}/api/2.0/mlflow"
     experiment = requests.get(
         f"{api}/experiments/get-by-name", params={"experiment_name": "Housing"}, timeout=60
@@ -116,7 +116,7 @@ def test_a_lesson_runs_in_an_airflow_without_astro(project, mlflow_server):
 
 
 def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
-    """Without Docker: what is done when the image is built is done to a virtual environment."""
+    """Without Docker: the steps of the image build run in a virtual environment."""
     before = runs_of_the_lesson(mlflow_server)
     for name in ("requirements.txt", "packages.txt"):
         (project.folder / name).write_text("# yours\n")

@@ -1,4 +1,4 @@
-"""One embedded stack for all tests of this folder, started as a newcomer would; and a real browser."""
+"""One embedded stack for all tests of this folder, started as by a newcomer; and a real browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dev import MissingError
 from dev.tests.helpers.clones import run_clone
 from dev.tests.helpers.embedded_stack import Stack
 from dev.tests.helpers.logging_task import LoggingTask
@@ -20,9 +21,9 @@ from local_stack.airflow_api import AirflowApi
 from local_stack.demo import DAG_IDS, PIPELINE
 
 HERE = Path(__file__).parent
-# MLflow has no login and ignores this one; nothing else may show it.
+# MLflow has no login and ignores this one; it must not appear anywhere.
 PASSWORD = "Geheim: 100% /@#"
-# One DAG run of each is all that the tests look at, so all of them run at the same time.
+# The tests only need one DAG run of each of these, so all of them run at the same time.
 ENDINGS = (
     "sweep",
     "raises",
@@ -44,13 +45,13 @@ class ClonersPlugin(AirflowPlugin):
     name = NAME
 """,
 }
-# Without these, Chromium talks to its maker.
+# Without these, Chromium sends requests to Google.
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 BROWSER_MILLISECONDS = 120_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give them time: the first of them starts the stack."""
+    """Raise the timeout, because the first test starts the stack."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.timeout(1800))
@@ -62,14 +63,14 @@ def _stack() -> Iterator[Stack]:
         folder = Path(parent).resolve() / "Ames 100% für alle"
         folder.mkdir()
         with run_clone(folder) as clone:
-            if SHOTS:  # nothing is on the pictures but what everybody has
+            if SHOTS:  # the pictures show the default ports
                 clone.ports.update(AIRFLOW_PORT="8080", MLFLOW_PORT="5000")
-            # A shell without locale and home, and a folder for temporary files of its own.
+            # A shell without a locale and a home, and with its own temporary folder.
             temporary = Path(parent, "temporary")
             temporary.mkdir()
             bare = {"LC_ALL": "C", "HOME": None, "TMPDIR": str(temporary)}
             output = clone.make("demo", **bare, **clone.ports)
-            left = [file.name for file in temporary.iterdir()]
+            temporary_files = [file.name for file in temporary.iterdir()]
             airflow = AirflowApi(clone.airflow_port)
             airflow.log_in()
             runs = {
@@ -78,10 +79,10 @@ def _stack() -> Iterator[Stack]:
             }
             if not SHOTS:
                 _add_what_the_tests_need(clone.folder)
-                clone.make("up")  # returns when the new DAGs are read
+                clone.make("up")  # returns when the new DAGs are parsed
             assert airflow.import_errors() == []
             run_ids = {dag_id: run["dag_run_id"] for dag_id, [run] in runs.items()}
-            yield Stack(clone, airflow, output, run_ids, left)
+            yield Stack(clone, airflow, output, run_ids, temporary_files)
             clone.make("down")
             clone.assert_nothing_is_left()
 
@@ -102,14 +103,14 @@ def _add_what_the_tests_need(folder: Path) -> None:
 
 @pytest.fixture
 def stack(_stack: Stack) -> Stack:
-    """The stack, and all of it up, whatever the test before did."""
+    """The stack, with every component up."""
     _stack.wait_until_whole()
     return _stack
 
 
 @pytest.fixture
 def idle_stack(stack: Stack) -> Iterator[Stack]:
-    """The stack for a test that breaks something: nothing else runs, and afterwards all of it is up again."""
+    """The stack for a test that breaks something: no DAG runs, and everything is restarted afterwards."""
     stack.wait_until_idle()
     yield stack
     stack.clone.make("up")
@@ -117,16 +118,16 @@ def idle_stack(stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture
 def start_logging() -> Callable[[Stack], LoggingTask]:
-    """A function that starts a task; if it runs when the test ends, it ends, too."""
-    started: list[LoggingTask] = []
+    """A function that starts a task, which ends at the end of the test at the latest."""
+    tasks: list[LoggingTask] = []
 
     def start(stack: Stack) -> LoggingTask:
-        started.append(LoggingTask(stack))
-        return started[-1]
+        tasks.append(LoggingTask(stack))
+        return tasks[-1]
 
     yield start
-    for task in started:
-        task.tell()
+    for task in tasks:
+        task.stop()
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +138,7 @@ def password() -> str:
 
 @pytest.fixture(scope="session")
 def endings(_stack: Stack) -> dict[str, str]:
-    """A DAG run, which has ended, of each DAG whose end the tests look at."""
+    """A finished DAG run of each DAG in ``ENDINGS``."""
     run_ids = {dag_id: _stack.airflow.trigger(dag_id) for dag_id in ENDINGS}
     for dag_id, run_id in run_ids.items():
         _stack.wait_for_end(dag_id, run_id)
@@ -147,18 +148,17 @@ def endings(_stack: Stack) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the machine's Chromium."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not found:
-        missing = "No Chromium on PATH; on Debian and Ubuntu: apt-get install chromium"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    return found
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    raise MissingError("No Chromium on PATH; on Debian and Ubuntu: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    # Not for the whole session: its event loop would be in the way of other tests' loops.
+    # Not for the whole session, because its event loop interferes with those of other tests.
     with sync_playwright() as playwright:
-        # A sandbox of its own Chromium denies to root.
+        # Chromium has no sandbox for root.
         browser = playwright.chromium.launch(
             executable_path=chromium, args=QUIET, chromium_sandbox=os.geteuid() != 0
         )
@@ -168,7 +168,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page in a browser that knows nothing of earlier ones."""
+    """A page in a new browser profile."""
     expect.set_options(timeout=BROWSER_MILLISECONDS)
     with browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US") as context:
         context.set_default_timeout(BROWSER_MILLISECONDS)

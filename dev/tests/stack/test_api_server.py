@@ -1,4 +1,4 @@
-"""Airflow's API where the metadata database is SQLite."""
+"""Airflow's api-server on SQLite, with the stack's plugin."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 
 
-def test_requests_that_change_something_at_the_same_moment_are_all_answered(stack):
-    """Without the stack's plugin, the api-server then waits for itself until SQLite gives up."""
+def test_concurrent_changes_all_succeed(stack):
+    """Without the stack's plugin, the api-server would wait for itself until SQLite times out."""
     token = requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
     names = [f"at-once-{uuid.uuid4().hex}" for _ in range(36)]
 
     def change(name: str) -> int:
-        # Not by the stack's own client, which asks again after a 500.
+        # Not with the stack's own client, which retries after a 500.
         return requests.post(
             f"{stack.airflow_url}/api/v2/variables",
             json={"key": name, "value": "1"},

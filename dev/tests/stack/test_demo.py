@@ -1,27 +1,25 @@
-"""What ``make demo`` promises: lessons and a pipeline that succeed, and what a user then finds in MLflow."""
+"""What ``make demo`` promises: lessons and a pipeline that succeed, and their results in MLflow."""
 
 from __future__ import annotations
 
+import configparser
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from dev.tests.helpers.embedded_stack import Stack, tags_of
 from dev.tests.stack.test_pages import read_page
 from local_stack import demo
 from local_stack.ports import Ports
 from local_stack.settings import LocalError
-from mlflow_provider.tracking.runs import tags_of
 
-if TYPE_CHECKING:
-    from dev.tests.helpers.embedded_stack import Stack
-
-SEEN_AT_ONCE = 3
+RUNS_AT_ONCE = 3
 
 
 def needs(dag_id: str) -> pytest.MarkDecorator:
@@ -31,7 +29,7 @@ def needs(dag_id: str) -> pytest.MarkDecorator:
 
 @pytest.fixture
 def client(stack: Stack, untouched_mlflow: None, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """MLflow's client, with what a person would type in a notebook."""
+    """MLflow's client, set up as in a notebook."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", stack.mlflow_url)
     return MlflowClient()
 
@@ -41,22 +39,21 @@ def xcom(stack: Stack, dag_id: str, task_id: str, key: str = "return_value", run
 
 
 def logged_runs(stack: Stack, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-    """The MLflow runs that a DAG run has logged, in whatever experiment, oldest first."""
+    """The MLflow runs of a DAG run in all experiments, oldest first."""
     experiments = stack.clone.mlflow("experiments/search", max_results=100)["experiments"]
-    found = stack.clone.mlflow(
+    return stack.clone.mlflow(
         "runs/search",
         experiment_ids=[experiment["experiment_id"] for experiment in experiments],
         filter=f"tags.`airflow.dag_id` = '{dag_id}' AND tags.`airflow.run_id` = '{run_id}'",
         order_by=["attributes.start_time ASC"],
-    )
-    return found.get("runs", [])
+    ).get("runs", [])
 
 
 def run_with(stack: Stack, dag_id: str, **params: object) -> str:
     """Run the DAG with params, as the trigger dialog does, and return the DAG run's ID."""
-    dag_run = stack.ask("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=params)
-    stack.wait_for_end(dag_id, dag_run["dag_run_id"])
-    return dag_run["dag_run_id"]
+    run_id = stack.airflow.trigger(dag_id, **params)
+    stack.wait_for_end(dag_id, run_id)
+    return run_id
 
 
 def read_csv(client: MlflowClient, run_id: str, path: str, folder: Path) -> pd.DataFrame:
@@ -78,46 +75,52 @@ def test_the_demo_starts_the_stack_from_nothing_and_shows_the_runs(stack):
 
 
 def log_lines(stack: Stack, dag_id: str, *levels: str) -> list[dict]:
-    """What the tasks of the demo's DAG run have logged at these levels."""
+    """The lines at these levels in the logs of the demo's tasks."""
     path = f"dags/{dag_id}/dagRuns/{stack.demo_runs[dag_id]}/taskInstances"
-    tasks = stack.ask("GET", path)["task_instances"]
     logs = [
-        stack.ask("GET", f"{path}/{task['task_id']}/logs/{task['try_number']}")["content"] for task in tasks
+        stack.ask("GET", f"{path}/{task['task_id']}/logs/{task['try_number']}?map_index={task['map_index']}")
+        for task in stack.ask("GET", path)["task_instances"]
     ]
-    return [line for log in logs for line in log if line.get("level") in levels]
+    return [line for log in logs for line in log["content"] if line.get("level") in levels]
 
 
-@pytest.mark.parametrize("dag_id", demo.DAG_IDS)
-def test_no_task_shows_an_error(stack, dag_id):
+@pytest.mark.parametrize("dag_id", [*demo.DAG_IDS, *demo.PIPELINE])
+def test_every_task_succeeds_without_an_error_in_its_log(stack, dag_id):
+    assert set(stack.task_states(dag_id, stack.demo_runs[dag_id]).values()) == {"success"}
     assert log_lines(stack, dag_id, "error", "critical") == []
 
 
-# On a slow machine, the lesson with figures may say that matplotlib makes its list of fonts.
+# On a slow machine, matplotlib warns in the lesson with figures that it builds its list of fonts.
 @pytest.mark.parametrize("dag_id", [dag_id for dag_id in demo.DAG_IDS if dag_id != "mlflow_task_dag"])
-def test_no_task_shows_a_warning(stack, dag_id):
+def test_no_task_of_a_lesson_logs_a_warning(stack, dag_id):
     assert log_lines(stack, dag_id, "warning") == []
 
 
-def test_all_runs_have_the_name_that_the_scheduler_chose_for_this_deployment(stack):
-    name = stack.ask("GET", "variables/mlflow_deployment")["value"]
+def test_all_runs_have_the_name_of_this_airflow(stack):
+    config = configparser.ConfigParser()
+    config.read(stack.clone.folder / ".local/data/airflow/airflow.cfg")
     runs = [run for dag_id, run_id in stack.demo_runs.items() for run in logged_runs(stack, dag_id, run_id)]
-    assert {tags_of(run)["airflow.deployment"] for run in runs} == {name}
+    assert {tags_of(run)["airflow.instance"] for run in runs} == {config["mlflow"]["instance"]}
 
 
-@pytest.mark.parametrize("dag_id", demo.DAG_IDS)
-def test_the_dag_run_leads_to_its_mlflow_runs_and_each_task_that_logged_one_has_its_button(stack, dag_id):
+@pytest.mark.parametrize("dag_id", [*demo.DAG_IDS, *demo.PIPELINE])
+def test_a_dag_runs_tab_has_its_mlflow_runs_and_each_tracked_task_has_its_button(stack, dag_id):
     run_id = stack.demo_runs[dag_id]
-    runs = logged_runs(stack, dag_id, run_id)
-    assert runs
     page = read_page(stack, f"/mlflow/dags/{dag_id}/runs/{run_id}")
-    last = {}  # of the tries of each task
-    for run in runs:
+    last = {}  # of each task's tries
+    for run in logged_runs(stack, dag_id, run_id):
         assert run["info"]["run_id"] in page
-        last[tags_of(run)["airflow.task_id"]] = run["info"]
-    for task_id, info in last.items():
+        tags = tags_of(run)
+        if task_id := tags.get("airflow.task_id"):  # otherwise it is the parent of mapped tasks
+            last[task_id, int(tags.get("airflow.map_index", -1))] = run["info"]
+    tasks = stack.airflow.task_instances(dag_id, run_id)
+    tracked = {(t["task_id"], t["map_index"]) for t in tasks if t["operator_name"] == "@task.mlflow"}
+    assert last.keys() >= tracked
+    assert last
+    for (task_id, map_index), info in last.items():
         assert info["status"] == "FINISHED"
-        links = stack.ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")
-        assert info["run_id"] in links["extra_links"]["MLflow run"]
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links?map_index={map_index}"
+        assert info["run_id"] in stack.ask("GET", path)["extra_links"]["MLflow run"]
 
 
 @needs("mlflow_tutorial_dag")
@@ -171,7 +174,7 @@ def test_the_task_dag_evaluates_the_model_it_trained(stack, client):
 
 
 @needs("mlflow_task_dag")
-def test_a_first_try_that_is_told_to_fail_leaves_a_run_that_says_why(stack, client):
+def test_a_failed_first_try_leaves_a_run_with_the_reason(stack, client):
     dag_id = "mlflow_task_dag"
     run_id = run_with(stack, dag_id, fail=True)
 
@@ -183,7 +186,7 @@ def test_a_first_try_that_is_told_to_fail_leaves_a_run_that_says_why(stack, clie
 
 
 @needs("mlflow_hook_dag")
-def test_the_hook_dag_compares_a_profile_with_the_one_before(stack, client):
+def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
     stack.wait_until_idle()
     dag_id = "mlflow_hook_dag"
     before = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id"))
@@ -202,7 +205,7 @@ def test_the_hook_dag_compares_a_profile_with_the_one_before(stack, client):
 
 
 @needs("mlflow_operator_dag")
-def test_the_operator_dag_puts_a_new_version_behind_the_alias(stack, client):
+def test_the_operator_dag_moves_the_alias_to_a_new_version(stack, client):
     dag_id = "mlflow_operator_dag"
     stack.wait_until_idle()
     before = client.get_model_version_by_alias("Housing prices", "challenger")
@@ -237,10 +240,10 @@ def test_clearing_an_old_run_of_the_operator_dag_does_not_move_the_alias_back(st
     assert (after.version, after.run_id) == (before.version, before.run_id)
 
 
-def test_the_demo_runs_again_although_its_dags_run_already(stack):
-    """All of them several times at once; each DAG run has an MLflow run of its own."""
+def test_the_demo_can_run_again_while_its_dags_are_running(stack):
+    """Each lesson runs several times at once, and each DAG run has its own MLflow run."""
     others = [
-        (dag_id, stack.airflow.trigger(dag_id)) for dag_id in demo.DAG_IDS for _ in range(SEEN_AT_ONCE - 1)
+        (dag_id, stack.airflow.trigger(dag_id)) for dag_id in demo.DAG_IDS for _ in range(RUNS_AT_ONCE - 1)
     ]
     output = stack.clone.make("demo")
 
@@ -254,56 +257,35 @@ def test_the_demo_runs_again_although_its_dags_run_already(stack):
     run_ids = {stack.airflow.xcom(*run, "mlflow_run_id") for run in others}
     lessons = "|".join(demo.DAG_IDS)
     run_ids.update(re.findall(rf"^ (?:{lessons}) .*/runs/([0-9a-f]{{32}})", output, re.MULTILINE))
-    assert len(run_ids) == SEEN_AT_ONCE * len(demo.DAG_IDS)
+    assert len(run_ids) == RUNS_AT_ONCE * len(demo.DAG_IDS)
     assert run_ids <= stack.clone.run_ids()
 
 
-@pytest.fixture
-def check_tutorial(stack: Stack) -> Callable[[], None]:
-    """The demo's check of what its first run left."""
+def test_the_demo_notices_a_wrong_tag_and_a_missing_row(stack, client, tmp_path):
     ports = Ports(airflow=stack.clone.airflow_port, mlflow=stack.clone.mlflow_port)
     run_id = xcom(stack, demo.TUTORIAL, "scale_features", "mlflow_run_id")
-    return lambda: demo.check_tutorial(ports, run_id)
+    demo.check_tutorial(ports, run_id)
 
-
-def test_the_demo_says_that_all_is_right(check_tutorial):
-    check_tutorial()
-
-
-@pytest.fixture
-def wrong_tag(client: MlflowClient) -> Iterator[None]:
     client.set_registered_model_tag("Housing", "data", "cars")
-    yield
+    with pytest.raises(LocalError, match=r"tags of the registered model .* got .*'data': 'cars'"):
+        demo.check_tutorial(ports, run_id)
     client.set_registered_model_tag("Housing", "data", "housing")
 
-
-def test_the_demo_notices_a_wrong_tag(check_tutorial, wrong_tag):
-    with pytest.raises(LocalError, match=r"tags of the registered model .* got .*'data': 'cars'"):
-        check_tutorial()
-
-
-@pytest.fixture
-def missing_row(stack: Stack, client: MlflowClient, tmp_path: Path) -> Iterator[None]:
-    run_id = xcom(stack, demo.TUTORIAL, "scale_features", "mlflow_run_id")
     scaled = Path(client.download_artifacts(run_id, "scaled_features.csv", str(tmp_path))).read_text()
-    *lines, _ = scaled.splitlines(keepends=True)
-    client.log_text(run_id, "".join(lines), "scaled_features.csv")
-    yield
-    client.log_text(run_id, scaled, "scaled_features.csv")
-
-
-def test_the_demo_notices_a_table_that_lost_a_row(check_tutorial, missing_row):
+    client.log_text(run_id, scaled.rstrip("\n").rpartition("\n")[0], "scaled_features.csv")
     with pytest.raises(LocalError, match=r"rows of scaled_features\.csv .* expected 2930, got 2929"):
-        check_tutorial()
+        demo.check_tutorial(ports, run_id)
+    client.log_text(run_id, scaled, "scaled_features.csv")
 
 
 def test_the_demo_shows_the_log_of_a_failed_task(stack):
     run_id = stack.run("failing")
-    with pytest.raises(LocalError) as caught:
+    message = (
+        r"(?s)^failing: task breaks_down ended as failed, expected success\..*RuntimeError: out of order"
+    )
+    with pytest.raises(LocalError, match=message):
         demo.check_tasks(stack.airflow, "failing", run_id)
-    assert str(caught.value).startswith("failing: task breaks_down ended as failed, expected success.")
-    assert "RuntimeError: out of order" in str(caught.value)
 
 
-def test_the_demo_leaves_nothing_in_the_systems_folder_for_temporary_files(stack):
-    assert stack.left_in_temporary_folder == []
+def test_the_demo_leaves_no_temporary_files(stack):
+    assert stack.temporary_files == []

@@ -1,4 +1,4 @@
-"""The scheduler has imported mlflow for its tasks, and yet they have nothing else in common."""
+"""Tasks share the scheduler's import of mlflow, and no other state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="a task gets a new interpreter")
+@pytest.mark.skipif(sys.platform == "darwin", reason="tasks get a new interpreter")
 def test_tasks_start_with_mlflow_and_share_no_state(stack):
     run_id = stack.run("preload")
 

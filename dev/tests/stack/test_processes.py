@@ -1,4 +1,4 @@
-"""The processes of the stack: what others can see of them, and what happens when MLflow's are killed."""
+"""The processes of the stack: what they expose, and their recovery when they are killed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def test_no_secret_is_in_the_arguments_or_logs_of_a_process(stack):
     config = (stack.clone.folder / ".local/data/airflow/airflow.cfg").read_text()
     secrets = re.findall(r"^(?:fernet_key|secret_key|jwt_secret) = (.+)$", config, re.MULTILINE)
     assert len(secrets) == 3
-    said = "".join(" ".join(process.cmdline()) for process in stack.clone.processes())
-    said += "".join(log.read_text() for log in (stack.clone.folder / ".local/logs").iterdir())
-    assert [secret for secret in secrets if secret in said] == []
+    shown = "".join(" ".join(process.cmdline()) for process in stack.clone.processes())
+    shown += "".join(log.read_text() for log in (stack.clone.folder / ".local/logs").iterdir())
+    assert [secret for secret in secrets if secret in shown] == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has the policy SCHED_BATCH.")
-def test_neither_a_supervisor_nor_a_task_takes_the_cpu_from_a_task_that_ends(stack):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has SCHED_BATCH")
+def test_the_scheduler_and_its_children_do_not_preempt_a_task_that_ends(stack):
     scheduler = stack.processes("scheduler")
-    assert len(scheduler) > 1  # with LocalExecutor's workers, which fork both
+    assert len(scheduler) > 1  # with LocalExecutor's workers, which fork supervisors and tasks
     assert {os.sched_getscheduler(process.pid) for process in scheduler} == {os.SCHED_BATCH}
 
 
@@ -46,15 +46,14 @@ def test_status_shows_every_component(stack):
     green="by itself",
 )
 @pytest.mark.parametrize("which", [0, 1], ids=["parent", "child"])
-def test_mlflow_comes_back_when_one_of_its_processes_is_killed(idle_stack, which):
+def test_mlflow_restarts_when_one_of_its_processes_is_killed(idle_stack, which):
     clone = idle_stack.clone
     before = clone.run_ids()
     processes = idle_stack.processes("mlflow")
     assert len(processes) == 2
     processes[which].kill()
-    # The one that was not killed is useless.
     wait_until("neither is left", lambda: not any(map(is_alive, processes)))
-    clone.make("up")  # waits for what does not answer
+    clone.make("up")  # waits for the new one
     assert clone.run_ids() == before
     assert set(idle_stack.processes("mlflow")).isdisjoint(processes)
 
@@ -64,7 +63,7 @@ def test_mlflow_comes_back_when_one_of_its_processes_is_killed(idle_stack, which
     sees="tasks that take longer",
     green="by itself",
 )
-def test_a_dag_run_ends_green_although_mlflow_is_killed_under_it(idle_stack):
+def test_a_dag_run_succeeds_although_mlflow_is_killed(idle_stack):
     before = idle_stack.clone.run_ids()
     processes = idle_stack.processes("mlflow")
     run_id = idle_stack.airflow.trigger("mlflow_task_dag")

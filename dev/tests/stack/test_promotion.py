@@ -1,4 +1,4 @@
-"""The gate with a real scheduler: it skips what follows, a person approves. The DAG is dags/promotion.py."""
+"""Promotion with a real scheduler: skipped tasks, and approval by a person. The DAG is dags/promotion.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_PROMOTED = {"gate": "success", "predict": "skipped", "report": "skipped"}
 
 @dataclass(frozen=True)
 class Gate:
-    """A registered model of its own, and DAG runs that try to promote a version of it."""
+    """A registered model, and DAG runs that may promote a version of it."""
 
     name: str
     stack: Stack
@@ -32,8 +32,8 @@ class Gate:
         run = self.stack.clone.mlflow("runs/create", experiment_id=experiments[0]["experiment_id"])["run"]
         run_id = run["info"]["run_id"]
         self.stack.clone.mlflow("runs/log-metric", run_id=run_id, key="rmse", value=rmse, timestamp=1)
-        made = {"name": self.name, "source": "s3://bucket/housing", "run_id": run_id}
-        return self.stack.clone.mlflow("model-versions/create", **made)["model_version"]["version"]
+        version = {"name": self.name, "source": "s3://bucket/housing", "run_id": run_id}
+        return self.stack.clone.mlflow("model-versions/create", **version)["model_version"]["version"]
 
     def champion(self) -> str:
         url = f"{self.stack.mlflow_url}/api/2.0/mlflow/registered-models/alias"
@@ -44,13 +44,11 @@ class Gate:
         self.stack.clone.mlflow("registered-models/alias", name=self.name, alias="champion", version=version)
 
     def start(self, version: str, *, wait: bool = False) -> str:
-        self.stack.ask("PATCH", "dags/promotion", is_paused=False)
-        conf = {"name": self.name, "version": version, "wait": wait}
-        return self.stack.ask("POST", "dags/promotion/dagRuns", logical_date=None, conf=conf)["dag_run_id"]
+        return self.stack.airflow.trigger("promotion", name=self.name, version=version, wait=wait)
 
     def request_for_approval(self, run_id: str, *, tries: int = 1) -> dict[str, Any]:
-        """What a person is shown, once the gate waits for an answer for this many times."""
-        # Airflow 3.3 fails a task that is answered before its scheduler knows that the process has ended.
+        """The request that a person sees, once the task has paused this many times."""
+        # Airflow 3.3 fails a task that is answered before its scheduler knows that it has paused.
         paused = f"TaskInstance Finished: dag_id=promotion, task_id=gate, run_id={run_id}"
         log = self.stack.clone.folder / ".local" / "logs" / "scheduler.log"
         wait_until("it waits for approval", lambda: log.read_text().count(paused), lambda seen: seen >= tries)
@@ -63,7 +61,7 @@ class Gate:
         self.stack.ask("PATCH", f"{task}/hitlDetails", chosen_options=[option], params_input={})
 
     def end(self, run_id: str) -> tuple[dict[str, str], dict[str, Any]]:
-        """The states of the tasks of a DAG run that has ended, and the gate's decision."""
+        """Wait for the end of a DAG run, and return the states of its tasks and the decision."""
         self.stack.wait_for_end("promotion", run_id)
         decision = self.stack.airflow.xcom("promotion", run_id, "return_value", "gate")
         return self.stack.task_states("promotion", run_id), decision
@@ -71,14 +69,14 @@ class Gate:
 
 @pytest.fixture
 def gate(stack: Stack) -> Gate:
-    """A gate at a model whose champion is version 1."""
+    """A model whose champion is version 1."""
     gate = Gate(f"housing {uuid.uuid4().hex[:8]}", stack)
     stack.clone.mlflow("registered-models/create", name=gate.name)
     gate.set_champion(gate.add(25_000.0))
     return gate
 
 
-def test_what_follows_a_rejected_version_is_skipped(gate):
+def test_the_tasks_after_a_worse_version_are_skipped(gate):
     states, decision = gate.end(gate.start(gate.add(26_000.0)))
 
     assert states == NOT_PROMOTED
@@ -110,7 +108,7 @@ def test_a_person_sees_both_versions_and_approves(gate, stack):
     assert gate.champion() == "2"
 
 
-def test_what_a_person_rejects_is_not_promoted(gate):
+def test_a_version_that_a_person_rejects_is_not_promoted(gate):
     run_id = gate.start(gate.add(24_000.0), wait=True)
     gate.request_for_approval(run_id)
     gate.answer(run_id, "Reject")
@@ -122,7 +120,7 @@ def test_what_a_person_rejects_is_not_promoted(gate):
     assert gate.champion() == "1"
 
 
-def test_what_is_approved_late_does_not_replace_a_better_champion(gate):
+def test_a_late_approval_does_not_replace_a_better_champion(gate):
     run_id = gate.start(gate.add(24_000.0), wait=True)
     gate.request_for_approval(run_id)
     gate.set_champion(gate.add(23_000.0))
@@ -135,7 +133,7 @@ def test_what_is_approved_late_does_not_replace_a_better_champion(gate):
     assert gate.champion() == "3"
 
 
-def test_a_gate_that_is_cleared_while_it_waits_asks_again(gate, stack):
+def test_a_promotion_cleared_while_it_waits_asks_again(gate, stack):
     run_id = gate.start(gate.add(24_000.0), wait=True)
     gate.request_for_approval(run_id)
     cleared = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["gate"], "only_failed": False}

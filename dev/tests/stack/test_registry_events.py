@@ -1,6 +1,6 @@
-"""The model registry starts DAG runs, with a real scheduler and triggerer: no event is lost or repeated.
+"""The model registry starts DAG runs with a real scheduler and triggerer: no event is lost or repeated.
 
-The DAGs are in dags/registry_events.py; provider/tests/contract/triggers has what needs no Airflow.
+The DAGs are in dags/registry_events.py. provider/tests/contract/triggers has the tests without Airflow.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 DAGS = Path(__file__).parent / "dags" / "registry_events.py"
 WATCHES = ["versions", "champions", "challengers"]
-SEVERAL_LOOKS_SECONDS = 5
+SEVERAL_POLLS_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A registered model of its own, and the DAGs that watch it; each has a name that starts with its."""
+    """A registered model, and the DAGs that watch it; their names start with the model's."""
 
     name: str
     stack: Stack
@@ -42,7 +42,7 @@ class Watched:
         self.stack.clone.mlflow("registered-models/alias", name=self.name, alias=alias, version=version)
 
     def cursors(self) -> dict[str, str | None]:
-        """The version that each watch has announced last."""
+        """The version that each watch announced last."""
         cursors = {}
         pattern = {"name_pattern": f"{self.name}_%"}
         for asset in self.stack.airflow._call("GET", "/api/v2/assets", params=pattern)["assets"]:
@@ -58,7 +58,7 @@ class Watched:
         return self.stack.ask("GET", f"dags/{self.name}_{watch}/dagRuns")["dag_runs"]
 
     def announced(self, watch: str) -> list[tuple[str | None, list[str]]]:
-        """The previous and the new versions of every event that started a DAG run, in order."""
+        """The previous and the new versions of each event that started a DAG run, in order."""
         return [(event["previous_version"], event["versions"]) for event in self.events(watch)]
 
     def events(self, watch: str) -> list[dict[str, Any]]:
@@ -69,8 +69,8 @@ class Watched:
         )
         runs = sorted(runs, key=lambda run: run["run_after"])
         dag_id = f"{self.name}_{watch}"
-        found = [self.stack.airflow.xcom(dag_id, run["dag_run_id"], "return_value") for run in runs]
-        return [event for events in found for event in events]
+        xcoms = [self.stack.airflow.xcom(dag_id, run["dag_run_id"], "return_value") for run in runs]
+        return [event for events in xcoms for event in events]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def watched(_stack: Stack) -> Iterator[list[Watched]]:
         _stack.clone.mlflow("registered-models/create", name=model.name)
         model.set_alias("champion", model.create_version())
     names = {file.name for file in files}
-    wait_until("the DAGs are read", _stack.airflow.parsed, lambda read: names <= read.keys())
+    wait_until("the DAGs are parsed", _stack.airflow.parsed, lambda parsed: names <= parsed.keys())
     for model in models:
         for watch in [*WATCHES, "waits"]:
             _stack.ask("PATCH", f"dags/{model.name}_{watch}", is_paused=False)
@@ -92,7 +92,7 @@ def watched(_stack: Stack) -> Iterator[list[Watched]]:
         model.set_alias("champion", model.create_version())
     for model in models:
         model.wait_for_cursors(versions="2", champions="2")
-    time.sleep(SEVERAL_LOOKS_SECONDS)
+    time.sleep(SEVERAL_POLLS_SECONDS)
     yield models
     for file in files:
         file.unlink()
@@ -100,7 +100,7 @@ def watched(_stack: Stack) -> Iterator[list[Watched]]:
 
 @dataclass(frozen=True)
 class Outage:
-    """What there was to announce when the triggerer was killed: much of one model, little of the other."""
+    """Two models after the triggerer was killed: much happened to one meanwhile, little to the other."""
 
     quiet: Watched
     busy: Watched
@@ -124,12 +124,12 @@ def outage(watched: list[Watched], _stack: Stack) -> Outage:
     quiet.set_alias("challenger", "2")
     busy.wait_for_cursors(versions="5", champions="5", challengers="3")
     quiet.wait_for_cursors(challengers="2")
-    time.sleep(SEVERAL_LOOKS_SECONDS)
+    time.sleep(SEVERAL_POLLS_SECONDS)
     return Outage(quiet, busy, sensor_run)
 
 
-def test_a_moved_champion_starts_one_dag_run_that_knows_the_version(watched):
-    """And what was there when the watch began is no event."""
+def test_a_moved_champion_starts_one_dag_run_with_the_version(watched):
+    """The state when the watch began is not an event."""
     quiet, _ = watched
     assert quiet.announced("versions") == [("1", ["2"])]
     assert quiet.events("champions") == [
@@ -150,13 +150,13 @@ def test_a_moved_champion_starts_one_dag_run_that_knows_the_version(watched):
     sees="nothing; each event starts one DAG run",
     green="by itself",
 )
-def test_what_happens_while_the_triggerer_is_killed_is_announced_once(outage):
+def test_events_during_an_outage_of_the_triggerer_are_announced_once(outage):
     assert outage.busy.announced("versions") == [("1", ["2"]), ("2", ["3", "4", "5"])]
     assert outage.busy.announced("champions") == [("1", ["2"]), ("2", ["5"])]
     assert outage.busy.announced("challengers") == [(None, ["3"])]
 
 
-def test_a_killed_triggerer_repeats_nothing_when_nothing_happened(outage):
+def test_a_killed_triggerer_does_not_repeat_events(outage):
     assert outage.quiet.announced("versions") == [("1", ["2"])]
     assert outage.quiet.announced("champions") == [("1", ["2"])]
     assert outage.quiet.announced("challengers") == [(None, ["2"])]
@@ -167,8 +167,8 @@ def test_a_killed_triggerer_repeats_nothing_when_nothing_happened(outage):
     sees="a sensor that waits longer",
     green="by itself",
 )
-def test_a_deferred_sensor_outlives_the_triggerer(outage, stack):
+def test_a_deferred_sensor_survives_the_triggerer(outage, stack):
     assert stack.wait_for_end(*outage.sensor_run)["state"] == "success"
-    found = {key: stack.airflow.xcom(*outage.sensor_run, key) for key in ("name", "version", "model_uri")}
+    xcoms = {key: stack.airflow.xcom(*outage.sensor_run, key) for key in ("name", "version", "model_uri")}
     name = outage.busy.name
-    assert found == {"name": name, "version": "5", "model_uri": f"models:/{name}/5"}
+    assert xcoms == {"name": name, "version": "5", "model_uri": f"models:/{name}/5"}

@@ -1,4 +1,4 @@
-"""``@task.mlflow`` with a real scheduler: however a task ends, MLflow holds exactly the runs it should.
+"""``@task.mlflow`` with a real scheduler: however a task ends, MLflow has exactly the expected runs.
 
 What needs no scheduler is in provider/tests/contract/tracking/. The DAGs are in dags/task_mlflow.py.
 """
@@ -6,15 +6,11 @@ What needs no scheduler is in provider/tests/contract/tracking/. The DAGs are in
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
 from dev.tests.helpers.clones import wait_until
-
-
-def tags_of(run: dict[str, Any]) -> dict[str, str]:
-    return {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+from dev.tests.helpers.embedded_stack import tags_of
 
 
 def test_mapped_tasks_share_one_parent(stack, endings):
@@ -26,13 +22,7 @@ def test_mapped_tasks_share_one_parent(stack, endings):
     assert {child["mlflow.parentRunId"] for child in children} == {parent["info"]["run_id"]}
 
 
-def test_a_task_that_raises_has_failed_with_the_reason(stack, endings):
-    [run] = stack.mlflow_runs("raises", endings["raises"])
-    assert run["info"]["status"] == "FAILED"
-    assert tags_of(run)["airflow.reason"] == "ValueError: no sales in 2011"
-
-
-def test_the_retry_of_a_task_that_was_killed_has_a_run_of_its_own(stack, endings):
+def test_the_retry_of_a_killed_task_has_its_own_run(stack, endings):
     killed, run = stack.mlflow_runs("killed_then_retried", endings["killed_then_retried"])
     assert [killed["info"]["status"], run["info"]["status"]] == ["KILLED", "FINISHED"]
     assert tags_of(run)["airflow.try_number"] == "2"
@@ -45,7 +35,7 @@ def test_the_retry_of_a_task_that_was_killed_has_a_run_of_its_own(stack, endings
     green="with *Clear*",
 )
 @pytest.mark.parametrize(("dag_id", "number"), [("killed", 1), ("killed_mapped", 3)])
-def test_a_task_that_was_killed_for_good_is_closed(stack, endings, dag_id, number):
+def test_the_run_of_a_killed_task_without_retries_is_closed(stack, endings, dag_id, number):
     wait_until(
         "all of its MLflow runs are closed",
         lambda: stack.mlflow_statuses(dag_id, endings[dag_id]),
@@ -58,24 +48,24 @@ def test_a_task_that_was_killed_for_good_is_closed(stack, endings, dag_id, numbe
     sees="the run KILLED: AirflowTaskTimeout",
     green="with *Clear*",
 )
-def test_a_task_that_times_out_was_killed(stack, endings):
+def test_a_task_that_times_out_has_a_killed_run(stack, endings):
     [run] = stack.mlflow_runs("times_out", endings["times_out"])
     assert run["info"]["status"] == "KILLED"
     assert tags_of(run)["airflow.reason"].startswith("AirflowTaskTimeout")
 
 
 @pytest.mark.parametrize("dag_id", ["uses_the_context_manager", "is_async"])
-def test_other_kinds_of_tasks_have_a_run_too(stack, endings, dag_id):
+def test_other_kinds_of_tasks_also_have_a_run(stack, endings, dag_id):
     assert stack.mlflow_statuses(dag_id, endings[dag_id]) == ["FINISHED"]
 
 
-def test_a_task_that_is_cleared_after_its_end_starts_a_new_run(stack, start_logging):
+def test_a_task_cleared_after_its_end_starts_a_new_run(stack, start_logging):
     logging = start_logging(stack)
     logging.wait_for_run()
-    logging.tell()
+    logging.stop()
     logging.wait_for_end()
     logging.clear()
-    wait_until("a second run is there", logging.statuses, lambda statuses: len(statuses) == 2)
+    wait_until("there is a second run", logging.statuses, lambda statuses: len(statuses) == 2)
     logging.wait_for_end()
 
     assert logging.statuses() == ["FINISHED", "FINISHED"]
@@ -86,12 +76,12 @@ def test_a_task_that_is_cleared_after_its_end_starts_a_new_run(stack, start_logg
     sees="its run KILLED, and a new one",
     green="by itself",
 )
-def test_a_task_that_is_cleared_while_it_runs_was_killed_and_starts_a_new_run(stack, start_logging):
+def test_a_task_cleared_while_it_runs_has_a_killed_run_and_a_new_one(stack, start_logging):
     logging = start_logging(stack)
     logging.wait_for_run()
     logging.clear()
     logging.wait_for_run(number=2)
-    logging.tell()
+    logging.stop()
     logging.wait_for_end()
 
     assert logging.statuses() == ["KILLED", "FINISHED"]
@@ -102,7 +92,7 @@ def test_a_task_that_is_cleared_while_it_runs_was_killed_and_starts_a_new_run(st
     sees="its run KILLED",
     green="with *Clear*",
 )
-def test_a_task_that_is_marked_failed_while_it_runs_was_killed(stack, start_logging):
+def test_a_task_marked_failed_while_it_runs_has_a_killed_run(stack, start_logging):
     logging = start_logging(stack)
     logging.wait_for_run()
     logging.mark_failed()
@@ -110,14 +100,13 @@ def test_a_task_that_is_marked_failed_while_it_runs_was_killed(stack, start_logg
     wait_until("its MLflow run is closed", logging.statuses, lambda statuses: statuses == ["KILLED"])
 
 
-def test_the_password_is_nowhere(stack, endings, password):
-    """In no log, rendered template, XCom or tag, however the tasks ended."""
+def test_the_password_is_in_no_log_rendered_template_xcom_or_tag(stack, endings, password):
     shown = ""
     for log in (stack.clone.folder / ".local").rglob("*.log"):
         shown += log.read_text(errors="replace")
     for dag_id, run_id in endings.items():
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        shown += str(stack.ask("GET", path))  # with what its templates were rendered to
+        shown += str(stack.ask("GET", path))  # with rendered templates
         shown += str(stack.ask("GET", f"{path}/~/xcomEntries?limit=1000"))
         shown += str(stack.mlflow_runs(dag_id, run_id))
 

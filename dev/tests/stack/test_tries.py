@@ -1,4 +1,4 @@
-"""Tries, pauses and other programs with a real scheduler: whose run is it? The DAG is dags/tries.py."""
+"""Which run retries, pauses and other programs log to, with a real scheduler. The DAG is dags/tries.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY_TASK = {
     "runs_a_script",
     "runs_a_command",
     "runs_in_a_virtualenv",
-    "uses_mlflow_without_us",
+    "uses_the_mlflow_package",
     "trains_a_model",
 }
 
@@ -45,7 +45,7 @@ def _as_run(run: dict[str, Any]) -> Run:
 
 @pytest.fixture(scope="module")
 def tries(_stack: Stack) -> str:
-    """A DAG run that has ended."""
+    """A finished DAG run."""
     return _stack.run("tries")
 
 
@@ -69,11 +69,11 @@ def _artifacts(stack: Stack, run: Run) -> list[str]:
     return [file["path"] for file in answer.get("files", [])]
 
 
-def test_all_succeed(stack, tries):
+def test_every_task_succeeds(stack, tries):
     assert stack.task_states("tries", tries) == dict.fromkeys(EVERY_TASK, "success")
 
 
-def test_a_retry_has_a_run_of_its_own(stack, runs_of):
+def test_a_retry_has_its_own_run(stack, runs_of):
     failed, done = runs_of("is_retried")
 
     assert (failed.status, failed.params, failed.metrics) == ("FAILED", {"seed": "1"}, {"rmse_1": 0.5})
@@ -84,7 +84,7 @@ def test_a_retry_has_a_run_of_its_own(stack, runs_of):
     assert _artifacts(stack, done) == ["2.txt"]
 
 
-def test_a_retry_that_is_to_continue_does(stack, runs_of):
+def test_a_retry_can_continue_the_run(stack, runs_of):
     [run] = runs_of("continues")
 
     assert (run.status, run.params, run.metrics) == ("FINISHED", {"seed": "1"}, {"rmse": 0.5})
@@ -101,25 +101,25 @@ def test_a_retry_that_is_to_continue_does(stack, runs_of):
         ("runs_in_a_virtualenv", {"rmse": 0.5}),
     ],
 )
-def test_it_is_one_run(runs_of, task_id, metrics):
+def test_everything_is_logged_to_one_run(runs_of, task_id, metrics):
     [run] = runs_of(task_id)
 
     assert (run.status, run.metrics) == ("FINISHED", metrics)
 
 
-def test_a_run_that_the_mlflow_package_makes_leads_to_airflow_too(tries, runs_of):
-    [run] = runs_of("uses_mlflow_without_us")
+def test_a_run_created_by_the_mlflow_package_also_links_to_airflow(tries, runs_of):
+    [run] = runs_of("uses_the_mlflow_package")
 
-    page = f"/dags/tries/runs/{quote(tries, safe='')}/tasks/uses_mlflow_without_us?try_number=1"
+    page = f"/dags/tries/runs/{quote(tries, safe='')}/tasks/uses_the_mlflow_package?try_number=1"
     assert run.tags["airflow.url"].endswith(page)
 
 
-@pytest.mark.parametrize("task_id", ["trains_a_model", "uses_mlflow_without_us"])
-def test_a_green_task_shows_no_error(log_of, task_id):
+@pytest.mark.parametrize("task_id", ["trains_a_model", "uses_the_mlflow_package"])
+def test_a_successful_task_logs_no_error(log_of, task_id):
     assert [entry for entry in log_of(task_id) if entry.get("level") in ("error", "critical")] == []
 
 
-def test_the_log_says_where_the_run_is(stack, runs_of, log_of):
+def test_the_log_has_a_link_to_the_run(stack, runs_of, log_of):
     [run] = runs_of("trains_a_model")
     [line] = [entry["event"] for entry in log_of("trains_a_model") if "MLflow run " in entry["event"]]
 

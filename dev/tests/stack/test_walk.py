@@ -1,4 +1,4 @@
-"""README's walk, in a real browser: what it says to press is there, and so is what it says you then see.
+"""README's walk in a real browser: every button it names exists, and leads to what it describes.
 
 Each numbered step of README is a function here. With ``SHOTS=<folder>``, README's pictures are written there.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack
 
 WINDOW = {"width": 1280, "height": 800}
-PIXELS = 1.3 if SHOTS else 1  # of the picture, for each of the window: twice the width of a README
+PIXELS = 1.3 if SHOTS else 1  # per pixel of the window; pictures are twice as wide as a README
 DAG_RUN_SECONDS = 1200
 DARK, LIGHT = "oklch(0.232 0.032 266)", "rgb(255, 255, 255)"
 Where = Page | FrameLocator | Locator
@@ -31,7 +31,7 @@ Where = Page | FrameLocator | Locator
 
 @dataclass(frozen=True)
 class Step:
-    """A numbered step of README. The names in italics are on the screen, and the pictures show it."""
+    """A numbered step of README, with the names on the screen (in italics) and its pictures."""
 
     title: str
     names: set[str]
@@ -59,7 +59,7 @@ def _pictures(text: str) -> list[str]:
 
 @dataclass
 class Walk:
-    """Somebody with a browser, who looks at the last of its tabs."""
+    """A person with a browser, looking at its last tab."""
 
     airflow: str
     tabs: list[Page]
@@ -71,7 +71,7 @@ class Walk:
         return self.tabs[-1]
 
     def name(self, name: str) -> str:
-        """Note that this name is on the screen, because somebody is about to find it there."""
+        """Record a name that the caller is about to find on the screen."""
         self.names.add(name)
         return name
 
@@ -79,13 +79,13 @@ class Walk:
         (within or self.page).get_by_role(role, name=self.name(name), exact=True).first.click()
 
     def follow(self, role: Any, name: str, within: Where | None = None) -> None:
-        """Press what opens another tab, and look at that."""
+        """Press a link that opens another tab, and switch to it."""
         with self.page.context.expect_page() as opened:
             self.press(role, name, within)
         self.tabs.append(opened.value)
 
     def back(self) -> None:
-        """Close the tab, and look at the one before."""
+        """Close the tab, and switch to the previous one."""
         self.tabs.pop().close()
 
     def see(self, *names: str, within: Where | None = None) -> None:
@@ -93,17 +93,17 @@ class Walk:
             expect((within or self.page).get_by_text(self.name(name), exact=True).first).to_be_visible()
 
     def show(self, name: str, height: int | None = None) -> None:
-        """Take a picture for README of what is on the screen, in a window of this height."""
+        """Take a picture for README, in a window of this height."""
         self.pictures.append(name)
         if SHOTS:
             take_picture(self.page, picture_file(name), height)
 
     @contextmanager
     def trigger(self, dag_id: str) -> Iterator[Locator]:
-        """Fill in the dialog that triggers a DAG for a block, and look at the DAG run then."""
+        """Open the dialog that triggers a DAG, let the block fill it in, and open the DAG run."""
         self.page.wait_for_url(re.compile(f"/dags/{dag_id}"))
         button = self.page.get_by_role("button", name="Trigger Dag")
-        expect(button).to_have_count(1)  # the list of DAGs, which has one for each, is gone
+        expect(button).to_have_count(1)  # not the list of DAGs, which has one per DAG
         button.click()
         dialog = self.page.get_by_role("dialog").filter(has_text=f"Trigger Dag - {dag_id}")
         yield dialog
@@ -138,14 +138,16 @@ def run_it(walk: Walk) -> None:
 
 
 def open_dag(walk: Walk, dag_id: str) -> None:
-    """Open a DAG from the list of all; on the page *Home* links of its name lead to its last tasks."""
+    """Open a DAG from the list of all DAGs; on the page *Home*, its name leads to its last tasks."""
     walk.press("link", "Dags")
     walk.page.locator(f"a[href='/dags/{walk.name(dag_id)}']").first.click()
 
 
 def wait_for_success(walk: Walk) -> None:
-    """Wait for the end of the DAG run that is on the screen; its page follows it."""
-    state = walk.page.get_by_text(re.compile("^(Queued|Running|Success|Failed)$")).first  # its tasks' follow
+    """Wait for the end of the DAG run on the screen; the page updates itself."""
+    state = walk.page.get_by_text(
+        re.compile("^(Queued|Running|Success|Failed)$")
+    ).first  # those of its tasks come later
     expect(state).to_have_text(re.compile("Success|Failed"), timeout=DAG_RUN_SECONDS * 1000)
     expect(state).to_have_text(walk.name("Success"))
 
@@ -170,7 +172,7 @@ def open_its_mlflow_run(walk: Walk) -> None:
 
 
 def open_details(walk: Walk, task_id: str) -> None:
-    """From a DAG run, open a task; the DAG run has details of its own."""
+    """Open the details of a task from a DAG run, which also has details."""
     walk.press("link", task_id, walk.page.get_by_role("table"))
     expect(walk.page.get_by_role("heading", name=task_id, exact=True)).to_be_visible()
     walk.press("link", "Details")
@@ -217,7 +219,7 @@ def use_operators(walk: Walk) -> None:
 
 
 def see_alias(walk: Walk, alias: str) -> None:
-    """MLflow writes an ``@`` before it."""
+    """MLflow shows it with an ``@``."""
     expect(walk.page.get_by_role("status", name=walk.name(alias), exact=True).first).to_be_visible()
 
 

@@ -1,4 +1,4 @@
-"""A DAG whose first task fails, so that its second never starts."""
+"""A DAG whose first task fails, so that its second task never starts."""
 
 from airflow.sdk import DAG, task
 

@@ -1,4 +1,4 @@
-"""Two tasks that say what their processes had before their own code ran."""
+"""Two tasks that return the state of their processes before their own code ran."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ def look() -> dict[str, Any]:
     import mlflow
     import numpy as np
 
-    seen = {
+    state = {
         "had_mlflow": HAD_MLFLOW,
         "process": os.getpid(),
         "random": random.random(),
@@ -25,7 +25,7 @@ def look() -> dict[str, Any]:
         "variables": sorted(name for name in os.environ if name.startswith("MLFLOW_")),
     }
     mlflow.set_tracking_uri("http://set-by-a-task.example")
-    return seen
+    return state
 
 
 with DAG("preload", schedule=None):

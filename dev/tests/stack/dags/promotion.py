@@ -1,4 +1,4 @@
-"""A gate, and what follows it."""
+"""A promotion and the tasks that depend on it."""
 
 from airflow.sdk import DAG, task
 

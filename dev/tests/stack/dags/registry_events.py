@@ -1,4 +1,4 @@
-"""DAGs that start, or go on, when something happens to the registered model with the name of this file."""
+"""DAGs that react to events of a registered model with the name of this file."""
 
 from pathlib import Path
 

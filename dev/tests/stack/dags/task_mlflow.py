@@ -1,4 +1,4 @@
-"""DAGs of one ``@task.mlflow`` each, for the ways in which a task can end."""
+"""DAGs with one ``@task.mlflow`` each, for every way in which a task can end."""
 
 import os
 import signal
@@ -15,15 +15,15 @@ from mlflow_provider import task_run
 WAIT_SECONDS = 600
 
 
-def until_told(run_id: str) -> Iterator[int]:
-    """Count until a test makes a file with the name of the DAG run."""
-    told = Path(__file__).with_suffix(".told") / run_id
+def until_stopped(run_id: str) -> Iterator[int]:
+    """Count until a test creates a file with the name of the DAG run."""
+    stop = Path(__file__).with_suffix(".stop") / run_id
     deadline = time.monotonic() + WAIT_SECONDS
     for step in count():
-        if told.exists():
+        if stop.exists():
             return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"There is no {told}")
+            raise TimeoutError(f"{stop} was not created")
         yield step
         time.sleep(0.5)
 
@@ -56,17 +56,17 @@ def killed_mapped(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-# The import of mlflow counts, too, and takes long where other programs keep every core busy.
+# Includes the import of mlflow, which is slow on a busy machine.
 @task.mlflow(execution_timeout=timedelta(seconds=30))
 def times_out() -> None:
     time.sleep(600)
 
 
 @task.mlflow
-def logs_until_told(run_id=None) -> None:
+def logs_until_stopped(run_id=None) -> None:
     import mlflow
 
-    for step in until_told(run_id):
+    for step in until_stopped(run_id):
         mlflow.log_metric("step", step)
 
 
@@ -88,7 +88,7 @@ for decorated in (
     killed_then_retried,
     killed,
     times_out,
-    logs_until_told,
+    logs_until_stopped,
     uses_the_context_manager,
     is_async,
 ):

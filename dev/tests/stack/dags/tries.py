@@ -1,4 +1,4 @@
-"""Tasks that are tried again, wait in between, or hand their work to other programs."""
+"""Tasks that are retried, pause, or run other programs."""
 
 import subprocess
 import sys
@@ -16,13 +16,13 @@ from mlflow_provider.version_compat import DEFERRALS
 
 _, Reschedule, *_ = DEFERRALS
 SOON = timedelta(seconds=1)
-# Where the scheduler is busy, Airflow fails a task that goes on before it has noticed that the task paused.
+# A busy scheduler fails a task that resumes before it has noticed the pause.
 PAUSE = timedelta(seconds=30)
 LOG = "import mlflow; mlflow.log_metric('rmse', 0.5)"
 
 
 def log(number: int) -> None:
-    """Log what cannot be logged twice in the same run, and what would mix."""
+    """Log a parameter, which a run accepts only once, a metric and an artifact."""
     import mlflow
 
     mlflow.log_param("seed", number)
@@ -95,20 +95,20 @@ def train() -> None:
 
 
 @task
-def uses_mlflow_without_us() -> None:
+def uses_the_mlflow_package() -> None:
     import mlflow
 
     from mlflow_provider.hooks.base import MLflowBaseHook
 
     with MLflowBaseHook().tracking():
         mlflow.set_experiment("tries")
-        with mlflow.start_run(run_name="uses_mlflow_without_us"):
+        with mlflow.start_run(run_name="uses_the_mlflow_package"):
             mlflow.log_metric("rmse", 0.5)
 
 
 @task.mlflow(autolog=True)
 def trains_a_model() -> None:
-    """Make MLflow say all that it says of a model without signature, whose packages it has to guess."""
+    """Log a model without a signature, whose requirements MLflow has to infer: this causes most warnings."""
     import mlflow
     from sklearn.linear_model import Ridge
 
@@ -129,7 +129,7 @@ def tries() -> None:
     TrackedVirtualenv(
         task_id="runs_in_a_virtualenv", python_callable=train, requirements=["mlflow-skinny==3.17.*"]
     )
-    uses_mlflow_without_us()
+    uses_the_mlflow_package()
     trains_a_model()
 
 

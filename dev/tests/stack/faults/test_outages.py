@@ -1,4 +1,4 @@
-"""Parts of the stack, or all of it, die while a tracked task runs. Only `make faults` waits for these."""
+"""Parts of the stack, or all of it, die while a tracked task runs. Only `make faults` runs these tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_task_survives_twenty_seconds_without_mlflow(idle_stack, start_logging
     time.sleep(OUTAGE_SECONDS)
     idle_stack.clone.make("up")
     fault_is_over()
-    logging.tell()
+    logging.stop()
 
     assert logging.wait_for_end()["state"] == "success"
     assert logging.statuses() == ["FINISHED"]
@@ -34,13 +34,13 @@ def test_a_task_survives_twenty_seconds_without_mlflow(idle_stack, start_logging
     sees="the run of that try KILLED, and a new one, within a minute or two",
     green="by itself",
 )
-def test_a_task_whose_scheduler_is_killed_is_run_again(idle_stack, start_logging, fault_is_over):
+def test_a_task_whose_scheduler_is_killed_runs_again(idle_stack, start_logging, fault_is_over):
     logging = start_logging(idle_stack)
     logging.wait_for_run()
     idle_stack.kill("scheduler")
     fault_is_over()
     logging.wait_for_run(number=2)
-    logging.tell()
+    logging.stop()
 
     assert logging.wait_for_end()["state"] == "success"
     assert logging.statuses() == ["KILLED", "FINISHED"]
@@ -51,12 +51,15 @@ def test_a_task_whose_scheduler_is_killed_is_run_again(idle_stack, start_logging
     sees="the run of that try KILLED, and a new one",
     green="by itself, after `make up`",
 )
-def test_a_task_whose_stack_is_killed_is_run_again(idle_stack, start_logging, fault_is_over):
+def test_a_task_whose_stack_is_killed_runs_again(idle_stack, start_logging, fault_is_over):
     logging = start_logging(idle_stack)
     logging.wait_for_run()
     before = idle_stack.clone.run_ids()
     processes = idle_stack.clone.processes()
-    for act in (psutil.Process.suspend, psutil.Process.kill):  # all at once: none sees another one end
+    for act in (
+        psutil.Process.suspend,
+        psutil.Process.kill,
+    ):  # all at once, so that none sees another one end
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 act(process)
@@ -65,7 +68,7 @@ def test_a_task_whose_stack_is_killed_is_run_again(idle_stack, start_logging, fa
     fault_is_over()
     idle_stack.wait_until_whole()
     logging.wait_for_run(number=2)
-    logging.tell()
+    logging.stop()
 
     assert logging.wait_for_end()["state"] == "success"
     assert logging.statuses() == ["KILLED", "FINISHED"]
