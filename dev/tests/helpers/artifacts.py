@@ -1,4 +1,4 @@
-"""What was logged, as the object store holds it and as MLflow gives it: equal, if nothing was lost."""
+"""Read logged artifacts from the object store and through MLflow, to compare them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 def mlflow_client(port: int, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """Return a client of an MLflow in containers, and set the environment that it needs out here."""
+    """Return a client of an MLflow in containers, and set the environment that it needs outside."""
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # As docs/astro.md says: out here nobody knows the name of the object store.
+    # See docs/astro.md: the name of the object store cannot be resolved outside the containers.
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
     return MlflowClient()
 
 
 def in_bucket(bucket: Any, prefix: str = "") -> dict[str, bytes]:
-    """Return the content of every object by its key, as boto3 reads it."""
+    """Return the content of every object by key, read with boto3."""
     return {found.key: found.get()["Body"].read() for found in bucket.objects.filter(Prefix=prefix)}
 
 
 def in_mlflow(client: MlflowClient, folder: Path, *names: str) -> dict[str, bytes]:
-    """Return the content of every artifact of runs and logged models, by the key it should have.
+    """Return the content of every artifact of runs and logged models, by its expected key.
 
-    :param folder: where to download them to.
-    :param names: of the experiments; without, all.
+    :param folder: the download folder.
+    :param names: names of the experiments; all by default.
     """
     found = [client.get_experiment_by_name(name) for name in names] or client.search_experiments()
     experiments = [experiment.experiment_id for experiment in found]
@@ -42,7 +42,7 @@ def in_mlflow(client: MlflowClient, folder: Path, *names: str) -> dict[str, byte
     artifacts = {}
     for number, location in enumerate(locations):
         if not list_artifacts(artifact_uri=location):
-            continue  # there is no folder, and for its download MLflow's server answers 500
+            continue  # the folder does not exist, and MLflow returns 500 for its download
         root = Path(download_artifacts(artifact_uri=location, dst_path=str(folder / str(number))))
         prefix = urlsplit(location).path.strip("/")
         artifacts |= {

@@ -1,4 +1,4 @@
-"""A MinIO with a bucket ``mlflow``, which a test may kill, rob of its bucket, and start again."""
+"""A MinIO with a bucket ``mlflow`` that a test may kill and restart, and whose bucket it may delete."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ REGION = "eu-central-1"
 
 
 class Store:
-    """A MinIO that is up, at an address and with data that it keeps.
+    """A running MinIO, with the same address and data after a restart.
 
     :param program: path of MinIO.
-    :param folder: for all that it keeps.
+    :param folder: for its data.
     """
 
     def __init__(self, program: Path | str, folder: Path) -> None:
@@ -41,16 +41,16 @@ class Store:
         self.create_bucket()
 
     def create_bucket(self) -> None:
-        """Create the bucket, which must not be there."""
+        """Create the bucket, which must not exist."""
         self._bucket.create(CreateBucketConfiguration={"LocationConstraint": REGION})
 
     def lose_bucket(self) -> None:
-        """Delete the bucket with all that it holds."""
+        """Delete the bucket with its contents."""
         self._bucket.objects.delete()
         self._bucket.delete()
 
     def start(self) -> None:
-        """Start it if it is down, and wait until it answers."""
+        """Start MinIO if it is down, and wait until it responds."""
         if self._process:
             return
         with self._log.open("a") as log:
@@ -70,7 +70,7 @@ class Store:
             return False
 
     def kill(self) -> None:
-        """As `kill -9` does."""
+        """Kill MinIO as `kill -9` does."""
         if self._process:
             self._process.kill()
             self._process.wait()

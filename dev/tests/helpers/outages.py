@@ -1,4 +1,4 @@
-"""An MLflow server that a test stops, hangs and starts again, and a task that is cleared after it."""
+"""An MLflow server that a test can stop, suspend and restart, and a function that clears a task."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """An MLflow server that may die, hang, and come back at the same address with the same data.
+    """An MLflow server with the same address and data after a restart.
 
-    :param folder: for all that it keeps; it is made.
-    :param options: more options of ``mlflow server``.
+    :param folder: a new folder for its data.
+    :param options: additional options of ``mlflow server``.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -32,19 +32,19 @@ class Server:
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start it if it is down, and wait until it answers."""
+        """Start the server if it is down, and wait until it responds."""
         if not self._process:
             server = run_mlflow_server(self.folder, None, *self._options, port=self._port)
             self._process = self._running.enter_context(server)
 
     def kill(self) -> None:
-        """As `kill -9` does."""
+        """Kill the server as `kill -9` does."""
         self._running.close()
         self._process = None
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Let it take connections, and answer none, for a block."""
+        """Suspend the server for a block: it accepts connections but does not respond."""
         assert self._process
         os.killpg(self._process.pid, signal.SIGSTOP)
         try:
@@ -54,7 +54,7 @@ class Server:
 
 
 def clear(a_try: Try) -> None:
-    """Do to a task instance that has ended what the button Clear does."""
+    """Clear a task instance that has ended, like the button *Clear*."""
     a_try.try_number += 1
     a_try.max_tries += 1
     a_try.clear_number += 1
