@@ -115,7 +115,7 @@ def measure() -> Iterator[Table | Budget]:
             os.environ |= {
                 "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "mlflow", "host": url}),
                 "MLFLOW_TRACKING_URI": url,
-                "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "benchmark",
+                "AIRFLOW__MLFLOW__INSTANCE": "benchmark",
             }
             here, there = fork.Pipe()
             fork.Process(target=fork_tasks, args=(modules, there), daemon=True).start()

@@ -21,7 +21,7 @@ AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-")
 os.environ |= {
     "AIRFLOW_HOME": AIRFLOW_HOME,
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "tests",
+    "AIRFLOW__MLFLOW__INSTANCE": "tests",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_PROXY": not_proxied,
     "no_proxy": not_proxied,

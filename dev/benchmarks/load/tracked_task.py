@@ -25,7 +25,7 @@ def connected(server: MLflowServer, **extra: Any) -> Iterator[None]:
     connection = {"conn_type": "mlflow", "host": server.url, "extra": extra}
     variables = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(connection),
-        "AIRFLOW_VAR_MLFLOW_DEPLOYMENT": "load",
+        "AIRFLOW__MLFLOW__INSTANCE": "load",
         # Send everything through the server, as the project's workers do.
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     }

@@ -303,12 +303,12 @@ class TestManyAtOnce:
     )
     def test_one_parent_comes_of_it(self, mlflow_default, hook, experiment, at_once):
         from mlflow_provider.tracking import parent_run
-        from mlflow_provider.tracking.runs import tags_of_dag_run
+        from mlflow_provider.tracking.runs import dag_run_tags
 
         experiment_id = hook.get_or_create_experiment(experiment)
-        tags = tags_of_dag_run("tests", "housing", experiment)
+        tags = dag_run_tags("housing", experiment)
         chosen = at_once(
-            lambda _: parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, may_compete=True)
+            lambda _: parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, others_running=True)
         )
 
         assert {run["info"]["run_id"] for run in hook.search_runs([experiment_id])} == set(chosen)

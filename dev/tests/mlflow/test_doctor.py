@@ -45,10 +45,10 @@ def test_a_healthy_server_makes_it_green_and_the_log_tells_each_check(dag, mlflo
 def test_a_run_that_is_running_after_its_task_is_found_and_ended_if_asked_for(dag, mlflow_default):
     hook = MLflowClientHook()
     ended = dag.test()
-    tags = {**runs.tags_of_dag_run("tests", "mlflow_doctor", ended.run_id), "airflow.task_id": TASK_ID}
+    tags = {**runs.dag_run_tags("mlflow_doctor", ended.run_id), "airflow.task_id": TASK_ID}
     experiment_id = hook.get_or_create_experiment("Left open")
     run, _ = runs.create(hook, experiment_id, "left open", {"airflow.map_index": "-1"}, tags)
-    run_id = {"run_id": run["info"]["run_id"]}
+    run_id = {"run_id": run.run_id}
 
     assert dag.test().state == "failed"
     assert hook.get_run(**run_id)["info"]["status"] == "RUNNING"

@@ -26,7 +26,7 @@ def read_page(stack: Stack, path: str) -> str:
     return wait_until(  # on a busy machine, MLflow may not respond within the page's five seconds
         f"{path} shows runs",
         lambda: requests.get(f"{stack.airflow_url}{path}", cookies=cookies, timeout=60).text,
-        lambda page: "MLflow cannot be asked" not in page,
+        lambda page: "MLflow did not respond" not in page,
     )
 
 

@@ -67,6 +67,15 @@ def get_provider_info() -> dict:
                         "example": '{"http://mlflow:5000": "http://localhost:5001"}',
                         "default": "",
                     },
+                    "instance": {
+                        "description": "Name that distinguishes this Airflow from others that log to the "
+                        "same MLflow server. It has to be the same in all components. By default it is a "
+                        "hash of [api] base_url and [core] fernet_key.\n",
+                        "version_added": "2.0.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    },
                     "close_open_runs": {
                         "description": "Whether DAGs with @task.mlflow end, when a DAG run ends, MLflow runs "
                         "that are still open.\n",

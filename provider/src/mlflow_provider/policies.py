@@ -1,4 +1,4 @@
-"""What Airflow does with every DAG when it reads a DAG file.
+"""A cluster policy: what Airflow does with every DAG that it parses.
 
 .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/cluster-policies.html
 """
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 def dag_policy(dag: Any) -> None:
     """Let a DAG with ``@task.mlflow`` end the MLflow runs that are still open when its DAG run ends.
 
-    The callbacks that the DAG has stay. A connection ID that only the task knows, as a template, the result
-    of another task or an argument to expand, is left out. Airflow's setting ``[mlflow] close_open_runs``
-    switches this off.
+    The DAG keeps its callbacks. A connection ID that only the task knows, because it is a template, the
+    result of another task or a mapped argument, is skipped. Airflow's setting ``[mlflow] close_open_runs``
+    disables this policy.
     """
     try:
         if conf.getboolean("mlflow", "close_open_runs", fallback=True):
@@ -36,11 +36,17 @@ def _add_callbacks(dag: Any) -> None:
         from mlflow_provider.tracking.open_runs import close_open_runs
 
         close = partial(close_open_runs, mlflow_conn_id=conn_id)
-        for end in ("success", "failure"):
-            given = getattr(dag, f"on_{end}_callback") or []
-            callbacks = [*(given if isinstance(given, (list, tuple)) else [given]), close]
-            setattr(dag, f"on_{end}_callback", callbacks)
-            setattr(dag, f"has_on_{end}_callback", True)
+        for state in ("success", "failure"):
+            callbacks = getattr(dag, f"on_{state}_callback") or []
+            callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+            if not any(_is_same(callback, close) for callback in callbacks):
+                setattr(dag, f"on_{state}_callback", [*callbacks, close])
+                setattr(dag, f"has_on_{state}_callback", True)
+
+
+def _is_same(callback: Any, close: partial[None]) -> bool:
+    is_partial = isinstance(callback, partial) and callback.func is close.func
+    return is_partial and callback.keywords == close.keywords
 
 
 def _is_tracked(task: Any) -> bool:
@@ -50,13 +56,13 @@ def _is_tracked(task: Any) -> bool:
 
 
 def _conn_id(task: Any) -> str | None:
-    """Return the ID of a task's connection, or None where only the task will know it."""
+    """Return the ID of a task's connection, or None if only the task will know it."""
     if not task.is_mapped:
         conn_id = task.mlflow_conn_id
     elif isinstance(task.expand_input.value, dict) and "mlflow_conn_id" not in task.expand_input.value:
-        given = {**task.dag.default_args, **task.partial_kwargs}
-        conn_id = given.get("mlflow_conn_id", "mlflow_default")
+        arguments = {**task.dag.default_args, **task.partial_kwargs}
+        conn_id = arguments.get("mlflow_conn_id", "mlflow_default")
     else:
-        conn_id = None  # one of several, or of expand_kwargs(), whose arguments may come from another task
-    is_known = isinstance(conn_id, str) and "{{" not in conn_id and "{%" not in conn_id
-    return conn_id if is_known else None
+        conn_id = None  # one of several, or an argument of expand_kwargs() that another task may return
+    is_literal = isinstance(conn_id, str) and "{{" not in conn_id and "{%" not in conn_id
+    return conn_id if is_literal else None

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.base import MLflowBaseOperator
-from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
 
 if TYPE_CHECKING:

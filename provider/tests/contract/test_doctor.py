@@ -443,13 +443,13 @@ class TestOpenRuns:
     @pytest.fixture
     def run_ids(self, hook, name, monkeypatch):
         """Runs that are RUNNING, of mapped task instances, by map index; of an Airflow of their own."""
-        monkeypatch.setenv("AIRFLOW_VAR_MLFLOW_DEPLOYMENT", name)
+        monkeypatch.setenv("AIRFLOW__MLFLOW__INSTANCE", name)
         experiment_id = hook.get_or_create_experiment(name)
-        tags = {**runs.tags_of_dag_run(name, "dag", "manual"), "airflow.task_id": "train"}
+        tags = {**runs.dag_run_tags("dag", "manual"), "airflow.task_id": "train"}
 
         def create(map_index: int) -> str:
             run, _ = runs.create(hook, experiment_id, "train", {"airflow.map_index": str(map_index)}, tags)
-            return run["info"]["run_id"]
+            return run.run_id
 
         return [create(map_index) for map_index in range(4)]
 

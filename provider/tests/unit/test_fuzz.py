@@ -21,7 +21,7 @@ from hypothesis.extra import pandas as frames
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.predict.script import decode, encode, to_json
-from mlflow_provider.process.mlflow_state import environment
+from mlflow_provider.process.environment import environment
 from mlflow_provider.server.connection import CONNECTION_TYPES, DATABRICKS_DOMAINS, OPTIONS, MLflowConnection
 from mlflow_provider.server.limits import Limits
 

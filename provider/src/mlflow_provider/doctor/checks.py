@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,12 @@ from mlflow_provider.doctor.examination import (
 )
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.process import mlflow_private
 from mlflow_provider.server import findings as causes
 from mlflow_provider.server import limits
 from mlflow_provider.server.artifact_errors import cause_of
 from mlflow_provider.tracking import runs
+from mlflow_provider.tracking.run import Run
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -207,12 +209,12 @@ def _new_experiment(examination: Examination) -> dict[str, Any]:
     return hook.call("GET", "experiments/get", id_)["experiment"]
 
 
-def _new_run(examination: Examination) -> dict[str, Any]:
+def _new_run(examination: Examination) -> Run:
     hook = examination.hook
     experiment_id = examination.experiment["experiment_id"]
     run, _ = runs.create(hook, experiment_id, "doctor", {"mlflow_doctor": uuid.uuid4().hex}, {})
-    examination.cleanup.callback(runs.delete, hook, run["info"]["run_id"])
-    examination.cleanup.callback(runs.set_status, hook, run["info"]["run_id"], "FINISHED")
+    examination.cleanup.callback(runs.delete, hook, run.run_id)
+    examination.cleanup.callback(runs.set_status, hook, run.run_id, "FINISHED")
     return run
 
 
@@ -287,7 +289,7 @@ def _ask_s3(examination: Examination, bucket: str) -> None:
 )
 def artifact(examination: Examination) -> str:
     """It is written, listed by the server, and read back byte for byte."""
-    run_id = examination.run["info"]["run_id"]
+    run_id = examination.run.run_id
     with examination.tracking() as client, tempfile.TemporaryDirectory(prefix="mlflow-doctor-") as folder:
         file = Path(folder, FILE)
         file.write_bytes(examination.content)
@@ -324,7 +326,7 @@ def _short(error: object) -> str:
 
 
 def _see_that_the_server_lists_it(examination: Examination) -> None:
-    run_id = {"run_id": examination.run["info"]["run_id"]}
+    run_id = {"run_id": examination.run.run_id}
     try:
         files = examination.hook.call("GET", "artifacts/list", run_id).get("files", [])
         problem = "it lists " + (", ".join(file["path"] for file in files) or "none")
@@ -338,15 +340,18 @@ def _see_that_the_server_lists_it(examination: Examination) -> None:
 def _delete_artifacts(examination: Examination) -> None:
     # The run's folder and nothing above: MLflow deletes by prefix, and experiment 1 is one of experiment 12.
     with examination.tracking():
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        get_artifact_repository(examination.artifact_uri.removesuffix("/artifacts")).delete_artifacts()
+        repository: Any = None
+        with mlflow_private.optional(mlflow_private.ARTIFACT_REPOSITORY):
+            folder = examination.artifact_uri.removesuffix("/artifacts")
+            repository = mlflow_private.ARTIFACT_REPOSITORY.get()(folder)
+        if repository:
+            repository.delete_artifacts()
 
 
 @check("next task", artifact, causes.NOT_HANDED_ON)
 def next_task(examination: Examination) -> str:
     """Another process reads what this one wrote."""
-    command = [sys.executable, "-c", READ_ARTIFACT, examination.run["info"]["run_id"], FILE]
+    command = [sys.executable, "-c", READ_ARTIFACT, examination.run.run_id, FILE]
     with examination.tracking(), tempfile.TemporaryDirectory(prefix="mlflow-doctor-") as folder:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
     if hashlib.sha256(examination.content).hexdigest() not in done.stdout:
@@ -360,8 +365,7 @@ def next_task(examination: Examination) -> str:
 @check("cleaning up", experiment, causes.NOT_DELETED)
 def cleaning_up(examination: Examination) -> str:
     """What the doctor made is deleted."""
-    info = examination.run["info"]
-    what = f"run {info['run_id']} of experiment {examination.experiment['name']!r}"
+    what = f"run {examination.run.run_id} of experiment {examination.experiment['name']!r}"
     try:
         examination.cleanup.close()
     except Exception as error:  # noqa: BLE001  # each store has its own
@@ -408,8 +412,8 @@ def open_runs(examination: Examination) -> str:
     if examination.task_instance is None:
         raise Skipped("only a task can ask Airflow: run the DAG mlflow_doctor")
     hook = examination.hook
-    found = runs.search(hook, f"{runs.of_deployment()} AND attributes.status = 'RUNNING'")
-    left = [run["info"]["run_id"] for run in found if _is_left(examination, run)]
+    running = runs.search_everywhere(hook, f"{runs.instance_filter()} AND attributes.status = 'RUNNING'")
+    left = [run.run_id for run in running if _is_left(examination, run)]
     if left and not examination.close_open_runs:
         raise MLflowProviderError(causes.OPEN_RUNS.format(runs=", ".join(left)))
     for run_id in left:
@@ -417,8 +421,8 @@ def open_runs(examination: Examination) -> str:
     return f"{len(left)} closed" if left else "none is RUNNING whose task has ended"
 
 
-def _is_left(examination: Examination, run: Mapping[str, Any]) -> bool:
-    tags = runs.tags_of(run)
+def _is_left(examination: Examination, run: Run) -> bool:
+    tags = run.tags
     of_dag_run = {"dag_id": tags["airflow.dag_id"], "run_ids": [tags["airflow.run_id"]]}
     states = examination.task_instance.get_task_states(**of_dag_run).get(tags["airflow.run_id"], {})
     task_id, map_index = tags.get("airflow.task_id"), tags.get("airflow.map_index", "-1")
@@ -429,5 +433,4 @@ def _is_left(examination: Examination, run: Mapping[str, Any]) -> bool:
     if any(state not in ENDED for state in states.values()):
         return False
     # Asked once more, as it may have ended with its task in the meantime.
-    now = examination.hook.get_run(run["info"]["run_id"])
-    return now["info"]["status"] == "RUNNING"
+    return Run.from_api(examination.hook.get_run(run.run_id)).status == "RUNNING"

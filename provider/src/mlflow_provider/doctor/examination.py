@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.connection import DEFAULT_PORTS, MLflowConnection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
     from mlflow import MlflowClient
+
+    from mlflow_provider.tracking.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ class Examination:
     :param task_instance: of the task that examines, which can ask Airflow about others.
     :param close_open_runs: whether to end open runs of tasks that have ended.
     :param experiment: as MLflow's API gives it.
-    :param run: the run that was made in it, as MLflow's API gives it.
+    :param run: the run that was created in it.
     :param content: of the artifact that is written and read back.
     :param cleanup: deletes what was made.
     """
@@ -84,7 +86,7 @@ class Examination:
     task_instance: Any = None
     close_open_runs: bool = False
     experiment: dict[str, Any] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
+    run: Run = field(init=False)
     content: bytes = field(default_factory=lambda: os.urandom(10_000))
     cleanup: ExitStack = field(default_factory=ExitStack)
 
@@ -122,7 +124,7 @@ class Examination:
     @property
     def artifact_uri(self) -> str:
         """Where the artifacts of the run go."""
-        return self.run["info"]["artifact_uri"]
+        return self.run.artifact_uri
 
     def masked(self, text: str) -> str:
         """Return a text without the connection's secrets, whatever a server has put into its answer."""

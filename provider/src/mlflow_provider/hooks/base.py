@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from mlflow_provider.process.mlflow_state import connected_client, set_environment, tracking
+from mlflow_provider.process.environment import set_environment
+from mlflow_provider.process.tracking import connected_client, tracking
 from mlflow_provider.server.connection import MLflowConnection
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class MLflowBaseHook(BaseHook):
         """Point the ``mlflow`` package at the connection's server for a ``with`` block.
 
         The process is restored when the block ends, also after an error; see
-        :func:`mlflow_provider.process.mlflow_state.tracking`. The block's value is a ``mlflow.MlflowClient``.
+        :func:`mlflow_provider.process.tracking.tracking`. The block's value is a ``mlflow.MlflowClient``.
         """
         return tracking(self.connection)
 

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.process.mlflow_state import (
-    aws_clients_of_the_environment,
-    environment,
-    run_methods_inside,
-)
+from mlflow_provider.process.environment import environment
+from mlflow_provider.process.tracking import renewed_aws_clients, run_methods_inside
 from mlflow_provider.server.connection import aws_environment
 
 if TYPE_CHECKING:
@@ -61,7 +58,7 @@ class MLflowDeploymentHook(MLflowBaseHook):
         with (
             super().tracking() as client,
             environment(self.aws_conn_dict()),
-            aws_clients_of_the_environment(),
+            renewed_aws_clients(),
         ):
             yield client
 

@@ -67,7 +67,7 @@ def preload() -> None:
     names = [name.strip() for name in conf.get("mlflow", "preload", fallback="").split(",") if name.strip()]
     if not names or sys.platform == "darwin":
         return
-    from mlflow_provider.process.mlflow_state import environment
+    from mlflow_provider.process.environment import environment
 
     start = time.monotonic()
     # MLflow's telemetry would start a thread, which a forked process does not have.

@@ -1,21 +1,14 @@
-"""MLflow in Airflow's UI: an entry in the navigation, and on a DAG run a tab with its MLflow runs.
-
-Also what listens to Airflow's processes as they start.
-"""
+"""MLflow in Airflow's UI: an entry in the navigation, and on a DAG run a tab with its MLflow runs."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
-from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-from mlflow_provider.listeners import deployment_name, preload
+from mlflow_provider.listeners import preload
+from mlflow_provider.plugins.urls import AIRFLOW_PATH, PREFIX
 
-# Airflow may be served below a path of its own.
-AIRFLOW_PATH = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-PREFIX = "/mlflow"
 _BASE = AIRFLOW_PATH + PREFIX
 
 
@@ -30,10 +23,10 @@ async def _pages(scope: Any, receive: Any, send: Any) -> None:
 
 
 class MLflowPlugin(AirflowPlugin):
-    """Airflow 3.1.0 does not show these pages in a browser (it asks for a login); later versions do."""
+    """Airflow 3.1.0 does not show these pages in a browser (it requires a login); later versions do."""
 
     name = "mlflow"
-    listeners = [deployment_name, preload]
+    listeners = [preload]
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
     external_views = [
         {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},

@@ -1,4 +1,4 @@
-"""The pages that the plugin adds to Airflow. All read the connection ``mlflow_default``."""
+"""The pages that the plugin adds to Airflow; they use the connection ``mlflow_default``."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ from jinja2 import Environment, FileSystemLoader
 
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.plugins.mlflow import AIRFLOW_PATH
-from mlflow_provider.server import limits
+from mlflow_provider.plugins.urls import AIRFLOW_PATH
 from mlflow_provider.server.deadline import run_with_timeout
+from mlflow_provider.server.limits import OUTSIDE_TASK
 from mlflow_provider.tracking import runs
+from mlflow_provider.tracking.run import Run
 
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
 
-NEWEST_RUNS = 200  # more take MLflow a second and more, and the page waits no longer than five
+NEWEST_RUNS = 200  # more take MLflow a second and longer, and the page times out after five
 MAX_RUNS_OF_DAG_RUN = 500
-MAX_METRICS = 4  # per run; MLflow shows the others
+MAX_METRICS = 4  # of a run; MLflow shows the others
 
 PAGE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
 
 log = logging.getLogger(__name__)
 
-# For those who may see DAG runs: of one DAG where the path names it, otherwise of DAGs in general.
+# For users who may see DAG runs: those of the DAG in the path, otherwise DAG runs in general.
 app = FastAPI(openapi_url=None, dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))])
 
 
 @app.get("/")
 def newest_runs(user: GetUserDep) -> HTMLResponse:
-    """Show the newest runs that tasks of Airflow have logged, of the DAGs that the user may read."""
+    """Show the newest runs of this Airflow's tasks, for the DAGs that the user may read."""
     dag_ids = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    return _page(runs.of_deployment(), dag_ids, NEWEST_RUNS)
+    return _page(runs.instance_filter(), dag_ids, NEWEST_RUNS)
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}")
 def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
-    """Show the runs that the tasks of a DAG run have logged."""
-    return _page(runs.of_dag_run(dag_id, run_id), [dag_id], MAX_RUNS_OF_DAG_RUN)
+    """Show the runs of a DAG run's tasks."""
+    return _page(runs.dag_run_filter(dag_id, run_id), [dag_id], MAX_RUNS_OF_DAG_RUN)
 
 
 @app.get("/open")
 def open_mlflow() -> RedirectResponse:
-    """Redirect to MLflow, so that a link to this page need not know where MLflow is."""
+    """Redirect to MLflow; links to this page need not know its address."""
     return RedirectResponse(MLflowClientHook().connection.page(""))
 
 
@@ -63,56 +64,54 @@ def _error_page(_request: Request, error: Exception) -> HTMLResponse:
 
 
 def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLResponse:
-    # This reads the connection here and not in the thread below.
-    hook = MLflowClientHook().with_limits(limits.OUTSIDE_TASK, reread_login=False)
+    # This reads the connection here; the thread must not.
+    hook = MLflowClientHook().with_limits(OUTSIDE_TASK, reread_login=False)
     connection = hook.connection
-    found, experiments = run_with_timeout(lambda: _ask(hook, filter_string, max_runs))
-    rows = [_row(connection, experiments, run) for run in found]
-    shown = [row for row in rows if row.get("dag_id") in dag_ids or "error" in row]
-    return HTMLResponse(PAGE.render(mlflow=connection.page(""), rows=_below_their_parents(shown)))
+    newest, experiments = run_with_timeout(lambda: _query(hook, filter_string, max_runs))
+    rows = [_row(connection, experiments, run) for run in newest]
+    visible = [row for row in rows if row.get("dag_id") in dag_ids or "error" in row]
+    return HTMLResponse(PAGE.render(mlflow=connection.page(""), rows=_below_their_parents(visible)))
 
 
-def _ask(
+def _query(
     hook: MLflowClientHook, filter_string: str, max_runs: int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the newest runs, and the experiments' names by ID."""
+    """Return the newest runs, as MLflow's API describes them, and the experiments' names by ID."""
     experiments = hook.search_experiments(max_results=runs.MAX_EXPERIMENTS)
     names = {experiment["experiment_id"]: experiment["name"] for experiment in experiments}
     return hook.search_runs(list(names), filter_string, ["attributes.start_time DESC"], max_runs), names
 
 
 def _row(
-    connection: MLflowConnection, experiments: Mapping[str, str], run: Mapping[str, Any]
+    connection: MLflowConnection, experiments: Mapping[str, str], api_run: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the page shows of a run; of one that is not as it should be, that it cannot be shown."""
+    """Return the cells of a run, or a row that says that a malformed one cannot be shown."""
     try:
-        info, tags = run["info"], runs.tags_of(run)
-        experiment = f"experiments/{info['experiment_id']}"
+        run = Run.from_api(api_run)
         return {
             "children": [],
-            "run_id": info["run_id"],
-            "parent_id": tags.get(runs.PARENT_RUN_ID),
-            "name": info.get("run_name") or info["run_id"],
-            "page": connection.page(f"{experiment}/runs/{info['run_id']}"),
-            "status": info["status"],
-            "start": datetime.fromtimestamp(int(info["start_time"]) / 1000, timezone.utc),
-            "experiment": experiments.get(info["experiment_id"], info["experiment_id"]),
-            "experiment_page": connection.page(experiment),
-            "result": tags.get(runs.REASON) or _metrics(run["data"].get("metrics", [])),
-            **_places_in_airflow(tags),
+            "run_id": run.run_id,
+            "parent_id": run.tags.get(runs.PARENT_RUN_ID),
+            "name": run.name,
+            "page": connection.page(run.page),
+            "status": run.status,
+            "start": datetime.fromtimestamp(run.start_time / 1000, timezone.utc),
+            "experiment": experiments.get(run.experiment_id, run.experiment_id),
+            "experiment_page": connection.page(f"experiments/{run.experiment_id}"),
+            "result": run.tags.get(runs.REASON) or _metrics(run.metrics),
+            **_places_in_airflow(run.tags),
         }
     except Exception:
-        log.warning("The pages cannot show this MLflow run: %s", run, exc_info=True)
-        return {"error": "This run cannot be shown; the log of Airflow's API server says why."}
+        log.warning("The pages cannot show this MLflow run: %s", api_run, exc_info=True)
+        return {"error": "This run cannot be shown; the log of Airflow's API server has the reason."}
 
 
-def _metrics(metrics: list[dict[str, Any]]) -> str:
-    # MLflow sends NaN and infinity as strings.
-    return ", ".join(f"{metric['key']} {_number(float(metric['value']))}" for metric in metrics[:MAX_METRICS])
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {_number(value)}" for key, value in list(metrics.items())[:MAX_METRICS])
 
 
 def _number(value: float) -> str:
-    """Write a number with four digits, and with all before the point where these are not too many."""
+    """Format a number with four digits, and with all digits before the point up to a billion."""
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
@@ -132,7 +131,7 @@ def _places_in_airflow(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _below_their_parents(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make runs the children of their parents, where these are shown too, and return the others.
+    """Attach rows to their parents, and return those without a parent on the page.
 
     :param rows: the newest first. A parent is older than its children.
     """

@@ -1,1 +1,1 @@
-"""The state that the ``mlflow`` package keeps in a process."""
+"""The ``mlflow`` package in this process: which server it uses, and the private names that this takes."""

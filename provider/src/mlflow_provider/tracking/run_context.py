@@ -1,6 +1,6 @@
-"""Gives runs that the ``mlflow`` package creates in a task, in whatever way, the tags that lead to Airflow.
+"""Tag runs that the ``mlflow`` package creates in a task, by whatever means, with their way back to Airflow.
 
-MLflow asks this when it starts a run, see the entry point ``mlflow.run_context_provider``.
+MLflow calls this when it starts a run; see the entry point ``mlflow.run_context_provider``.
 
 .. seealso:: https://mlflow.org/docs/latest/ml/plugins/
 """
@@ -11,13 +11,13 @@ import sys
 
 
 class AirflowRunContext:
-    """The task that a process works on, as MLflow's ``RunContextProvider``.
+    """The task of this process, as MLflow's ``RunContextProvider``.
 
-    Not a subclass of that: it would import ``mlflow``.
+    Not a subclass of that, which would import ``mlflow``.
     """
 
     def in_context(self) -> bool:
-        """Return whether the process works on a task of Airflow."""
+        """Return whether this process runs a task of Airflow."""
         if "airflow.sdk" not in sys.modules:
             return False
         from airflow.sdk import get_current_context
@@ -32,6 +32,6 @@ class AirflowRunContext:
         """Return the tags of the task and its DAG run."""
         from airflow.sdk import get_current_context
 
-        from mlflow_provider.tracking.task_run import tags_of_task
+        from mlflow_provider.tracking import task_instance
 
-        return tags_of_task(get_current_context())
+        return task_instance.tags(get_current_context())

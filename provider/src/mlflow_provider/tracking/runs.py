@@ -1,4 +1,4 @@
-"""MLflow's REST calls for runs, and the tags that lead from a run to Airflow."""
+"""Requests for runs, and the tags that lead from a run to Airflow."""
 
 from __future__ import annotations
 
@@ -12,18 +12,30 @@ from airflow.providers.common.compat.sdk import redact
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.hooks.client import as_tag_list, quoted
 from mlflow_provider.server.limits import Limits
-from mlflow_provider.tracking import deployment
+from mlflow_provider.tracking import instance
+from mlflow_provider.tracking.run import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlflow_provider.hooks.client import MLflowClientHook
 
 # Tags
 PARENT_RUN_ID = "mlflow.parentRunId"
-DEPLOYMENT = "airflow.deployment"
+INSTANCE = "airflow.instance"
 # The whole identity in one value, as each tag of a filter is another join in MLflow's database.
 DAG_RUN = "airflow.dag_run"
-CLEAR_NUMBER = "airflow.clear_number"  # how often tasks of the DAG run were cleared before
+TASK_INSTANCE = "airflow.task_instance"  # over all tries
+# A try has an ID of its own in Airflow, and is one of max_tries + 1.
+TRY_ID = "airflow.try_id"
+TRY_NUMBER = "airflow.try_number"
+MAX_TRIES = "airflow.max_tries"
+CLEAR_NUMBER = "airflow.clear_number"  # how often tasks of the DAG run had been cleared
+RETRY_OF = "airflow.retry_of"  # ID of the previous try's run
 REASON = "airflow.reason"  # why the run failed or was killed
+# Whether another run of the same task instance has replaced this one, or will; its status is then no longer
+# its parent's.
+SUPERSEDED = "airflow.superseded"
 
 MAX_REASON_LENGTH = 1000
 MAX_RESULTS = 10_000
@@ -36,13 +48,13 @@ def create(
     run_name: str,
     identity: Mapping[str, str],
     tags: Mapping[str, Any],
-) -> tuple[dict[str, Any], bool]:
-    """Create a RUNNING run; just one, also where the server's answer is lost.
+) -> tuple[Run, bool]:
+    """Create a RUNNING run; only one, even if the server's answer is lost.
 
     :param identity: tags that only this run can have, if it starts at this millisecond.
     :param tags: further tags.
-    :return: the run, and whether the server was asked more than once. Then a request that is still on its
-        way may create another run, which :func:`delete_twins` deletes.
+    :return: the run, and whether the request was repeated. A request that is still on its way may then
+        create another run, which :func:`delete_duplicates` deletes.
     """
     from mlflow_provider.server.rest import RETRIED_STATUS_CODES
 
@@ -54,35 +66,33 @@ def create(
         "tags": as_tag_list({**tags, **identity}),
     }
     connection = hook.connection
-    once = hook.with_limits(Limits(connection.timeout, retries=0))
-    for tries_left in reversed(range(connection.retries + 1)):
+    without_retries = hook.with_limits(Limits(connection.timeout, retries=0))
+    for retries_left in reversed(range(connection.retries + 1)):
         try:
-            answer = once.call("POST", "runs/create", params)
+            answer = without_retries.call("POST", "runs/create", params)
         except MLflowProviderError as error:
-            is_refused = isinstance(error, MLflowAPIError) and error.status_code not in RETRIED_STATUS_CODES
-            if is_refused or not tries_left:
+            is_final = isinstance(error, MLflowAPIError) and error.status_code not in RETRIED_STATUS_CODES
+            if is_final or not retries_left:
                 raise
         else:
-            return answer["run"], tries_left < connection.retries
-        # Waits until the server answers again, which may have created the run.
-        if found := _created_at(hook, experiment_id, identity, start_time):
-            return found[0], True
+            return Run.from_api(answer["run"]), retries_left < connection.retries
+        # Waits until the server answers again; it may have created the run.
+        if created := _created_at(hook, experiment_id, identity, start_time):
+            return created[0], True
     raise AssertionError  # the last try has returned or raised
 
 
-def delete_twins(hook: MLflowClientHook, run: Mapping[str, Any], identity: Mapping[str, str]) -> None:
-    """Delete other runs that were created with a run because the server was asked more than once."""
-    info = run["info"]
-    for twin in _created_at(hook, info["experiment_id"], identity, info["start_time"]):
-        if twin["info"]["run_id"] != info["run_id"]:
-            delete(hook, twin["info"]["run_id"])
+def delete_duplicates(hook: MLflowClientHook, run: Run, identity: Mapping[str, str]) -> None:
+    """Delete other runs that were created with a run because the request was repeated."""
+    for duplicate in _created_at(hook, run.experiment_id, identity, run.start_time):
+        if duplicate.run_id != run.run_id:
+            delete(hook, duplicate.run_id)
 
 
 def _created_at(
     hook: MLflowClientHook, experiment_id: str, identity: Mapping[str, str], start_time: int
-) -> list[dict[str, Any]]:
-    filter_string = f"{with_tags(identity)} AND attributes.start_time = {start_time}"
-    return hook.search_runs([experiment_id], filter_string)
+) -> list[Run]:
+    return search(hook, [experiment_id], f"{tag_filter(identity)} AND attributes.start_time = {start_time}")
 
 
 def delete(hook: MLflowClientHook, run_id: str) -> None:
@@ -97,7 +107,7 @@ def set_status(hook: MLflowClientHook, run_id: str, status: str) -> None:
 
 
 def kill(hook: MLflowClientHook, run_id: str, reason: str, tags: Mapping[str, Any] | None = None) -> None:
-    """End a run as KILLED, note why, and set further tags."""
+    """End a run as KILLED, with the reason and further tags."""
     set_status(hook, run_id, "KILLED")
     set_tags(hook, run_id, {**(tags or {}), REASON: as_reason(reason)})
 
@@ -112,52 +122,58 @@ def set_tags(hook: MLflowClientHook, run_id: str, tags: Mapping[str, Any]) -> No
     hook.call("POST", "runs/log-batch", {"run_id": run_id, "tags": as_tag_list(tags)})
 
 
-def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags of a run as MLflow's API gives it."""
-    return {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
-
-
 def key(*parts: Any) -> str:
-    """Return names as one, whatever they contain."""
+    """Join names into one, whatever characters they contain."""
     return "/".join(quote(str(part), safe=" :+@") for part in parts)
 
 
-def tags_of_dag_run(deployment: str, dag_id: str, run_id: str) -> dict[str, str]:
-    """Return the tags that all runs of a DAG run have.
-
-    :param deployment: name of the deployment, see :mod:`mlflow_provider.tracking.deployment`.
-    """
+def dag_run_tags(dag_id: str, run_id: str) -> dict[str, str]:
+    """Return the tags that all runs of a DAG run have."""
     return {
-        DEPLOYMENT: deployment,
-        DAG_RUN: key(deployment, dag_id, run_id),
+        INSTANCE: instance.name(),
+        DAG_RUN: key(instance.name(), dag_id, run_id),
         "airflow.dag_id": dag_id,
         "airflow.run_id": run_id,
     }
 
 
-def of_dag_run(dag_id: str, run_id: str) -> str:
-    """Return the filter that finds the runs of a DAG run of this Airflow deployment."""
-    return with_tags({DAG_RUN: key(deployment.name(), dag_id, run_id)})
+def dag_run_filter(dag_id: str, run_id: str) -> str:
+    """Return the filter for the runs of a DAG run of this Airflow instance."""
+    return tag_filter({DAG_RUN: key(instance.name(), dag_id, run_id)})
 
 
-def of_deployment() -> str:
-    """Return the filter that finds the runs of this Airflow deployment."""
-    return with_tags({DEPLOYMENT: deployment.name()})
+def instance_filter() -> str:
+    """Return the filter for the runs of this Airflow instance."""
+    return tag_filter({INSTANCE: instance.name()})
 
 
-def with_tags(tags: Mapping[str, Any]) -> str:
-    """Return the filter that finds the runs with these tags."""
+def tag_filter(tags: Mapping[str, Any]) -> str:
+    """Return the filter for the runs with these tags."""
     return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
 
 
-def search(hook: MLflowClientHook, filter_string: str) -> list[dict[str, Any]]:
-    """Return the runs that match a filter, in whatever experiment (the first 10,000 of the server).
+def search(
+    hook: MLflowClientHook,
+    experiment_ids: Sequence[str],
+    filter_string: str,
+    order_by: Sequence[str] | None = None,
+    max_results: int = MAX_RESULTS,
+) -> list[Run]:
+    """Return the runs of some experiments that match a filter.
 
     :param filter_string: e.g. ``attributes.status = 'RUNNING'``.
+    :param order_by: e.g. ``["attributes.start_time DESC"]``.
     """
-    ids = [found["experiment_id"] for found in hook.search_experiments(max_results=MAX_EXPERIMENTS)]
-    return hook.search_runs(ids, filter_string, max_results=MAX_RESULTS)
+    return [
+        Run.from_api(run) for run in hook.search_runs(experiment_ids, filter_string, order_by, max_results)
+    ]
+
+
+def search_everywhere(hook: MLflowClientHook, filter_string: str) -> list[Run]:
+    """Return the runs that match a filter, in all experiments (the first 10,000 of the server)."""
+    experiments = hook.search_experiments(max_results=MAX_EXPERIMENTS)
+    return search(hook, [experiment["experiment_id"] for experiment in experiments], filter_string)
 
 
 def _now() -> int:
-    return int(time.time() * 1000)  # milliseconds since the epoch, as MLflow counts
+    return int(time.time() * 1000)  # milliseconds since the epoch

@@ -1,7 +1,7 @@
-"""One MLflow run for one Airflow task instance, from its start to its end.
+"""One MLflow run for each try of a task instance, from its start to its end.
 
-The run carries the task instance's identity as a tag. By this a later try finds it again, and so does
-whatever has to end it after its process was killed.
+The run carries the task instance's identity as a tag. By this a later try finds it, and so does whatever
+ends it after its process was killed.
 """
 
 from __future__ import annotations
@@ -25,40 +25,32 @@ from airflow.sdk import get_current_context
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.links import mlflow as links
-from mlflow_provider.process import mlflow_state
+from mlflow_provider.process.environment import environment
+from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.artifact_errors import cause_of
 from mlflow_provider.server.connection import MLflowConnection
-from mlflow_provider.tracking import deployment, parent_run, runs
+from mlflow_provider.tracking import parent_run, runs, task_instance
+from mlflow_provider.tracking.active_run import active_run, autologging, no_active_run
+from mlflow_provider.tracking.retry_policy import Retry, decide
 from mlflow_provider.tracking.termination import on_termination
-from mlflow_provider.version_compat import (
-    DEFERRALS,
-    AirflowTaskTerminated,
-    is_first_start,
-)
+from mlflow_provider.version_compat import DEFERRALS, AirflowTaskTerminated, is_first_start
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from mlflow import ActiveRun
 
+    from mlflow_provider.tracking.run import Run
+
 log = logging.getLogger(__name__)
 
 OnTrackingError = Literal["fail", "warn"]
-Retry = Literal["new", "continue"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 INTERRUPTIONS = (AirflowTaskTimeout, AirflowTaskTerminated, KeyboardInterrupt)
 NEVER_RETRIED = (AirflowFailException, AirflowSensorTimeout)
 
 DEFAULT_CONN_ID = MLflowClientHook.default_conn_name
 XCOM_RUN_ID = "mlflow_run_id"
-
-# Tags
-TASK_INSTANCE = "airflow.task_instance"  # its whole identity, over all tries
-RETRY_OF = "airflow.retry_of"  # ID of the run of the try before
-# A try has an ID of its own in Airflow, and is one of max_tries + 1.
-TRY_ID = "airflow.try_id"
-TRY_NUMBER = "airflow.try_number"
-MAX_TRIES = "airflow.max_tries"
 
 
 @contextmanager
@@ -83,81 +75,83 @@ def task_run(
             with task_run(experiment="Housing", autolog=True):
                 Ridge().fit(features, prices)
 
-    Inside the block the ``mlflow`` package leads to the connection's server, and the run is the active
+    Inside the block the ``mlflow`` package uses the connection's server, and the run is the active
     one, also for code that calls ``mlflow.start_run()`` itself, and for processes that the block starts.
     It ends FINISHED; FAILED when the block raises; KILLED when the task times out, or when Airflow
-    ends it, e.g. because it was cleared or marked. A task that is tried again or was cleared starts a new
-    run, a task that was deferred or rescheduled goes on in its own. Afterwards, also after an error,
-    tracking environment, active run and autologging are as before.
+    ends it, e.g. because it was cleared or marked. A retried or cleared task starts a new run; a task that
+    was deferred or rescheduled continues its run. At the end, also after an error, tracking environment,
+    active run and autologging are restored.
 
     The run's ID is pushed as XCom ``mlflow_run_id`` when the run starts.
 
     :param mlflow_conn_id: connection of type ``mlflow``.
-    :param experiment: name of the experiment, created where it is missing; the DAG ID by default.
+    :param experiment: name of the experiment, created if it is missing; the DAG ID by default.
     :param run_name: name of the run; by default the task ID, with the map index if there is one.
     :param tags: more tags for the run.
     :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
-    :param autolog: whether to switch ``mlflow.autolog`` on, or the arguments to do so with.
-    :param retry: what the next try of a failed task does: start a ``new`` run, with the ID of the one before
-        in the tag ``airflow.retry_of``, or ``continue`` in the same one. The latter is for training
-        that resumes from a checkpoint: MLflow refuses a parameter that has another value than before.
-    :param on_tracking_error: what to do if MLflow does not let the run start, or end: ``fail`` the task,
-        or ``warn`` in its log and go on. What a block logs without a run is thrown away.
+    :param autolog: whether to enable ``mlflow.autolog``, or its arguments.
+    :param retry: what the next try of a failed task does: start a ``new`` run, with the ID of the previous
+        one in the tag ``airflow.retry_of``, or ``continue`` the same one. The latter is for training
+        that resumes from a checkpoint: MLflow rejects a parameter whose value has changed.
+    :param on_tracking_error: what to do if MLflow does not let the run start or end: ``fail`` the task,
+        or ``warn`` in its log and continue. What a block logs without a run is discarded.
     :param context: the task's context; the current one by default.
     :return: the active run; None if it could not start and ``on_tracking_error`` is ``warn``.
-    :raises MLflowProviderError: the run cannot start, which is known within a minute, or cannot end.
+    :raises MLflowProviderError: the run cannot start, which takes at most a minute, or cannot end.
     """
     _check_choice("on_tracking_error", on_tracking_error, OnTrackingError)
     _check_choice("retry", retry, Retry)
     if tags is not None and not isinstance(tags, Mapping):
-        raise ValueError(f"tags is {str(tags)[:100]!r}; give names and values, as in {{'data': 'housing'}}.")
-    attempt = _Attempt(context or get_current_context(), mlflow_conn_id, retry, on_tracking_error)
-    with _end_with_block(attempt):
-        attempt.start(experiment, run_name, tags or {}, nested=nested)
+        raise ValueError(
+            f"tags is {str(tags)[:100]!r}; expected a mapping of tag names to values, as in "
+            "{'data': 'housing'}."
+        )
+    tracked_try = _TrackedTry(context or get_current_context(), mlflow_conn_id, retry, on_tracking_error)
+    with _end_with_block(tracked_try):
+        tracked_try.start(experiment, run_name, tags or {}, nested=nested)
         with (
-            attempt.tracking(),
-            mlflow_state.without_active_run(),
-            mlflow_state.autologging(autolog),
-            mlflow_state.active_run(attempt.run) as run,
+            tracked_try.tracking(),
+            no_active_run(),
+            autologging(autolog),
+            active_run(tracked_try.run) as run,
         ):
-            yield run if attempt.run else None
+            yield run if tracked_try.run else None
 
 
-def _check_choice(parameter: str, given: str, choices: Any) -> None:
-    if given not in get_args(choices):
+def _check_choice(parameter: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
         allowed = " or ".join(map(repr, get_args(choices)))
-        raise ValueError(f"{parameter} is {given!r}; choose {allowed}.")
+        raise ValueError(f"{parameter} is {value!r}; choose {allowed}.")
 
 
 @contextmanager
 def _tracking_to_temporary_folder() -> Iterator[None]:
-    """Let the ``mlflow`` package write to a folder that is deleted afterwards."""
+    """Let the ``mlflow`` package write to a folder that is deleted at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
         connection = MLflowConnection("", f"file://{folder}/mlruns")
-        allowed = {"MLFLOW_ALLOW_FILE_STORE": "true"}
-        with mlflow_state.environment(allowed), mlflow_state.tracking(connection):
+        with environment({"MLFLOW_ALLOW_FILE_STORE": "true"}), tracking(connection):
             yield
 
 
 @contextmanager
-def _end_with_block(attempt: _Attempt) -> Iterator[None]:
+def _end_with_block(tracked_try: _TrackedTry) -> Iterator[None]:
     """End the run when the block ends, with the status that the block's end calls for."""
-    with on_termination(attempt.end_terminated) as was_terminated:
+    with on_termination(tracked_try.end_terminated) as was_terminated:
         try:
             yield
         except BaseException as error:
-            # A deferred task goes on in another process, and its run with it.
+            # A deferred task continues in another process, and its run with it.
             if not isinstance(error, DEFERRALS):
-                attempt.end_with(error)
+                tracked_try.end_with(error)
             raise
         else:
-            attempt.end("FINISHED")
+            tracked_try.end("FINISHED")
         finally:
             if was_terminated():
-                attempt.end_terminated()  # again, as the block has gone on for a moment
+                tracked_try.end_terminated()  # again, because the block has continued for a moment
 
 
-class _Attempt:
+class _TrackedTry:
     """A try of a task instance, and its MLflow run."""
 
     def __init__(
@@ -167,14 +161,14 @@ class _Attempt:
         self.ti: Any = context["ti"]
         self.retry = retry
         self.on_tracking_error = on_tracking_error
+        self.identity = task_instance.identity(context)
         self.hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
-        self.run: dict[str, Any] | None = None  # as MLflow's API gives it; None until it has started
-        self.identity: dict[str, str] = {}
-        self.may_have_twins = False
+        self.run: Run | None = None  # None until it has started
+        self.may_have_duplicates = False
         self.process = os.getpid()
 
     @cached_property
-    def retrying_hook(self) -> MLflowClientHook:
+    def patient_hook(self) -> MLflowClientHook:
         """A hook for a server that has answered before, and so is likely to answer again."""
         return self.hook.with_limits(limits.later_requests(self.hook.connection))
 
@@ -183,81 +177,63 @@ class _Attempt:
     ) -> None:
         """Continue a run of the task instance, or create one."""
         try:
-            self.run = self._start(experiment, run_name, tags, nested=nested)
+            first_hook = self.hook.with_limits(limits.first_request(self.hook.connection))
+            experiment_id = first_hook.get_or_create_experiment(experiment or self.ti.dag_id)
+            self.run = self._continue_or_create(experiment_id, run_name, tags, nested=nested)
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
             log.warning("This task runs without an MLflow run: %s", error)
             return
-        info = self.run["info"]
         connection = self.hook.connection
-        self.ti.xcom_push(XCOM_RUN_ID, info["run_id"])
-        links.push_run_links(self.ti, connection, info["experiment_id"], info["run_id"])
-        page = connection.page(f"experiments/{info['experiment_id']}/runs/{info['run_id']}")
-        log.info("MLflow run %s: %s", info["run_name"], page)
+        self.ti.xcom_push(XCOM_RUN_ID, self.run.run_id)
+        links.push_run_links(self.ti, connection, self.run.experiment_id, self.run.run_id)
+        log.info("MLflow run %s: %s", self.run.name, connection.page(self.run.page))
 
-    def _start(
-        self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
-    ) -> dict[str, Any]:
-        first = self.hook.with_limits(limits.first_request(self.hook.connection))
-        experiment_id = first.get_or_create_experiment(experiment or self.ti.dag_id)
-        now = {**tags_of_task(self.context), parent_run.SUPERSEDED: "false"}
-        self.identity = {TASK_INSTANCE: _identity(self.context, now[runs.DAG_RUN])}
-
-        hook = self.retrying_hook
-        before = None if is_first_start(self.ti) else self._newest_run(hook, experiment_id)
-        if before and _is_same_try(before, now):
-            return before
-        is_retry = before is not None and _is_retry(before, now)
-        if before and is_retry and self.retry == "continue":
-            return self._continue(hook, before, {**tags, **now})
-
+    def _continue_or_create(
+        self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
+    ) -> Run:
+        hook = self.patient_hook
+        try_tags = {**task_instance.tags(self.context), runs.SUPERSEDED: "false"}
+        previous = None if is_first_start(self.ti) else self._newest_run(experiment_id)
+        decision = decide(previous, try_tags, self.retry)
+        if previous and decision == "same":
+            return previous
+        if previous and decision == "continue":
+            return self._continue(previous, {**tags, **try_tags})
         if nested:
-            now[runs.PARENT_RUN_ID] = self._parent_run_id(hook, before, now, experiment_id)
-        if before:
-            self._supersede(hook, before)
-            if is_retry:
-                now[RETRY_OF] = before["info"]["run_id"]
-        all_tags = {**_description(self.context), **tags, **now}
-        name = run_name or _name(self.context)
-        run, self.may_have_twins = runs.create(hook, experiment_id, name, self.identity, all_tags)
+            try_tags[runs.PARENT_RUN_ID] = self._parent_run_id(experiment_id, previous)
+        if previous:
+            _supersede(hook, previous)
+        if previous and decision == "retry":
+            try_tags[runs.RETRY_OF] = previous.run_id
+        all_tags = {**task_instance.description(self.context), **tags, **try_tags}
+        name = run_name or task_instance.run_name(self.context)
+        run, self.may_have_duplicates = runs.create(hook, experiment_id, name, self.identity, all_tags)
         return run
 
-    def _newest_run(self, hook: MLflowClientHook, experiment_id: str) -> dict[str, Any] | None:
+    def _newest_run(self, experiment_id: str) -> Run | None:
         # The IDs that Airflow gives to tries ascend (UUID 7), whatever the clocks of the workers say.
-        newest_first = [f"tags.`{TRY_ID}` DESC", "attributes.start_time DESC"]
-        found = hook.search_runs([experiment_id], runs.with_tags(self.identity), newest_first, max_results=1)
-        return found[0] if found else None
+        newest_first = [f"tags.`{runs.TRY_ID}` DESC", "attributes.start_time DESC"]
+        tag_filter = runs.tag_filter(self.identity)
+        newest = runs.search(self.patient_hook, [experiment_id], tag_filter, newest_first, max_results=1)
+        return newest[0] if newest else None
 
-    def _parent_run_id(
-        self,
-        hook: MLflowClientHook,
-        before: dict[str, Any] | None,
-        now: Mapping[str, str],
-        experiment_id: str,
-    ) -> str:
-        if before and (parent_run_id := runs.tags_of(before).get(runs.PARENT_RUN_ID)):
+    def _parent_run_id(self, experiment_id: str, previous: Run | None) -> str:
+        hook, ti = self.patient_hook, self.ti
+        if previous and (parent_run_id := previous.tags.get(runs.PARENT_RUN_ID)):
             runs.set_status(hook, parent_run_id, "RUNNING")
             return parent_run_id
-        # Before MLflow is asked: a task that has ended since has left its parent run there.
-        running = self.ti.get_ti_count(dag_id=self.ti.dag_id, run_ids=[self.ti.run_id], states=["running"])
-        dag_run_tags = runs.tags_of_dag_run(now[runs.DEPLOYMENT], self.ti.dag_id, self.ti.run_id)
-        return parent_run.get_or_create(hook, experiment_id, dag_run_tags, may_compete=running > 1)
+        # Counted before the search: a task that ends between the two has left its parent run in MLflow.
+        running = ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=["running"])
+        dag_run_tags = runs.dag_run_tags(ti.dag_id, ti.run_id)
+        return parent_run.get_or_create(hook, experiment_id, dag_run_tags, others_running=running > 1)
 
-    def _supersede(self, hook: MLflowClientHook, run: dict[str, Any]) -> None:
-        run_id, superseded = run["info"]["run_id"], {parent_run.SUPERSEDED: "true"}
-        if run["info"]["status"] == "RUNNING":
-            runs.kill(hook, run_id, "its process was killed", superseded)
-        elif runs.tags_of(run).get(parent_run.SUPERSEDED) != "true":
-            runs.set_tags(hook, run_id, superseded)
-
-    def _continue(
-        self, hook: MLflowClientHook, run: dict[str, Any], tags: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        run_id = run["info"]["run_id"]
-        runs.set_status(hook, run_id, "RUNNING")
-        runs.set_tags(hook, run_id, {**tags, runs.REASON: ""})
-        if parent_run_id := runs.tags_of(run).get(runs.PARENT_RUN_ID):
+    def _continue(self, run: Run, tags: Mapping[str, Any]) -> Run:
+        hook = self.patient_hook
+        runs.set_status(hook, run.run_id, "RUNNING")
+        runs.set_tags(hook, run.run_id, {**tags, runs.REASON: ""})
+        if parent_run_id := run.tags.get(runs.PARENT_RUN_ID):
             runs.set_status(hook, parent_run_id, "RUNNING")
         return run
 
@@ -268,33 +244,33 @@ class _Attempt:
             with _tracking_to_temporary_folder():
                 yield
             return
-        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retrying_hook.connection.retries)}
-        with self.hook.tracking(), mlflow_state.environment(retries):
+        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.patient_hook.connection.retries)}
+        with self.hook.tracking(), environment(retries):
             yield
 
     def end(self, status: Status, reason: str | None = None, *, is_retried: bool = False) -> None:
         """End the run.
 
-        :param is_retried: whether Airflow will try the task again, which then counts for the parent run.
+        :param is_retried: whether Airflow will retry the task; the retry then counts for the parent run.
         """
-        if not self.run or os.getpid() != self.process:  # a child process leaves the block, too
+        if not self.run or os.getpid() != self.process:  # a forked child also leaves the block
             return
-        run_id = self.run["info"]["run_id"]
+        hook, run = self.patient_hook, self.run
         try:
             if reason:
                 tags = {runs.REASON: runs.as_reason(reason)}
                 if is_retried:
-                    tags[parent_run.SUPERSEDED] = "true"
-                runs.set_tags(self.retrying_hook, run_id, tags)
-            runs.set_status(self.retrying_hook, run_id, status)
+                    tags[runs.SUPERSEDED] = "true"
+                runs.set_tags(hook, run.run_id, tags)
+            runs.set_status(hook, run.run_id, status)
             if not is_retried:
-                self._end_parent(self.retrying_hook)
-            if self.may_have_twins:
-                runs.delete_twins(self.retrying_hook, self.run, self.identity)
+                _end_parent(hook, run)
+            if self.may_have_duplicates:
+                runs.delete_duplicates(hook, run, self.identity)
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
-            log.warning("MLflow run %s may be left RUNNING: %s", run_id, error)
+            log.warning("MLflow run %s may be left RUNNING: %s", run.run_id, error)
 
     def end_with(self, error: BaseException) -> None:
         """End the run with the status that an error calls for; the task still fails with that error."""
@@ -302,8 +278,8 @@ class _Attempt:
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
             return
-        if self.run and (cause := cause_of(error, self.run["info"]["artifact_uri"])):
-            log.error("Artifacts of MLflow run %s: %s.", self.run["info"]["run_id"], cause)
+        if self.run and (cause := cause_of(error, self.run.artifact_uri)):
+            log.error("Artifacts of MLflow run %s: %s.", self.run.run_id, cause)
         status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
         self.end(status, f"{type(error).__name__}: {error}", is_retried=is_retried)
@@ -312,92 +288,23 @@ class _Attempt:
         """End the run in the few seconds before Airflow kills the process."""
         if not self.run:
             return
-        run_id = self.run["info"]["run_id"]
         hook = self.hook.with_limits(limits.TERMINATION, own_pool=True)
         try:
-            runs.kill(hook, run_id, "Airflow ended the task")
-            self._end_parent(hook)
+            runs.kill(hook, self.run.run_id, "Airflow ended the task")
+            _end_parent(hook, self.run)
         except MLflowProviderError as error:
-            log.warning("MLflow run %s may be left RUNNING: %s", run_id, error)
-
-    def _end_parent(self, hook: MLflowClientHook) -> None:
-        if self.run and (parent_run_id := runs.tags_of(self.run).get(runs.PARENT_RUN_ID)):
-            parent_run.end_if_children_ended(hook, self.run["info"]["experiment_id"], parent_run_id)
+            log.warning("MLflow run %s may be left RUNNING: %s", self.run.run_id, error)
 
 
-def _is_same_try(run: dict[str, Any], now: Mapping[str, str]) -> bool:
-    """Tell whether a task that was deferred or rescheduled goes on, whose run is still open."""
-    return run["info"]["status"] == "RUNNING" and runs.tags_of(run).get(TRY_ID) == now[TRY_ID]
+def _supersede(hook: MLflowClientHook, run: Run) -> None:
+    """Mark a run as replaced by another run of its task instance; end it if its process was killed."""
+    superseded = {runs.SUPERSEDED: "true"}
+    if run.status == "RUNNING":
+        runs.kill(hook, run.run_id, "its process was killed", superseded)
+    elif run.tags.get(runs.SUPERSEDED) != "true":
+        runs.set_tags(hook, run.run_id, superseded)
 
 
-def _is_retry(run: dict[str, Any], now: Mapping[str, str]) -> bool:
-    """Tell a retry from a task that was cleared.
-
-    :param run: the newest run of the task instance, of an earlier try.
-    :param now: the tags of this try.
-    """
-    status, then = run["info"]["status"], runs.tags_of(run)
-    # Clearing raises max_tries, but not that of a task that is running: it is ended, and tried again.
-    if then.get(MAX_TRIES) != now[MAX_TRIES]:
-        return False
-    if status in ("RUNNING", "KILLED") and then.get(runs.CLEAR_NUMBER) != now[runs.CLEAR_NUMBER]:
-        return False
-    # Otherwise the run belongs to an earlier DAG run of the same ID, which was deleted.
-    return int(then.get(TRY_NUMBER, 0)) < int(now[TRY_NUMBER])
-
-
-def _loop_index(context: Context) -> int | None:
-    loop: Any = context.get("loop")  # Airflow 3.4: an iteration of a task loop
-    return loop.index if loop else None
-
-
-def _identity(context: Context, dag_run: str) -> str:
-    ti: Any = context["ti"]
-    loop_index = _loop_index(context)
-    iteration = () if loop_index is None else (loop_index,)
-    return f"{dag_run}/{runs.key(ti.task_id, _map_index(ti), *iteration)}"
-
-
-def _map_index(ti: Any) -> int:
-    return -1 if ti.map_index is None else ti.map_index
-
-
-def tags_of_task(context: Context) -> dict[str, str]:
-    """Return the tags that lead from a run to the try of a task, and its DAG run, in Airflow."""
-    ti: Any = context["ti"]
-    dag_run: Any = context["dag_run"]
-    tags = {
-        **runs.tags_of_dag_run(deployment.get_or_create_name(), ti.dag_id, ti.run_id),
-        "airflow.task_id": ti.task_id,
-        "airflow.map_index": str(_map_index(ti)),
-        TRY_ID: str(ti.id),
-        TRY_NUMBER: str(ti.try_number),
-        MAX_TRIES: str(ti.max_tries),
-        runs.CLEAR_NUMBER: str(dag_run.clear_number or 0),
-        "airflow.url": ti.log_url,
-    }
-    if dag_run.logical_date:  # a DAG run that was triggered has none
-        tags["airflow.logical_date"] = dag_run.logical_date.isoformat()
-    loop_index = _loop_index(context)
-    if loop_index is not None:
-        tags["airflow.loop_index"] = str(loop_index)
-    return tags
-
-
-def _description(context: Context) -> dict[str, str]:
-    """Return what MLflow's pages show of a run; MLflow's client would describe Airflow's own process."""
-    ti: Any = context["ti"]
-    return {
-        "mlflow.user": context["task"].owner,
-        "mlflow.source.type": "JOB",
-        "mlflow.source.name": f"{ti.dag_id}.{ti.task_id}",
-        "mlflow.note.content": f"[Task instance in Airflow]({ti.log_url})",
-    }
-
-
-def _name(context: Context) -> str:
-    """Return the task ID, with the map index and the iteration where there are some."""
-    ti: Any = context["ti"]
-    map_index, loop_index = _map_index(ti), _loop_index(context)
-    mapped = "" if map_index == -1 else f"[{map_index}]"
-    return ti.task_id + mapped + ("" if loop_index is None else f"#{loop_index}")
+def _end_parent(hook: MLflowClientHook, run: Run) -> None:
+    if parent_run_id := run.tags.get(runs.PARENT_RUN_ID):
+        parent_run.end_if_children_ended(hook, run.experiment_id, parent_run_id)

@@ -1,4 +1,4 @@
-"""Notices at once that a process was asked to end, also while it is deep in a compiled library."""
+"""React to SIGTERM immediately, also while the process is deep in a compiled library."""
 
 from __future__ import annotations
 
@@ -8,27 +8,41 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-# Where the signals of this process are announced, during a block; the innermost last.
-_announced: list[socket.socket] = []
 
+@dataclass(frozen=True)
+class _Watch:
+    """A block that watches for SIGTERM.
 
-def _part_from_task() -> None:
-    """Part a forked process from the task: its signals are not the task's, and SIGTERM ends it.
-
-    Airflow's handler does nothing in a fork, and a ``multiprocessing.Pool`` may then never come to its end.
+    :param writer: the socket on which Python announces signals.
+    :param handler: the handler of SIGTERM when the block began.
     """
-    if not _announced:
+
+    writer: socket.socket
+    handler: Any
+
+
+_watches: list[_Watch] = []  # the innermost last
+
+
+def _detach_after_fork() -> None:
+    """Detach a forked child from the task's signal handling, and let SIGTERM end it.
+
+    Airflow's handler does nothing in a fork, and a ``multiprocessing.Pool`` may then never end. A handler
+    that the block has set stays.
+    """
+    if not _watches:
         return
     signal.set_wakeup_fd(-1)
-    for writer in _announced:
-        writer.close()
-    handler = signal.getsignal(signal.SIGTERM)
-    if str(getattr(handler, "__module__", "")).startswith("airflow."):
+    for watch in _watches:
+        watch.writer.close()
+    if signal.getsignal(signal.SIGTERM) == _watches[0].handler:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_part_from_task)
+os.register_at_fork(after_in_child=_detach_after_fork)
 
 
 @contextmanager
@@ -37,12 +51,12 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
 
     Python calls signal handlers between two lines of the main thread, which a model being fitted in
     compiled code may not reach before the process is killed. But the byte that announces the signal
-    arrives at once, and here a second thread waits for it. Handlers that are set stay set.
+    arrives immediately, and a second thread waits for it here. Existing handlers stay.
 
-    Outside of the main thread, where Python does not allow signals to be watched, nothing is called.
+    Outside the main thread, where Python does not allow signals to be watched, nothing is called.
 
     :param callback: called in the second thread, once.
-    :return: a function that tells whether the process got SIGTERM.
+    :return: a function that returns whether the process got SIGTERM.
 
     .. seealso:: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
     """
@@ -51,7 +65,7 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
         yield terminated.is_set
         return
 
-    def watch() -> None:
+    def wait_for_signals() -> None:
         while signals := reader.recv(1):
             if signals[0] == signal.SIGTERM and not terminated.is_set():
                 terminated.set()
@@ -60,14 +74,15 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
     reader, writer = socket.socketpair()
     with reader:
         writer.setblocking(False)
-        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        watcher = threading.Thread(target=watch, name="mlflow-termination", daemon=True)
-        watcher.start()
-        _announced.append(writer)
+        previous_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        thread = threading.Thread(target=wait_for_signals, name="mlflow-termination", daemon=True)
+        thread.start()
+        watch = _Watch(writer, signal.getsignal(signal.SIGTERM))
+        _watches.append(watch)
         try:
             yield terminated.is_set
         finally:
-            _announced.remove(writer)
-            signal.set_wakeup_fd(before)
+            _watches.remove(watch)
+            signal.set_wakeup_fd(previous_fd)
             writer.close()
-            watcher.join()  # which has noticed, as no forked process has kept a copy
+            thread.join()  # ends at once: the writer is closed, and no forked process has a copy

@@ -22,7 +22,7 @@ from uv import find_uv_bin
 
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.operators.pyfunc import MAX_XCOM_BYTES, ModelLoadAndPredictOperator
-from mlflow_provider.process.mlflow_state import tracking
+from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
 from mlflow_servers import ADMIN_PASSWORD
 from wheels import make_mlflow_wheel

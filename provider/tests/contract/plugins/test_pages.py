@@ -26,12 +26,12 @@ each_path = pytest.mark.parametrize("path", ["/", "/open", "/dags/{name}/runs/ma
 def log_run(hook):
     """A function that logs a run as a task of a DAG does, and returns its ID."""
 
-    def log_run(dag_id, deployment="tests", **tags):
-        dag_run = runs.tags_of_dag_run(deployment, dag_id, "manual")
+    def log_run(dag_id, **tags):
+        dag_run = runs.dag_run_tags(dag_id, "manual")
         tags = {"airflow.task_id": "train", **tags}
         experiment_id = hook.get_or_create_experiment("Pages")
         run, _ = runs.create(hook, experiment_id, f"run of {dag_id}", dag_run, tags)
-        return run["info"]["run_id"]
+        return run.run_id
 
     return log_run
 
@@ -80,8 +80,10 @@ def test_nobody_sees_a_page_without_a_login(login, path):
 
 
 @each_page
-def test_runs_of_another_airflow_are_not_shown(browser, log_run, name, path):
-    log_run(name, deployment="production")
+def test_runs_of_another_airflow_are_not_shown(browser, log_run, name, path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW__MLFLOW__INSTANCE", "production")
+        log_run(name)
 
     assert f"run of {name}<" not in browser.get(path.format(name=name)).text
 

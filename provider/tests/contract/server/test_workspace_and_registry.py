@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import mlflow
 import pytest
 import requests
@@ -90,7 +88,7 @@ class TestWorkspace:
         assert "workspaces are not enabled on this server" in message
 
     def test_is_refused_where_the_package_is_too_old_for_it(self, team, monkeypatch):
-        monkeypatch.setitem(sys.modules, "mlflow.utils.workspace_context", None)
+        monkeypatch.delattr("mlflow.set_workspace")
 
         with pytest.raises(MLflowConfigurationError, match="needs mlflow"), team.tracking():
             pass

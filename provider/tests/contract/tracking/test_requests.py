@@ -260,11 +260,11 @@ class TestEndOfDagRun:
 
         assert status_of(parents()) == ["FAILED"]
 
-    def test_another_deployments_runs_of_the_same_dag_run_stay_as_they_are(
+    def test_runs_of_the_same_dag_run_in_another_airflow_are_not_changed(
         self, a_try, experiment, end_of_dag_run, runs, monkeypatch
     ):
         with task_run(context=a_try.context, experiment=experiment):
-            monkeypatch.setenv("AIRFLOW_VAR_MLFLOW_DEPLOYMENT", "production")
+            monkeypatch.setenv("AIRFLOW__MLFLOW__INSTANCE", "production")
             end_of_dag_run()
             assert status_of(runs()) == ["RUNNING"]
             with task_run(context=a_try.context, experiment=experiment):

@@ -25,7 +25,7 @@ from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.tracking import parent_run
-from mlflow_provider.tracking.runs import tags_of_dag_run
+from mlflow_provider.tracking.runs import dag_run_tags
 from mlflow_proxy import wait_until
 from mlflow_servers import run_mlflow_server
 from tries import Try, fail, status_of
@@ -50,7 +50,7 @@ class TestStart:
         [run] = runs()
         url = f"http://localhost:8080/dags/housing/runs/{a_try.run_id}/tasks/train"
         assert {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")} == {
-            "airflow.deployment": "tests",
+            "airflow.instance": "tests",
             "airflow.dag_run": f"tests/housing/{a_try.run_id}",
             "airflow.task_instance": f"tests/housing/{a_try.run_id}/train/-1",
             "airflow.dag_id": "housing",
@@ -536,12 +536,12 @@ class TestParent:
     ):
         experiment_id = hook.get_or_create_experiment(experiment)
         together = threading.Barrier(16)
-        tags = tags_of_dag_run("tests", "housing", experiment)
+        tags = dag_run_tags("housing", experiment)
 
         def get_or_create(_: int) -> str:
             racing = MLflowClientHook()
             together.wait()
-            return parent_run.get_or_create(racing, experiment_id, tags, may_compete=True)
+            return parent_run.get_or_create(racing, experiment_id, tags, others_running=True)
 
         with ThreadPoolExecutor(16) as pool:
             chosen = set(pool.map(get_or_create, range(16)))
@@ -552,7 +552,7 @@ class TestParent:
     def test_an_unconfirmed_one_of_a_task_that_was_killed_is_used_by_the_next(
         self, a_try, parents, experiment, hook
     ):
-        tags = {**tags_of_dag_run("tests", "housing", a_try.run_id), parent_run.TAG: "unconfirmed"}
+        tags = {**dag_run_tags("housing", a_try.run_id), parent_run.TAG: "unconfirmed"}
         left = hook.client.create_run(hook.get_or_create_experiment(experiment), tags=tags)
         with task_run(context=a_try.context, experiment=experiment, nested=True):
             pass
@@ -598,7 +598,7 @@ class TestParent:
         def time_out(*_: Any) -> None:
             raise AirflowTaskTimeout
 
-        monkeypatch.setattr("mlflow_provider.process.mlflow_state.without_active_run", time_out)
+        monkeypatch.setattr("mlflow_provider.tracking.task_run.no_active_run", time_out)
         with (
             pytest.raises(AirflowTaskTimeout),
             task_run(context=a_try.context, experiment=experiment),

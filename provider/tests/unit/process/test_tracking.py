@@ -1,4 +1,4 @@
-"""Inside a block MLflow is at the connection's server; afterwards the process is as it was."""
+"""Inside a block MLflow uses the connection's server; afterwards the process is restored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from contextlib import suppress
 import mlflow
 import pytest
 from mlflow.tracking import fluent
-from mlflow.tracking._model_registry import utils as registry
-from mlflow.tracking._tracking_service import utils as service
 
-from mlflow_provider.process.mlflow_state import connected_client, environment, tracking
+from mlflow_provider.process.environment import environment
+from mlflow_provider.process.tracking import connected_client, tracking
 from mlflow_provider.server.connection import MLflowConnection
 
 pytestmark = pytest.mark.usefixtures("untouched_mlflow")
@@ -25,8 +24,7 @@ DATABRICKS = MLflowConnection("dbx", "https://dbc.cloud.databricks.com", is_data
 def state() -> tuple:
     """All of the process that a block may change."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    private = (service._tracking_uri, registry._registry_uri, fluent._active_experiment_id)
-    return variables, private, mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    return variables, fluent._active_experiment_id, mlflow.get_tracking_uri(), mlflow.get_registry_uri()
 
 
 @pytest.fixture(params=["of a new process", "set by variables", "set by calls"])
@@ -47,6 +45,8 @@ def before(request, monkeypatch):
     elif request.param == "set by calls":
         mlflow.set_tracking_uri("http://worker:5000")
         mlflow.set_registry_uri("http://registry:5000")
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # a call wins over the environment
+            monkeypatch.setenv(name, "http://elsewhere:5000")
         monkeypatch.setattr(fluent, "_active_experiment_id", "7")
     return state()
 

@@ -1,0 +1,44 @@
+"""Environment variables, set for the duration of a block, then restored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+
+@contextmanager
+def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables for the duration of a block, then restore them, also after an error.
+
+    :param variables: values by name; None removes a variable.
+    """
+    previous = {name: os.environ.get(name) for name in variables}
+    set_environment(variables)
+    try:
+        yield
+    finally:
+        set_environment(previous)
+
+
+def set_environment(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables; None removes one."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def restore_mlflow_variables() -> Iterator[None]:
+    """Restore MLflow's variables that a block sets or removes, as ``mlflow.set_experiment`` does."""
+    previous = _mlflow_variables()
+    try:
+        yield
+    finally:
+        set_environment({**dict.fromkeys(_mlflow_variables()), **previous})
+
+
+def _mlflow_variables() -> dict[str, str | None]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "_MLFLOW_"))}

@@ -1,0 +1,136 @@
+"""Every private or undocumented name of MLflow that the provider uses.
+
+A name that is missing or has changed never fails a task: :func:`optional` logs it once, and the feature falls
+back to the public way, or is skipped, as each name says.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrivateName:
+    """A name of MLflow that is private or undocumented.
+
+    :param path: where it is, e.g. ``mlflow.tracking.fluent._active_run_stack``.
+    :param purpose: the feature that needs it.
+    :param public: the public alternative, and what it lacks.
+    :param without: what happens if this MLflow does not have the name.
+    """
+
+    path: str
+    purpose: str
+    public: str
+    without: str
+
+    @property
+    def module(self) -> Any:
+        """The module that has the name."""
+        return importlib.import_module(self.path.rpartition(".")[0])
+
+    @property
+    def attribute(self) -> str:
+        """The name in its module."""
+        return self.path.rpartition(".")[2]
+
+    def get(self) -> Any:
+        """Return the object of this name.
+
+        :raises AttributeError, ImportError: this MLflow does not have it.
+        """
+        return getattr(self.module, self.attribute)
+
+    def set(self, value: object) -> None:
+        """Replace the object of this name.
+
+        :raises AttributeError, ImportError: this MLflow does not have it.
+        """
+        self.get()
+        setattr(self.module, self.attribute, value)
+
+
+ACTIVE_RUNS = PrivateName(
+    "mlflow.tracking.fluent._active_run_stack",
+    purpose="make the task's run active, and hide runs that were active before",
+    public="mlflow.start_run(run_id) sends three requests, and refuses if another run is active",
+    without="mlflow.start_run(run_id, nested=True) is used",
+)
+ACTIVE_EXPERIMENT = PrivateName(
+    "mlflow.tracking.fluent._active_experiment_id",
+    purpose="forget the experiment that an earlier block in this process has set",
+    public="mlflow.set_experiment() sends a request, and cannot unset",
+    without="a second block starts in the experiment that the first one set",
+)
+START_RUN = PrivateName(
+    "mlflow.tracking.fluent.start_run",
+    purpose="logging without a run, which MLflow starts by this name, goes to the task's run",
+    public="mlflow.start_run, which is replaced as well",
+    without="only mlflow.start_run() returns the task's run",
+)
+END_RUN = PrivateName(
+    "mlflow.tracking.fluent.end_run",
+    purpose="`with mlflow.start_run():` calls it at its end, which must not end the task's run",
+    public="mlflow.end_run, which is replaced as well",
+    without="the run looks finished from the end of that block to the end of the task",
+)
+AUTOLOGGING = PrivateName(
+    "mlflow.utils.autologging_utils.AUTOLOGGING_INTEGRATIONS",
+    purpose="restore autologging at the end of a block, for the next task of dag.test()",
+    public="mlflow.autolog(disable=True) also disables what was enabled before the block",
+    without="that is used, after `autolog` only",
+)
+LOGGING_STREAM = PrivateName(
+    "mlflow.utils.logging_utils.MLFLOW_LOGGING_STREAM",
+    purpose="show what MLflow prints as information; Airflow shows all of stderr as errors",
+    public="none; disabling the stream would hide the messages",
+    without="these messages are shown as errors",
+)
+S3_CLIENTS = PrivateName(
+    "mlflow.store.artifact.s3_artifact_repo._cached_get_s3_client",
+    purpose="let S3 clients take the keys of this block; MLflow caches them by endpoint",
+    public="none",
+    without="a second block in this process may use the keys of the first",
+)
+ARTIFACT_REPOSITORY = PrivateName(
+    "mlflow.store.artifact.artifact_repository_registry.get_artifact_repository",
+    purpose="delete the artifact that the doctor wrote",
+    public="none; MLflow's client deletes no artifacts",
+    without="the artifact of the deleted run stays until `mlflow gc`",
+)
+
+NAMES = (
+    ACTIVE_RUNS,
+    ACTIVE_EXPERIMENT,
+    START_RUN,
+    END_RUN,
+    AUTOLOGGING,
+    LOGGING_STREAM,
+    S3_CLIENTS,
+    ARTIFACT_REPOSITORY,
+)
+
+
+@contextmanager
+def optional(name: PrivateName) -> Iterator[None]:
+    """Skip the rest of a block, with one line in the log, if it fails because MLflow has changed.
+
+    For blocks that use the name and do nothing else.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # a changed name may fail in any way
+        _log_once(name, repr(error))
+
+
+@functools.cache
+def _log_once(name: PrivateName, error: str) -> None:
+    log.warning("This version of mlflow has changed %s (%s): %s.", name.path, error, name.without)

@@ -1,0 +1,241 @@
+"""Point the ``mlflow`` package at a connection's server for the duration of a block.
+
+The package keeps its state in environment variables, tracking and registry URI, chosen experiment and
+workspace, and loggers. All of it belongs to the whole process, so use none of this from several threads at
+once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.process import mlflow_private, request_auth
+from mlflow_provider.process.environment import environment, restore_mlflow_variables, set_environment
+from mlflow_provider.process.request_auth import RequestAuth
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from mlflow_provider.server.connection import MLflowConnection
+
+T = TypeVar("T")
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # its thread changes the environment while others read it
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # on stderr, which Airflow shows as errors
+    "MLFLOW_EXPERIMENT_ID": None,
+    "MLFLOW_EXPERIMENT_NAME": None,
+}
+LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+
+@contextmanager
+def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
+    """Point the ``mlflow`` package at a connection's server for the duration of a block.
+
+    Inside it, ``mlflow.start_run``, ``mlflow.log_metric``, ``mlflow.sklearn.log_model`` and the rest
+    use that server, with its login, artifact credentials, timeout and retries. At the end, also after an
+    error, the environment, the tracking and registry URIs and the chosen experiment are restored.
+
+    :param connection: the server to use.
+    :return: a client for that server.
+    """
+    # skops, with which MLflow stores scikit-learn models, reads every attribute of every loaded module when
+    # it is imported. Airflow's deprecated ones would fill the task log with 1,160 lines.
+    warnings.filterwarnings("ignore", message=r"The `airflow\.")
+    with restore_mlflow_variables(), environment(_SETTINGS):
+        import mlflow
+
+        with (
+            _uris(connection),
+            environment(connection.environment),
+            _no_experiment(),
+            _workspace(connection),
+            _login(connection),
+            renewed_aws_clients(),
+            _mlflow_logs_in_task_log(),
+        ):
+            yield mlflow.MlflowClient()
+
+
+@contextmanager
+def _uris(connection: MLflowConnection) -> Iterator[None]:
+    """Set the tracking and registry URIs. What a call has set wins over the environment; None unsets it."""
+    import mlflow
+
+    previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    variables = {name: os.environ.get(name) for name in URI_VARIABLES}
+    _set_uris(connection.tracking_uri, connection.registry_uri)
+    try:
+        yield
+    finally:
+        _set_uris(None, None)
+        set_environment(variables)
+        if (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) != previous:
+            _set_uris(*previous)
+            set_environment(variables)
+
+
+def _set_uris(tracking_uri: Any, registry_uri: Any) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(registry_uri)
+
+
+@contextmanager
+def _no_experiment() -> Iterator[None]:
+    """Hide the experiment that ``mlflow.set_experiment`` has chosen, which wins over the environment."""
+    experiment_id = None
+    with mlflow_private.optional(mlflow_private.ACTIVE_EXPERIMENT):
+        experiment_id = mlflow_private.ACTIVE_EXPERIMENT.get()
+        mlflow_private.ACTIVE_EXPERIMENT.set(None)
+    try:
+        yield
+    finally:
+        with mlflow_private.optional(mlflow_private.ACTIVE_EXPERIMENT):
+            mlflow_private.ACTIVE_EXPERIMENT.set(experiment_id)
+
+
+@contextmanager
+def _workspace(connection: MLflowConnection) -> Iterator[None]:
+    """Set the workspace; what a call has set wins over the environment."""
+    import mlflow
+
+    if hasattr(mlflow, "set_workspace"):
+        mlflow.set_workspace(connection.workspace)
+        try:
+            yield
+        finally:
+            mlflow.set_workspace(None)
+    elif connection.workspace:
+        problem = "needs mlflow 3.10 or later where tasks run; update mlflow, or leave the field empty."
+        raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem)
+    else:
+        yield
+
+
+@contextmanager
+def _login(connection: MLflowConnection) -> Iterator[None]:
+    """Let MLflow take the login from a :class:`Login`, which reads the connection again if it is rejected.
+
+    A login method that the worker's environment names has priority.
+    """
+    from mlflow_provider.server.login import Login
+
+    def set_login_variables(renewed: MLflowConnection) -> None:
+        # For processes that the block has yet to start.
+        set_environment({name: renewed.environment[name] for name in LOGIN_VARIABLES})
+
+    method = os.environ.get(request_auth.VARIABLE)
+    worker_method = None if method == RequestAuth.name else method  # of an outer block
+    is_ours = connection.has_login and not connection.is_databricks and not worker_method
+    previous = RequestAuth.login
+    RequestAuth.login = Login(connection, set_login_variables) if is_ours else None
+    try:
+        with environment({request_auth.VARIABLE: RequestAuth.name if is_ours else worker_method}):
+            yield
+    finally:
+        RequestAuth.login = previous
+
+
+@contextmanager
+def renewed_aws_clients() -> Iterator[None]:
+    """Let AWS clients take the keys in the environment of a block, and later the previous ones.
+
+    MLflow caches S3 clients by endpoint, whatever the keys; boto3 keeps the first keys it found.
+    """
+    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+    _reset_aws_clients(None)
+    try:
+        yield
+    finally:
+        _reset_aws_clients(session)
+
+
+def _reset_aws_clients(session: Any) -> None:
+    if "mlflow.store.artifact.s3_artifact_repo" in sys.modules:
+        with mlflow_private.optional(mlflow_private.S3_CLIENTS):
+            mlflow_private.S3_CLIENTS.get().cache_clear()
+    if boto3 := sys.modules.get("boto3"):
+        boto3.DEFAULT_SESSION = session  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _mlflow_logs_in_task_log() -> Iterator[None]:
+    """Send what MLflow logs and prints to the task's log; Airflow shows all of stderr as errors."""
+
+    def log_text(text: str) -> None:
+        if text.strip():  # print() writes the line break by itself
+            logger.info(text.strip())
+
+    logger = logging.getLogger("mlflow")
+    handlers, propagate, write = logger.handlers, logger.propagate, None
+    logger.handlers, logger.propagate = [], True
+    with mlflow_private.optional(mlflow_private.LOGGING_STREAM):
+        stream = mlflow_private.LOGGING_STREAM.get()
+        write, stream.write = stream.write, log_text
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        if write:
+            stream.write = write
+
+
+def connected_client(connection: MLflowConnection) -> MlflowClient:
+    """Return a ``mlflow.MlflowClient`` each of whose methods runs inside :func:`tracking`.
+
+    MLflow's own client reads its login from the environment at every request, so outside such a block it
+    would have none.
+    """
+    block = functools.partial(tracking, connection)
+    with block() as client:
+        return run_methods_inside(block, client)
+
+
+def run_methods_inside(block: Callable[[], AbstractContextManager[Any]], client: T) -> T:
+    """Make each public method of a client run inside a block, and return the client.
+
+    :param block: returns the block, once for each call.
+    """
+    for name, _ in inspect.getmembers(type(client), inspect.isroutine):
+        if not name.startswith("_"):
+            setattr(client, name, _inside(block, getattr(client, name)))
+    return client
+
+
+def copy_with_functions_inside(
+    block: Callable[[], AbstractContextManager[Any]], module: ModuleType
+) -> ModuleType:
+    """Return a copy of a module each of whose public functions runs inside a block.
+
+    :param block: returns the block, once for each call.
+    """
+    module_copy = ModuleType(module.__name__, module.__doc__)
+    for name, value in vars(module).items():
+        is_public_function = inspect.isroutine(value) and not name.startswith("_")
+        setattr(module_copy, name, _inside(block, value) if is_public_function else value)
+    return module_copy
+
+
+def _inside(
+    block: Callable[[], AbstractContextManager[Any]], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with block():
+            return function(*args, **kwargs)
+
+    return call

@@ -1,0 +1,48 @@
+"""Which run a try gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from mlflow_provider.tracking import runs
+
+if TYPE_CHECKING:
+    from mlflow_provider.tracking.run import Run
+
+Retry = Literal["new", "continue"]
+Decision = Literal["new", "same", "continue", "retry", "supersede"]
+
+
+def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decision:
+    """Return what a try does about the newest run of its task instance.
+
+    - ``new``: there is no previous run; create one.
+    - ``same``: the task was deferred or rescheduled; continue in the previous run, which is still open.
+    - ``continue``: a retry, which continues the previous run.
+    - ``retry``: a retry; create a run that links to the previous one, and replaces it.
+    - ``supersede``: the task was cleared, or its DAG run replaced; create a run that replaces the previous.
+
+    :param previous: the newest run of the task instance.
+    :param tags: the tags of this try.
+    :param retry: what the task wants of a retry: a ``new`` run, or to ``continue`` the previous one.
+    """
+    if previous is None:
+        return "new"
+    if previous.status == "RUNNING" and previous.tags.get(runs.TRY_ID) == tags[runs.TRY_ID]:
+        return "same"
+    if not _is_retry(previous, tags):
+        return "supersede"
+    return "continue" if retry == "continue" else "retry"
+
+
+def _is_retry(previous: Run, tags: Mapping[str, str]) -> bool:
+    """Return whether this try is a retry, and not one of a task that was cleared."""
+    # Clearing raises max_tries, unless the task is running: that task is ended, and tried again.
+    if previous.tags.get(runs.MAX_TRIES) != tags[runs.MAX_TRIES]:
+        return False
+    was_cleared = previous.tags.get(runs.CLEAR_NUMBER) != tags[runs.CLEAR_NUMBER]
+    if previous.status in ("RUNNING", "KILLED") and was_cleared:
+        return False
+    # Otherwise the run belongs to an earlier DAG run of the same ID, which was deleted.
+    return int(previous.tags.get(runs.TRY_NUMBER, 0)) < int(tags[runs.TRY_NUMBER])
