@@ -49,7 +49,7 @@ class Stack:
     def airflow_url(self) -> str:
         return f"http://localhost:{self.clone.airflow_port}"
 
-    def ask(self, method: str, path: str, **body: Any) -> Any:
+    def call(self, method: str, path: str, **body: Any) -> Any:
         """Call Airflow's API."""
         return self.airflow._call(method, f"/api/v2/{path}", json=body)
 

@@ -19,7 +19,7 @@ class LoggingTask:
         self.stack = stack
         stack.airflow.unpause(self.dag_id)
         body = {"logical_date": None, "dag_run_id": run_id}
-        self.run_id = stack.ask("POST", f"dags/{self.dag_id}/dagRuns", **body)["dag_run_id"]
+        self.run_id = stack.call("POST", f"dags/{self.dag_id}/dagRuns", **body)["dag_run_id"]
 
     def stop(self) -> None:
         file = self.stack.clone.folder / "dags" / "task_mlflow.stop" / self.run_id
@@ -42,8 +42,8 @@ class LoggingTask:
 
     def clear(self) -> None:
         path = f"dags/{self.dag_id}/clearTaskInstances"
-        self.stack.ask("POST", path, dry_run=False, dag_run_id=self.run_id, only_failed=False)
+        self.stack.call("POST", path, dry_run=False, dag_run_id=self.run_id, only_failed=False)
 
     def mark_failed(self) -> None:
         path = f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.dag_id}"
-        self.stack.ask("PATCH", path, new_state="failed")
+        self.stack.call("PATCH", path, new_state="failed")

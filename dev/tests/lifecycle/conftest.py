@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dev import MissingError
 from dev.tests.helpers.clones import Clone, run_clone, wait_until
 from dev.tools import minio
 from local_stack.airflow_api import AirflowApi
@@ -41,6 +42,13 @@ def minio_program() -> str:
     if os.environ.get("CI") or exists or shutil.which("go"):
         return str(minio.minio_binary())
     return ""
+
+
+@pytest.fixture(scope="session")
+def required_minio(minio_program: str) -> str:
+    if not minio_program:
+        raise MissingError("No minio on PATH, and no Go to compile it. Set MINIO=/path/to/minio.")
+    return minio_program
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the doctor says where workers write to a real S3 store themselves: MinIO."""
+"""The doctor's findings if workers write directly to a real S3 store: MinIO."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from mlflow_provider.server import findings as causes
 
 
 @pytest.fixture(scope="module")
-def store(minio_program, tmp_path_factory):
+def store(required_minio, tmp_path_factory):
     """The address of a MinIO with a bucket ``mlflow``."""
-    if not minio_program:
-        pytest.skip("No minio on PATH, and no Go to compile it; MINIO=/path/to/minio says where one is.")
-    store = Store(minio_program, tmp_path_factory.mktemp("minio"))
+    store = Store(required_minio, tmp_path_factory.mktemp("minio"))
     yield store.url
     store.kill()
 
 
 @pytest.fixture
-def found(mlflow_server, airflow_connection, store):
-    """A function that examines an experiment in a bucket, and returns what fails, and why."""
+def failures(mlflow_server, airflow_connection, store):
+    """A function that examines an experiment in a bucket, and returns its failed checks."""
 
     def examine_bucket(bucket="mlflow", login=KEYS[0], password=KEYS[1]) -> list[tuple[str, str]]:
         extra = {"endpoint_url": store, "region_name": REGION}
@@ -43,24 +41,26 @@ def found(mlflow_server, airflow_connection, store):
     ("login", "password", "code"),
     [("nobody", KEYS[1], "InvalidAccessKeyId"), (KEYS[0], "another secret", "SignatureDoesNotMatch")],
 )
-def test_keys_that_are_not_the_stores(found, login, password, code):
-    assert found(login=login, password=password) == [("artifact store", causes.WRONG_KEYS.format(code=code))]
+def test_wrong_keys_are_found(failures, login, password, code):
+    assert failures(login=login, password=password) == [
+        ("artifact store", causes.WRONG_KEYS.format(code=code))
+    ]
 
 
-def test_a_bucket_that_is_not_there(found):
-    assert found("gone") == [("artifact store", causes.NO_BUCKET.format(bucket="gone"))]
+def test_a_missing_bucket_is_found(failures):
+    assert failures("gone") == [("artifact store", causes.NO_BUCKET.format(bucket="gone"))]
 
 
-def test_a_clock_that_is_an_hour_off(found, monkeypatch):
+def test_a_clock_that_is_wrong_by_an_hour_is_found(failures, monkeypatch):
     ahead = datetime.now(timezone.utc) + timedelta(hours=1)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: ahead.replace(tzinfo=None))
 
-    assert found() == [("artifact store", causes.CLOCK_SKEW)]
+    assert failures() == [("artifact store", causes.CLOCK_SKEW)]
 
 
-def test_the_worker_has_the_keys_and_the_server_has_none(found):
+def test_a_server_without_keys_is_found(failures):
     """The artifact is in the bucket, but MLflow's pages do not show it."""
-    [(check, sentence)] = found()
+    [(check, sentence)] = failures()
 
     assert check == "artifact"
     assert sentence.startswith("the artifact is in the store, but the server does not list it (")

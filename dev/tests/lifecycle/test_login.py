@@ -85,10 +85,10 @@ def test_only_the_file_and_mlflows_environment_contain_the_password(running, pas
 
 
 def test_the_doctor_finds_all_well(running):
-    said = running.make("doctor")
-    assert "with the login admin" in said
-    assert re.search(r"^ok +login +is accepted$", said, re.MULTILINE)
-    assert "All is well" in said
+    output = running.make("doctor")
+    assert "with the login admin" in output
+    assert re.search(r"^ok +login +is accepted$", output, re.MULTILINE)
+    assert "All is well" in output
 
 
 def test_airflows_page_shows_runs_but_not_the_password(running, password):
@@ -113,13 +113,13 @@ def test_the_doctor_finds_a_wrong_password(running):
     line = f"AIRFLOW_CONN_MLFLOW_DEFAULT='{json.dumps(connection | {'password': 'wrong-' * 3})}'\n"
     (running.folder / ".env").write_text(line)
     try:
-        said = " ".join(doctor(running)["login"].split())
+        finding = " ".join(doctor(running)["login"].split())
     finally:
         (running.folder / ".env").unlink()
     cause, _, cure = causes.WRONG_LOGIN.partition("; ")
-    assert cause in said
-    assert cure in said
-    assert "wrong-" not in said
+    assert cause in finding
+    assert cure in finding
+    assert "wrong-" not in finding
 
 
 def test_a_password_that_was_changed_in_mlflow_is_reported_and_stops_nothing(running, password):

@@ -37,10 +37,7 @@ class Settings:
         return settings, {entry["conn_id"]: entry for entry in settings["airflow"]["connections"]}
 
 
-@pytest.fixture(autouse=True)
-def _needs_minio(minio_program):
-    if not minio_program:
-        pytest.skip("No minio on PATH, and no Go to compile it; MINIO=/path/to/minio says where one is.")
+pytestmark = pytest.mark.usefixtures("required_minio")
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +95,10 @@ def minio_process(clone):
     return next(process for process in clone.processes() if process.name() == "minio")
 
 
-def test_the_demo_shows_the_console_and_its_login(running, demo_output):
-    assert f"MinIO    http://localhost:{running.minio_console_port}  (login and password: " in demo_output
+def test_demo_and_status_show_the_console(running, demo_output):
+    address = f"http://localhost:{running.minio_console_port}"
+    assert f"MinIO    {address}  (login and password: " in demo_output
+    assert re.search(rf"^ minio +up +\d+ +{address} ", running.make("status"), re.MULTILINE)
 
 
 def test_every_artifact_is_in_minio_and_equals_that_from_mlflow(running, client, artifacts, objects):
@@ -138,11 +137,6 @@ def test_minio_writes_nothing_outside_the_clone(running):
     assert {file for file in opened if not file.is_relative_to(running.folder)} == set()
     assert (running.folder / ".local/minio-certificates").exists()
     assert Path.home().joinpath(".minio").exists() is before
-
-
-def test_status_shows_the_console(running):
-    address = f"http://localhost:{running.minio_console_port}"
-    assert re.search(rf"^ minio +up +\d+ +{address} ", running.make("status"), re.MULTILINE)
 
 
 def test_the_console_accepts_the_login_that_the_demo_shows(running, keys):

@@ -42,12 +42,6 @@ def test_data_is_kept_when_the_stack_stops(stopped):
 
 
 class TestPorts:
-    def test_a_taken_port_is_rejected_and_nothing_is_started(self, stopped):
-        with socket.create_server(("127.0.0.1", stopped.mlflow_port)):
-            output = stopped.make("up", expect=2, **stopped.ports)
-        assert f"MLFLOW_PORT={stopped.mlflow_port}: that port is taken" in output
-        stopped.assert_nothing_is_left()
-
     def test_a_taken_port_is_replaced_by_the_next_free_one_which_is_shown_and_saved(self, stopped):
         taken = stopped.mlflow_port
         with socket.create_server(("127.0.0.1", taken)):

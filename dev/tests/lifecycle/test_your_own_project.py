@@ -91,15 +91,10 @@ def runs_of_the_lesson(server: MLflowServer) -> list[str]:
     )
     if experiment.status_code == requests.codes.not_found:
         return []
-    found = requests.post(
-        f"{api}/runs/search",
-        json={
-            "experiment_ids": [experiment.json()["experiment"]["experiment_id"]],
-            "filter": f"tags.`airflow.dag_id` = '{LESSON}'",
-        },
-        timeout=60,
-    )
-    return [run["info"]["status"] for run in found.json().get("runs", [])]
+    ids = [experiment.json()["experiment"]["experiment_id"]]
+    query = {"experiment_ids": ids, "filter": f"tags.`airflow.dag_id` = '{LESSON}'"}
+    runs = requests.post(f"{api}/runs/search", json=query, timeout=60).json().get("runs", [])
+    return [run["info"]["status"] for run in runs]
 
 
 def test_a_lesson_runs_in_an_airflow_without_astro(project, mlflow_server):

@@ -29,5 +29,5 @@ def test_concurrent_changes_all_succeed(stack):
 
 
 def test_plugins_of_the_project_are_loaded_beside_those_of_the_stack(stack):
-    names = {plugin["name"] for plugin in stack.ask("GET", "plugins")["plugins"]}
+    names = {plugin["name"] for plugin in stack.call("GET", "plugins")["plugins"]}
     assert {"cloners_plugin", "one_writer_on_sqlite"} <= names

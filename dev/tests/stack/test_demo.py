@@ -78,8 +78,8 @@ def log_lines(stack: Stack, dag_id: str, *levels: str) -> list[dict]:
     """The lines at these levels in the logs of the demo's tasks."""
     path = f"dags/{dag_id}/dagRuns/{stack.demo_runs[dag_id]}/taskInstances"
     logs = [
-        stack.ask("GET", f"{path}/{task['task_id']}/logs/{task['try_number']}?map_index={task['map_index']}")
-        for task in stack.ask("GET", path)["task_instances"]
+        stack.call("GET", f"{path}/{task['task_id']}/logs/{task['try_number']}?map_index={task['map_index']}")
+        for task in stack.call("GET", path)["task_instances"]
     ]
     return [line for log in logs for line in log["content"] if line.get("level") in levels]
 
@@ -120,7 +120,7 @@ def test_a_dag_runs_tab_has_its_mlflow_runs_and_each_tracked_task_has_its_button
     for (task_id, map_index), info in last.items():
         assert info["status"] == "FINISHED"
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links?map_index={map_index}"
-        assert info["run_id"] in stack.ask("GET", path)["extra_links"]["MLflow run"]
+        assert info["run_id"] in stack.call("GET", path)["extra_links"]["MLflow run"]
 
 
 @needs("mlflow_tutorial_dag")
@@ -232,7 +232,7 @@ def test_clearing_an_old_run_of_the_operator_dag_does_not_move_the_alias_back(st
     cleared = {"dag_run_id": old, "task_ids": ["register_model"], "include_downstream": True}
     everything = {"only_failed": False, "reset_dag_runs": True, "dry_run": False}
 
-    stack.ask("POST", f"dags/{dag_id}/clearTaskInstances", **cleared, **everything)
+    stack.call("POST", f"dags/{dag_id}/clearTaskInstances", **cleared, **everything)
     stack.wait_until_idle()
 
     assert stack.task_states(dag_id, old)["get_challenger"] == "success"

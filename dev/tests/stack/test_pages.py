@@ -33,7 +33,7 @@ def read_page(stack: Stack, path: str) -> str:
 def test_a_task_instance_has_the_address_of_its_run(stack, endings):
     run_id = endings["raises"]
     [run] = stack.mlflow_runs("raises", run_id)
-    links = stack.ask("GET", f"dags/raises/dagRuns/{run_id}/taskInstances/raises/links")["extra_links"]
+    links = stack.call("GET", f"dags/raises/dagRuns/{run_id}/taskInstances/raises/links")["extra_links"]
     experiment = f"{stack.mlflow_ui_url}/#/experiments/{run['info']['experiment_id']}"
     assert links == {
         "MLflow run": f"{experiment}/runs/{run['info']['run_id']}?{MODEL_TRAINING}",

@@ -68,7 +68,7 @@ def predicted_version(stack: Stack, since: str) -> str:
 
 
 def test_a_dag_passes_on_two_short_strings(stack):
-    events = stack.ask("GET", "assets/events?name_pattern=housing_&limit=100")["asset_events"]
+    events = stack.call("GET", "assets/events?name_pattern=housing_&limit=100")["asset_events"]
     extras = [event["extra"] for event in events if event["source_dag_id"]]
     assert extras
     for extra in extras:
@@ -164,7 +164,7 @@ def test_two_pipelines_at_once_leave_one_champion(idle_stack):
     first_since(idle_stack, PROMOTE, first_since(idle_stack, TRAIN, since)["run_after"])
     idle_stack.wait_until_idle()
     for dag_id in (TRAIN, PROMOTE):
-        runs = idle_stack.ask("GET", f"dags/{dag_id}/dagRuns?run_after_gte={since}")["dag_runs"]
+        runs = idle_stack.call("GET", f"dags/{dag_id}/dagRuns?run_after_gte={since}")["dag_runs"]
         assert runs
         assert {run["state"] for run in runs} == {"success"}
     assert aliases(idle_stack) == before

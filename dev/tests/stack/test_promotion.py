@@ -53,12 +53,12 @@ class Gate:
         log = self.stack.clone.folder / ".local" / "logs" / "scheduler.log"
         wait_until("it waits for approval", lambda: log.read_text().count(paused), lambda seen: seen >= tries)
         path = f"dags/promotion/dagRuns/{quote(run_id)}/hitlDetails"
-        return self.stack.ask("GET", path)["hitl_details"][0]
+        return self.stack.call("GET", path)["hitl_details"][0]
 
     def answer(self, run_id: str, option: str) -> None:
         """Answer as a click under Required Actions does."""
         task = f"dags/promotion/dagRuns/{quote(run_id)}/taskInstances/gate/-1"
-        self.stack.ask("PATCH", f"{task}/hitlDetails", chosen_options=[option], params_input={})
+        self.stack.call("PATCH", f"{task}/hitlDetails", chosen_options=[option], params_input={})
 
     def end(self, run_id: str) -> tuple[dict[str, str], dict[str, Any]]:
         """Wait for the end of a DAG run, and return the states of its tasks and the decision."""
@@ -137,7 +137,7 @@ def test_a_promotion_cleared_while_it_waits_asks_again(gate, stack):
     run_id = gate.start(gate.add(24_000.0), wait=True)
     gate.request_for_approval(run_id)
     cleared = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["gate"], "only_failed": False}
-    stack.ask("POST", "dags/promotion/clearTaskInstances", **cleared)
+    stack.call("POST", "dags/promotion/clearTaskInstances", **cleared)
     gate.request_for_approval(run_id, tries=2)
     gate.answer(run_id, "Approve")
 

@@ -47,7 +47,7 @@ class Watched:
         pattern = {"name_pattern": f"{self.name}_%"}
         for asset in self.stack.airflow._call("GET", "/api/v2/assets", params=pattern)["assets"]:
             watch = asset["name"].removeprefix(f"{self.name}_")
-            for entry in self.stack.ask("GET", f"assets/{asset['id']}/state-store")["asset_state_store"]:
+            for entry in self.stack.call("GET", f"assets/{asset['id']}/state-store")["asset_state_store"]:
                 cursors[watch] = entry["value"]["version"]
         return cursors
 
@@ -55,7 +55,7 @@ class Watched:
         wait_until(f"{expected} are announced", self.cursors, lambda seen: expected.items() <= seen.items())
 
     def runs(self, watch: str) -> list[dict[str, Any]]:
-        return self.stack.ask("GET", f"dags/{self.name}_{watch}/dagRuns")["dag_runs"]
+        return self.stack.call("GET", f"dags/{self.name}_{watch}/dagRuns")["dag_runs"]
 
     def announced(self, watch: str) -> list[tuple[str | None, list[str]]]:
         """The previous and the new versions of each event that started a DAG run, in order."""
@@ -86,7 +86,7 @@ def watched(_stack: Stack) -> Iterator[list[Watched]]:
     wait_until("the DAGs are parsed", _stack.airflow.parsed, lambda parsed: names <= parsed.keys())
     for model in models:
         for watch in [*WATCHES, "waits"]:
-            _stack.ask("PATCH", f"dags/{model.name}_{watch}", is_paused=False)
+            _stack.call("PATCH", f"dags/{model.name}_{watch}", is_paused=False)
     for model in models:
         model.wait_for_cursors(versions="1", champions="1", challengers=None)
         model.set_alias("champion", model.create_version())

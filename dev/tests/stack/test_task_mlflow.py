@@ -106,8 +106,8 @@ def test_the_password_is_in_no_log_rendered_template_xcom_or_tag(stack, endings,
         shown += log.read_text(errors="replace")
     for dag_id, run_id in endings.items():
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        shown += str(stack.ask("GET", path))  # with rendered templates
-        shown += str(stack.ask("GET", f"{path}/~/xcomEntries?limit=1000"))
+        shown += str(stack.call("GET", path))  # with rendered templates
+        shown += str(stack.call("GET", f"{path}/~/xcomEntries?limit=1000"))
         shown += str(stack.mlflow_runs(dag_id, run_id))
 
     assert "no sales in 2011" in shown

@@ -60,7 +60,7 @@ def runs_of(stack: Stack, tries: str) -> Callable[[str], list[Run]]:
 def log_of(stack: Stack, tries: str) -> Callable[[str], list[dict[str, Any]]]:
     """A function that returns the log of a task's first try."""
     path = f"dags/tries/dagRuns/{tries}/taskInstances"
-    return lambda task_id: stack.ask("GET", f"{path}/{task_id}/logs/1")["content"]
+    return lambda task_id: stack.call("GET", f"{path}/{task_id}/logs/1")["content"]
 
 
 def _artifacts(stack: Stack, run: Run) -> list[str]:
