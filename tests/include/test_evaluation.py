@@ -1,4 +1,4 @@
-"""What is said, and drawn, of a model on sales that it has not seen."""
+"""Errors and figures of a model on sales that it has not seen."""
 
 from __future__ import annotations
 

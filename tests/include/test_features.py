@@ -1,4 +1,4 @@
-"""What the pipeline leaves out of the sales, and what it makes of the others."""
+"""How the pipeline cleans and transforms the sales."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_leaves_out_the_five_houses_that_are_larger_than_all_others(sales):
     assert left_out["living_area"].min() > LARGEST_LIVING_AREA
 
 
-def test_leaves_out_what_has_no_price_and_keeps_the_index_of_the_others(sales):
+def test_leaves_out_sales_without_a_price_and_keeps_the_index_of_the_others(sales):
     without_price = sales.copy()
     without_price.loc[[3, 7], TARGET] = np.nan
     pd.testing.assert_frame_equal(clean(without_price), clean(sales).drop([3, 7]))
 
 
 def test_cleaning_moves_no_sale_between_training_and_test(sales):
-    """So candidates are judged by the same sales, also if someone cleans less."""
+    """Candidates are evaluated on the same sales, however they were cleaned."""
     for cleaned, raw in zip(split_housing(clean(sales)), split_housing(sales), strict=True):
         assert set(cleaned.index) <= set(raw.index)
 
@@ -45,7 +45,7 @@ def test_scales_numbers_and_encodes_categories(sales):
     assert (categories.sum(axis="columns") == len(CATEGORICAL_FEATURES)).all()
 
 
-def test_a_neighborhood_it_has_not_seen_is_no_error(sales):
+def test_an_unseen_neighborhood_is_encoded_as_none(sales):
     features = sales.drop(columns=TARGET)
     transformer = make_transformer().fit(features)
     unseen = transformer.transform(features.head(1).assign(neighborhood="Springfield"))

@@ -1,4 +1,4 @@
-"""The grid that the trigger dialog describes, and the regressors it leads to."""
+"""The grid that the trigger dialog describes, and its regressors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from include.regressors import LINEAR, TREES, describe, make_grid, make_regressor
 
 
-def test_tries_an_alpha_with_linear_regressors_and_a_depth_with_trees():
+def test_the_grid_has_alphas_for_linear_regressors_and_depths_for_trees():
     assert make_grid(["ridge", "random_forest"], alphas=[1.0, 10.0], depths=[3, 5], trees=50) == [
         {"regressor": "ridge", "alpha": 1.0},
         {"regressor": "ridge", "alpha": 10.0},
@@ -18,7 +18,7 @@ def test_tries_an_alpha_with_linear_regressors_and_a_depth_with_trees():
     ]
 
 
-def test_what_is_not_chosen_needs_no_values():
+def test_a_regressor_that_is_not_chosen_needs_no_values():
     assert make_grid(["lasso"], alphas=[1.0], depths=[], trees=50) == [{"regressor": "lasso", "alpha": 1.0}]
 
 
@@ -27,7 +27,7 @@ def test_a_choice_without_a_combination_is_an_empty_grid(chosen):
     assert make_grid(**{"regressors": ["ridge"], "alphas": [1.0], "depths": [3], "trees": 50} | chosen) == []
 
 
-def test_holds_hundreds_of_configurations():
+def test_the_grid_may_have_hundreds_of_configurations():
     grid = make_grid([*LINEAR, *TREES], alphas=np.geomspace(0.1, 100, 200), depths=range(1, 31), trees=10)
     assert len({describe(**configuration) for configuration in grid}) == 2 * 200 + 2 * 30
 

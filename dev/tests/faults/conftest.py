@@ -1,7 +1,6 @@
 """Failures that take time, for `make -C dev faults` only: MLflow stops, hangs, and starts again.
 
-The tasks are tries as ``tries.Try`` makes them, at real servers. Those of a scheduler are in
-dev/tests/stack/faults.
+The tasks are tries as ``tries.Try`` makes them, with real servers. dev/tests/stack/faults has a scheduler.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dev.tests.helpers.outages import Server
+from mlflow_provider import task_run
 from mlflow_provider.hooks.client import MLflowClientHook
 from tries import Try
 
@@ -31,21 +31,21 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(_server: Server) -> Server:
-    """A server that is up, and that a test may kill."""
+    """A running server that a test may kill."""
     _server.start()
     return _server
 
 
 @pytest.fixture
 def mlflow_default(request: pytest.FixtureRequest, airflow_connection: Callable[..., str]) -> str:
-    """A connection to the server that may be killed, where a test asks for one; else to that of all tests."""
-    mortal = "server" in request.fixturenames
-    return airflow_connection(host=request.getfixturevalue("server" if mortal else "mlflow_server").url)
+    """A connection to the server that may be killed if a test uses it, otherwise to the shared server."""
+    name = "server" if "server" in request.fixturenames else "mlflow_server"
+    return airflow_connection(host=request.getfixturevalue(name).url)
 
 
 @pytest.fixture
 def experiment() -> str:
-    """The name of an experiment that is nowhere on the server."""
+    """The name of an experiment that does not exist yet."""
     return f"housing-{uuid.uuid4().hex}"
 
 
@@ -53,6 +53,19 @@ def experiment() -> str:
 def a_try(experiment: str, mlflow_default: str) -> Try:
     """The first try of a task instance of a new DAG run."""
     return Try(f"manual__{experiment}")
+
+
+@pytest.fixture
+def train(a_try: Try, experiment: str) -> Callable[..., None]:
+    """A function that runs the tracked task, which logs a metric."""
+
+    def run(**arguments: str) -> None:
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment, **arguments):
+            mlflow.log_metric("rmse", 0.5)
+
+    return run
 
 
 @pytest.fixture
@@ -72,14 +85,15 @@ def runs(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
 
 
 @pytest.fixture
-def later() -> Iterator[Callable[[float, Callable[[], None]], None]]:
-    """A function that calls another one some seconds later, beside the test."""
+def later(fault_is_over: Callable[[], None]) -> Iterator[Callable[[float, Callable[[], None]], None]]:
+    """A function that ends the fault some seconds later, beside the test, by calling another one."""
     threads: list[threading.Thread] = []
 
-    def start(seconds: float, what: Callable[[], None]) -> None:
+    def start(seconds: float, end: Callable[[], None]) -> None:
         def wait() -> None:
             time.sleep(seconds)
-            what()
+            end()
+            fault_is_over()
 
         threads.append(threading.Thread(target=wait))
         threads[-1].start()

@@ -1,4 +1,4 @@
-"""MLflow is down, hangs, is slow, or dies, while tasks start, log and end."""
+"""MLflow is down, hangs, is slow, or dies while tasks start, log and end."""
 
 from __future__ import annotations
 
@@ -21,83 +21,69 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import findings as causes
 from mlflow_proxy import run_proxy, wait_until
 from mlflow_servers import free_port
-from tries import Try, status_of
+from tries import status_of
 
 TASKS = 50
 UPLOAD_BYTES = 300_000_000
 NO_LONG_WAIT = {"retries": 0}
 
 
-def train(a_try: Try, experiment: str, **arguments) -> None:
-    import mlflow
-
-    with task_run(context=a_try.context, experiment=experiment, **arguments):
-        mlflow.log_metric("rmse", 0.5)
-
-
 class TestStart:
     @pytest.mark.fault(
         "MLflow is down for 5 s when a task starts", sees="a later start of the task", green="by itself"
     )
-    def test_a_task_waits_for_a_server_that_is_away_for_five_seconds(
-        self, mlflow_server, a_try, runs, experiment, airflow_connection, later, fault_is_over
+    def test_a_task_waits_for_a_server_that_is_down_for_five_seconds(
+        self, mlflow_server, a_try, train, runs, airflow_connection, later
     ):
         port = free_port()
         airflow_connection(host=f"http://127.0.0.1:{port}")
         with ExitStack() as up:
-
-            def come() -> None:
-                up.enter_context(run_proxy(mlflow_server, port))
-                fault_is_over()
-
-            later(5, come)
-            train(a_try, experiment)
+            later(5, lambda: up.enter_context(run_proxy(mlflow_server, port)))
+            train()
 
             assert status_of(runs()) == ["FINISHED"]
 
-    @pytest.mark.fault(
-        "MLflow is down when a task starts, and stays down",
-        sees="within a minute, the task's error: nothing listens on that port; start the server",
-        green="with *Clear*, when MLflow is up",
+    @pytest.mark.parametrize(
+        ("outage", "cause"),
+        [
+            pytest.param(
+                "down",
+                causes.REFUSED,
+                marks=pytest.mark.fault(
+                    "MLflow is down when a task starts, and stays down",
+                    sees="within a minute, the task's error: nothing listens on that port; start the server",
+                    green="with *Clear*, when MLflow is up",
+                ),
+            ),
+            pytest.param(
+                "hanging",
+                causes.TIMED_OUT,
+                marks=pytest.mark.fault(
+                    "MLflow takes connections and never answers",
+                    sees="within a minute, the task's error: it did not respond in time",
+                    green="with *Clear*, when MLflow answers",
+                ),
+            ),
+        ],
     )
-    def test_a_task_says_within_a_minute_that_the_server_is_down(
-        self, server, a_try, runs, experiment, fault_is_over
+    def test_a_task_fails_within_a_minute_and_says_why(
+        self, server, a_try, train, runs, fault_is_over, outage, cause
     ):
-        server.kill()
-        with pytest.raises(MLflowUnreachableError, match=causes.REFUSED):
-            train(a_try, experiment)
-        server.start()
+        with getattr(server, outage)(), pytest.raises(MLflowUnreachableError, match=cause):
+            train()
         fault_is_over()
         clear(a_try)
-        train(a_try, experiment)
-
-        assert status_of(runs()) == ["FINISHED"]
-
-    @pytest.mark.fault(
-        "MLflow takes connections and never answers",
-        sees="within a minute, the task's error: it did not respond in time",
-        green="with *Clear*, when MLflow answers",
-    )
-    def test_a_task_says_within_a_minute_that_the_server_does_not_answer(
-        self, server, a_try, runs, experiment, fault_is_over
-    ):
-        with server.hanging(), pytest.raises(MLflowUnreachableError, match=causes.TIMED_OUT):
-            train(a_try, experiment)
-        fault_is_over()
-        clear(a_try)
-        train(a_try, experiment)
+        train()
 
         assert status_of(runs()) == ["FINISHED"]
 
     @pytest.mark.fault(
         "MLflow takes 10 s for each answer", sees="a task that takes longer", green="by itself"
     )
-    def test_a_task_has_the_patience_for_a_server_that_is_slow(
-        self, mlflow_proxy, a_try, runs, experiment, airflow_connection
-    ):
+    def test_a_task_waits_for_a_slow_server(self, mlflow_proxy, train, runs, airflow_connection):
         airflow_connection(host=mlflow_proxy.url)
         mlflow_proxy.delay = 10
-        train(a_try, experiment)
+        train()
         assert len(mlflow_proxy.requests) >= 4
         mlflow_proxy.delay = 0
 
@@ -109,10 +95,9 @@ class TestStart:
         green="all along",
         lost="what the task logged, as chosen",
     )
-    def test_a_task_that_may_goes_on_without_the_server(self, server, a_try, runs, experiment, caplog):
-        server.kill()
-        train(a_try, experiment, on_tracking_error="warn")
-        server.start()
+    def test_a_task_that_may_runs_without_the_server(self, server, train, runs, caplog):
+        with server.down():
+            train(on_tracking_error="warn")
 
         assert "This task runs without an MLflow run" in caplog.text
         assert causes.REFUSED in caplog.text
@@ -120,48 +105,39 @@ class TestStart:
 
 
 class TestMiddle:
-    @pytest.mark.fault(
-        "MLflow is killed in the middle of a task, and started again",
-        sees="a task that takes longer",
-        green="by itself",
+    @pytest.mark.parametrize(
+        ("outage", "seconds"),
+        [
+            pytest.param(
+                "down",
+                5,
+                marks=pytest.mark.fault(
+                    "MLflow is killed in the middle of a task, and started again",
+                    sees="a task that takes longer",
+                    green="by itself",
+                ),
+            ),
+            pytest.param(
+                "hanging",
+                10,
+                marks=pytest.mark.fault(
+                    "MLflow hangs for 10 s in the middle of a task",
+                    sees="a task that takes longer",
+                    green="by itself",
+                ),
+            ),
+        ],
     )
-    def test_a_task_outlives_a_server_that_is_started_again(
-        self, server, a_try, runs, experiment, later, fault_is_over
+    def test_a_task_survives_an_outage_of_seconds(
+        self, server, a_try, runs, experiment, later, outage, seconds
     ):
         import mlflow
 
-        def come() -> None:
-            server.start()
-            fault_is_over()
-
-        with task_run(context=a_try.context, experiment=experiment):
+        with task_run(context=a_try.context, experiment=experiment), ExitStack() as away:
             mlflow.log_metric("before", 1)
-            server.kill()
-            later(5, come)
+            away.enter_context(getattr(server, outage)())
+            later(seconds, away.close)
             mlflow.log_metric("after", 2)
-
-        [run] = runs()
-        assert (run.info.status, run.data.metrics) == ("FINISHED", {"before": 1, "after": 2})
-
-    @pytest.mark.fault(
-        "MLflow hangs for 10 s in the middle of a task", sees="a task that takes longer", green="by itself"
-    )
-    def test_a_task_outlives_a_server_that_hangs_for_a_while(
-        self, server, a_try, runs, experiment, later, fault_is_over
-    ):
-        import mlflow
-
-        with task_run(context=a_try.context, experiment=experiment):
-            mlflow.log_metric("before", 1)
-            with ExitStack() as hanging:
-                hanging.enter_context(server.hanging())
-
-                def answer() -> None:
-                    hanging.close()
-                    fault_is_over()
-
-                later(10, answer)
-                mlflow.log_metric("after", 2)
 
         [run] = runs()
         assert (run.info.status, run.data.metrics) == ("FINISHED", {"before": 1, "after": 2})
@@ -173,7 +149,7 @@ class TestMiddle:
     )
     @pytest.mark.parametrize("logs", [True, False], ids=["while it logs", "before its end"])
     def test_a_task_whose_server_dies_fails_and_its_run_is_closed_by_the_next_try(
-        self, server, a_try, runs, experiment, airflow_connection, caplog, logs, fault_is_over
+        self, server, a_try, train, runs, experiment, airflow_connection, caplog, logs, fault_is_over
     ):
         import mlflow
 
@@ -186,16 +162,16 @@ class TestMiddle:
                 if logs:
                     mlflow.log_metric("mae", 0.4)
 
-        # An error of MLflow's own, where it is MLflow's package that failed.
+        # The mlflow package raises its own error.
         with pytest.raises((MlflowException, MLflowProviderError), match=re.escape(server.url)) as raised:
             lose_the_server()
         assert causes.REFUSED in caplog.text + str(raised.value)
         server.start()
-        airflow_connection(host=server.url)  # as patient as by default
+        airflow_connection(host=server.url)  # with the default retries
         fault_is_over()
         assert status_of(runs()) == ["RUNNING"]
         clear(a_try)
-        train(a_try, experiment)
+        train()
 
         left, finished = runs()
         assert (left.info.status, left.data.metrics) == ("KILLED", {"rmse": 0.5})
@@ -206,7 +182,7 @@ class TestMiddle:
         sees="a warning in the task's log: MLflow run ... may be left RUNNING",
         green="all along; the end of the DAG run, or `mlflow_doctor`, ends the run",
     )
-    def test_a_task_that_may_ends_well_although_its_server_has_died(
+    def test_a_task_that_may_succeeds_although_its_server_has_died(
         self, server, a_try, runs, experiment, airflow_connection, caplog, fault_is_over
     ):
         import mlflow
@@ -219,7 +195,7 @@ class TestMiddle:
             server.kill()
         assert "may be left RUNNING" in caplog.text
         server.start()
-        airflow_connection(host=server.url)  # as patient as by default
+        airflow_connection(host=server.url)  # with the default retries
         fault_is_over()
         close_open_runs({"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id})
 
@@ -234,7 +210,7 @@ class TestArtifact:
         green="by itself; the artifact is whole",
     )
     def test_an_artifact_that_is_being_uploaded_when_the_server_is_killed_arrives_whole(
-        self, tmp_path, server, a_try, experiment, hook, later, fault_is_over
+        self, tmp_path, server, a_try, experiment, hook, later
     ):
         import mlflow
 
@@ -249,7 +225,6 @@ class TestArtifact:
             server.kill()
             had_arrived.extend(server.folder.rglob(file.name))
             server.start()
-            fault_is_over()
 
         with task_run(context=a_try.context, experiment=experiment) as run:
             later(0, restart)
@@ -257,21 +232,21 @@ class TestArtifact:
 
         assert had_arrived == []
         assert hook.client.get_run(run.info.run_id).info.status == "FINISHED"
-        there = hook.client.download_artifacts(run.info.run_id, file.name)
-        assert filecmp.cmp(there, file, shallow=False)
+        downloaded = hook.client.download_artifacts(run.info.run_id, file.name)
+        assert filecmp.cmp(downloaded, file, shallow=False)
 
 
 class TestManyAtOnce:
     @pytest.fixture
     def at_once(self):
-        """A function that lets so many tasks do something at once, and returns what they return."""
+        """A function that calls another one in all tasks at once, and returns the results."""
 
         def run(task) -> list:
-            together = threading.Barrier(TASKS)
+            barrier = threading.Barrier(TASKS)
 
-            def wait_and_run(number: int):
-                together.wait()
-                return task(number)
+            def wait_and_run(_: int):
+                barrier.wait()
+                return task()
 
             with ThreadPoolExecutor(TASKS) as pool:
                 return list(pool.map(wait_and_run, range(TASKS)))
@@ -279,21 +254,20 @@ class TestManyAtOnce:
         return run
 
     @pytest.mark.fault(f"{TASKS} tasks create the same experiment at once", sees="nothing", green="by itself")
-    def test_one_experiment_comes_of_it(self, mlflow_default, experiment, at_once):
-        found = at_once(lambda _: MLflowClientHook().get_or_create_experiment(experiment))
+    def test_they_get_one_experiment(self, mlflow_default, experiment, at_once):
+        ids = at_once(lambda: MLflowClientHook().get_or_create_experiment(experiment))
 
-        assert len(found) == TASKS
-        assert len(set(found)) == 1
+        assert len(set(ids)) == 1
 
     @pytest.mark.fault(
         f"{TASKS} tasks create the same registered model at once",
         sees="tasks that wait for each other, as long as MLflow takes",
         green="by itself",
     )
-    def test_one_registered_model_comes_of_it(self, mlflow_default, experiment, at_once):
-        found = at_once(lambda _: MLflowClientHook().create_registered_model(experiment, if_exists="skip"))
+    def test_they_get_one_registered_model(self, mlflow_default, experiment, at_once):
+        models = at_once(lambda: MLflowClientHook().create_registered_model(experiment, if_exists="skip"))
 
-        assert [answer["registered_model"]["name"] for answer in found] == [experiment] * TASKS
+        assert [model["registered_model"]["name"] for model in models] == [experiment] * TASKS
 
     @pytest.mark.timeout(1800)
     @pytest.mark.fault(
@@ -301,14 +275,14 @@ class TestManyAtOnce:
         sees="tasks that wait for each other, as long as MLflow takes",
         green="by itself",
     )
-    def test_one_parent_comes_of_it(self, mlflow_default, hook, experiment, at_once):
+    def test_they_get_one_parent(self, mlflow_default, hook, experiment, at_once):
         from mlflow_provider.tracking import parent_run
         from mlflow_provider.tracking.runs import dag_run_tags
 
         experiment_id = hook.get_or_create_experiment(experiment)
         tags = dag_run_tags("housing", experiment)
         chosen = at_once(
-            lambda _: parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, others_running=True)
+            lambda: parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, others_running=True)
         )
 
         assert {run["info"]["run_id"] for run in hook.search_runs([experiment_id])} == set(chosen)

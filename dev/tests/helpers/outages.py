@@ -43,6 +43,15 @@ class Server:
         self._process = None
 
     @contextmanager
+    def down(self) -> Iterator[None]:
+        """Kill it for a block."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
     def hanging(self) -> Iterator[None]:
         """Suspend the server for a block: it accepts connections but does not respond."""
         assert self._process

@@ -15,17 +15,17 @@ import requests
 import yaml
 
 from dev import MissingError
-from dev.cluster import node
+from dev.cluster import chart, node, platform
 from dev.cluster.kubectl import Kubectl
 from dev.tests.executors.deployment import Deployment
-from dev.tests.executors.kubernetes import airflow, images, platform
+from dev.tests.executors.kubernetes import images
 from dev.tests.helpers.clones import wait_until
 from local_stack.airflow_api import AirflowApi
 from local_stack.ports import Ports
 from local_stack.settings import ROOT
 from mlflow_servers import free_port
 
-NAMESPACES = (platform.NAMESPACE, "mlflow", airflow.NAMESPACE)
+NAMESPACES = (platform.NAMESPACE, "mlflow", chart.NAMESPACE)
 TASKS = "--selector=component=worker"
 DAG_FILES = sorted(file.name for folder in (ROOT / "dags", *images.DAGS) for file in folder.glob("*.py"))
 
@@ -47,28 +47,28 @@ class KubernetesDeployment(Deployment):
         ).Bucket("mlflow")
 
     def workers(self) -> list[str]:
-        pods = self.pods(airflow.NAMESPACE, TASKS)
+        pods = self.pods(chart.NAMESPACE, TASKS)
         return sorted(pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running")
 
     def worker_of(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
         return self.airflow.task_instance(dag_id, run_id, task_id, map_index)["hostname"]
 
     def run_in(self, worker: str, *command: str) -> str:
-        return self.cluster("exec", f"--namespace={airflow.NAMESPACE}", worker, "--", *command)
+        return self.cluster("exec", f"--namespace={chart.NAMESPACE}", worker, "--", *command)
 
     def kill(self, worker: str) -> None:
         # The kernel protects the first process of the pod, which ends with the others.
         kill = ("sh", "-c", "kill -KILL -1")
-        self.cluster("exec", f"--namespace={airflow.NAMESPACE}", worker, "--", *kill, check=False)
+        self.cluster("exec", f"--namespace={chart.NAMESPACE}", worker, "--", *kill, check=False)
 
     def restart_mlflow(self) -> None:
         self.cluster("rollout", "restart", "--namespace=mlflow", "deployment/mlflow")
         self.cluster("rollout", "status", "--namespace=mlflow", "deployment/mlflow", "--timeout=10m")
 
     def restart_scheduler(self) -> None:
-        [scheduler] = self.pods(airflow.NAMESPACE, "--selector=component=scheduler")
+        [scheduler] = self.pods(chart.NAMESPACE, "--selector=component=scheduler")
         killed = time.time()
-        self.delete(airflow.NAMESPACE, scheduler["metadata"]["name"], "--grace-period=0", "--force")
+        self.delete(chart.NAMESPACE, scheduler["metadata"]["name"], "--grace-period=0", "--force")
         wait_until(
             "the scheduler has sent a heartbeat",
             lambda: self.airflow.heartbeats().get("scheduler", 0),
@@ -96,9 +96,9 @@ def running() -> Iterator[KubernetesDeployment]:
         platform.install(cluster)
         install_mlflow(cluster, ports.mlflow)
         print(f"MLflow's replicas are ready ({time.monotonic() - began:.0f} s)", flush=True)
-        airflow.install(cluster)
+        chart.install(cluster)
         for namespace, service, port in (
-            (airflow.NAMESPACE, "airflow-api-server", ports.airflow),
+            (chart.NAMESPACE, "airflow-api-server", ports.airflow),
             ("mlflow", "mlflow", ports.mlflow),
             (platform.NAMESPACE, "minio", ports.minio),
         ):

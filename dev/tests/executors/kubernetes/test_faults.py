@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dev.tests.executors.kubernetes import airflow
+from dev.cluster import chart
 from dev.tests.executors.tracked_dag_run import FIRST_TRIES
 
 
@@ -15,7 +15,7 @@ from dev.tests.executors.tracked_dag_run import FIRST_TRIES
 )
 def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks):
     before = tasks.steps()
-    deployment.delete(airflow.NAMESPACE, tasks.worker(0))
+    deployment.delete(chart.NAMESPACE, tasks.worker(0))
     tasks.wait_until_logging((0, 2))
     tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED", (1, 1): "FINISHED"}, before)
 

@@ -1,4 +1,4 @@
-"""What the manifests promise of MLflow's pods and of the tasks', as the cluster has them."""
+"""What the manifests promise about MLflow's pods and the tasks' pods, checked in the cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from dev.tests.executors.kubernetes import airflow, platform
+from dev.cluster import chart, platform
 from dev.tests.executors.tracked_dag_run import FIRST_TRIES
 from dev.tests.helpers.clones import wait_until
 from local_stack.settings import ROOT
@@ -16,7 +16,7 @@ TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 @pytest.fixture
 def replicas(deployment):
-    """The names of MLflow's pods, when there are as many as there should be."""
+    """The names of MLflow's two pods, once both have started."""
     pods = wait_until(
         "there are two replicas",
         lambda: deployment.pods("mlflow", "--selector=app.kubernetes.io/name=mlflow"),
@@ -31,13 +31,13 @@ def inside(deployment, namespace, pod, command):
 
 def test_the_api_server_accepts_the_manifests(deployment):
     folder = ROOT / "deploy" / "kubernetes"
-    said = deployment.cluster("apply", f"--kustomize={folder}", "--dry-run=server")
+    output = deployment.cluster("apply", f"--kustomize={folder}", "--dry-run=server")
     for name in (
         "deployment.apps/mlflow",
         "job.batch/mlflow-db-upgrade",
         "networkpolicy.networking.k8s.io/mlflow",
     ):
-        assert name in said
+        assert name in output
 
 
 def test_mlflow_runs_without_rights_and_writes_only_where_it_may(deployment, replicas):
@@ -48,17 +48,17 @@ def test_mlflow_runs_without_rights_and_writes_only_where_it_may(deployment, rep
         assert "CapEff:\t0000000000000000" in inside(deployment, "mlflow", pod, "cat /proc/self/status")
 
 
-def test_a_tasks_pod_knows_no_secret(deployment, tasks):
+def test_a_tasks_pod_contains_no_secret(deployment, tasks):
     pod = tasks.worker(0)
-    assert "uid=50000" in inside(deployment, airflow.NAMESPACE, pod, "id")
-    assert "No such file" in inside(deployment, airflow.NAMESPACE, pod, f"ls {TOKEN}")
-    [spec] = deployment.cluster.get("pod", f"--namespace={airflow.NAMESPACE}", pod)["spec"]["containers"]
+    assert "uid=50000" in inside(deployment, chart.NAMESPACE, pod, "id")
+    assert "No such file" in inside(deployment, chart.NAMESPACE, pod, f"ls {TOKEN}")
+    [spec] = deployment.cluster.get("pod", f"--namespace={chart.NAMESPACE}", pod)["spec"]["containers"]
     assert "envFrom" not in spec
     assert [each["name"] for each in spec["env"] if "secretKeyRef" in each.get("valueFrom", {})] == []
-    said = inside(deployment, airflow.NAMESPACE, pod, "cat /proc/*/environ /opt/airflow/airflow.cfg")
-    assert "execution_api_server_url" in said
+    output = inside(deployment, chart.NAMESPACE, pod, "cat /proc/*/environ /opt/airflow/airflow.cfg")
+    assert "execution_api_server_url" in output
     for secret in (platform.LOGIN, *platform.BUCKETS.values()):
-        assert secret.rpartition(":")[2] not in said
+        assert secret.rpartition(":")[2] not in output
 
 
 def test_a_log_outlives_its_pod(deployment, run_dag):

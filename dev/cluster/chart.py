@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dev.tests.executors.kubernetes import platform
+from dev.cluster import platform
 from local_stack.settings import ROOT
 
 if TYPE_CHECKING:
