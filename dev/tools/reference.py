@@ -1,4 +1,4 @@
-"""Write the provider's API reference as HTML, of what it names to Airflow, its package and its errors."""
+"""Write the provider's API reference as HTML: its package, errors, and the modules in its provider info."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def public_modules() -> list[str]:
 
 
 def write(folder: Path) -> None:
-    """Write the pages into a folder, which is made anew."""
-    for name in mlflow_provider.__all__:  # which the package imports only when asked for
+    """Write the pages into a folder, which is emptied first."""
+    for name in mlflow_provider.__all__:  # which the package imports lazily
         setattr(mlflow_provider, name, getattr(mlflow_provider, name))
     public = public_modules()
-    # pdoc goes into all of a package but the first, whose __all__ names no module.
+    # pdoc includes all submodules of a package, except of the first, whose __all__ names no module.
     below = {".".join(name.split(".")[:2]) for name in public}
     shutil.rmtree(folder, ignore_errors=True)
     pdoc.render.configure(docformat="restructuredtext")

@@ -33,19 +33,19 @@ IMAGE = f"{NAME}/airflow:latest"
 GENERATED = ROOT / "dev" / "tests" / "docker" / "astro-compose.yaml"
 OVERRIDE = ROOT / "docker-compose.override.yml"
 CELERY = ROOT / "deploy" / "celery" / "docker-compose.yml"  # replaces GENERATED
-# The images of which we have stand-ins are named without a digest, which belongs to the real ones.
+# Stand-ins cannot have the digest of the real image.
 WITHOUT_DIGESTS = ROOT / "dev" / "tests" / "docker" / "without-digests.yaml"
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT")
-# MLflow's own, which may touch its bucket only.
+# MLflow's own, which open only its bucket.
 KEYS = {"aws_access_key_id": "mlflow-demo", "aws_secret_access_key": "mlflow-demo-secret"}
 DAG_FILES = sorted(path.name for path in (ROOT / "dags").glob("*.py"))
 
 
 @contextmanager
 def built_images() -> Iterator[Docker]:
-    """Offer Docker's command line with all images there, the project's, too; that one is gone afterwards.
+    """Yield Docker's command line, with all images; the project's image is removed afterwards.
 
-    :raises MissingError: this machine has no Docker engine, and cannot have our own.
+    :raises MissingError: this machine has no Docker engine and cannot run our own.
     """
     with engine() as docker:
         with build_images.building(docker) if docker.is_ours else nullcontext():
@@ -58,10 +58,10 @@ def built_images() -> Iterator[Docker]:
 
 @dataclass
 class Project:
-    """The containers of one Compose project, on ports that nobody else uses.
+    """The containers of one Compose project, on free ports.
 
-    :param name: what its containers and volumes are called by.
-    :param dag_files: those that Airflow finds in the image.
+    :param name: prefix of its containers and volumes.
+    :param dag_files: the DAG files in the image.
     """
 
     docker: Docker
@@ -85,7 +85,7 @@ class Project:
     def compose(
         self, *arguments: str, files: list[Path] | None = None, check: bool = True, **variables: str
     ) -> str:
-        """Run ``docker compose`` on the project; nothing but ``variables`` is interpolated."""
+        """Run ``docker compose`` on the project; only ``variables`` are interpolated."""
         environment = {"COMPOSE_PROJECT_NAME": self.name, "PROJECT": str(ROOT), **variables}
         chosen = [f"--file={file}" for file in files or self.files]
         return self.docker(
@@ -100,21 +100,21 @@ class Project:
         )
 
     def config(self, **options: Any) -> dict[str, Any]:
-        """Return the whole of the compose files, as Compose reads them."""
+        """Return the merged compose files, as Compose reads them."""
         return yaml.safe_load(self.compose("config", **options))
 
     def up(self, *services: str, over: Path | None = None) -> None:
-        """Start what does not run as the files say; return when MLflow answers."""
+        """Start services as the files say; return when MLflow answers."""
         self.start_containers(*services, over=over)
         wait_until("MLflow answers", self.mlflow_answers)
 
     def start_containers(
         self, *services: str, over: Path | None = None, wait: bool = False, check: bool = True
     ) -> str:
-        """Start what does not run as the files say; return what Compose says.
+        """Start services as the files say, and return the output of Compose.
 
-        :param services: and what they need; none for all.
-        :param over: a compose file to lay over the others.
+        :param services: by default all; their dependencies are started as well.
+        :param over: a compose file that overrides the others.
         :param wait: until the services are healthy.
         """
         files = [*self.files, *([over] if over else [])]
@@ -124,7 +124,7 @@ class Project:
         )
 
     def start(self) -> None:
-        """Do as ``astro dev start`` does; return when all DAGs are there."""
+        """Start it as ``astro dev start`` does; return when all DAGs are read."""
         began = time.monotonic()
         print("Starting", end=" ", flush=True)
         self.start_containers()
@@ -140,7 +140,7 @@ class Project:
         return bool(self.docker("ps", "--quiet", f"--filter=name=^{self.container('scheduler')}$"))
 
     def mlflow_answers(self) -> bool:
-        """Tell whether MLflow's API answers, outside of the containers."""
+        """Tell whether MLflow's API answers, outside the containers."""
         url = f"http://127.0.0.1:{self.ports['MLFLOW_PORT']}/api/2.0/mlflow/experiments/search?max_results=1"
         try:
             return requests.get(url, timeout=30).ok
@@ -148,19 +148,19 @@ class Project:
             return False
 
     def answers(self) -> bool:
-        """Tell whether Airflow's components are there."""
+        """Tell whether all components of Airflow send heartbeats."""
         try:
-            found = AirflowApi(self.ports["AIRFLOW_PORT"]).heartbeats()
+            heartbeats = AirflowApi(self.ports["AIRFLOW_PORT"]).heartbeats()
         except requests.RequestException:
             return False
-        return {"scheduler", "triggerer", "dag-processor"} <= found.keys()
+        return {"scheduler", "triggerer", "dag-processor"} <= heartbeats.keys()
 
     def down(self, *options: str, seconds: int = 20) -> None:
-        """Stop and remove the containers; what has not ended after that time is killed."""
+        """Stop and remove the containers; after that time they are killed."""
         self.compose("down", f"--timeout={seconds}", *options)
 
     def volumes(self) -> list[str]:
-        """Return the names of the volumes, which hold all data."""
+        """Return the names of the volumes with the data."""
         return self.docker("volume", "ls", "--quiet", f"--filter=name=^{self.name}_").split()
 
     def container(self, service: str) -> str:
@@ -174,14 +174,14 @@ class Project:
         return self.docker("logs", self.container(service))
 
     def airflow(self, command: str, check: bool = True, **environment: str) -> str:
-        """Run a command where tasks run, as the Astro CLI does it."""
+        """Run a command where tasks run, as the Astro CLI does."""
         variables = [f"--env={name}={value}" for name, value in environment.items()]
         return self.docker(
             "exec", *variables, self.container("scheduler"), "bash", "-c", command, check=check
         )
 
     def mlflow_client(self, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-        """Return MLflow's client, outside of the containers, and set the environment that it needs."""
+        """Return MLflow's client, outside the containers, and set the environment that it needs."""
         return mlflow_client(self.ports["MLFLOW_PORT"], monkeypatch)
 
     def airflow_api(self) -> AirflowApi:
@@ -191,7 +191,7 @@ class Project:
 
     def run_task(self, task: str = "mlflow_task_dag train", **environment: str) -> str:
         """Run a task once where tasks run, and return its log."""
-        # The scheduler would take it for its own, and sometimes be the first to run it.
+        # Otherwise the scheduler may run the task first.
         self.airflow_api()._call("PATCH", f"/api/v2/dags/{task.split()[0]}", json={"is_paused": True})
         return self.airflow(f"airflow tasks test {task}", check=False, **environment)
 
@@ -218,18 +218,14 @@ def apply_settings(project: Project) -> None:
     .. seealso:: ``settings/settings.go`` of https://github.com/astronomer/astro-cli
     """
     settings = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]
-    there = project.airflow("airflow connections list -o plain")
+    listed = project.airflow("airflow connections list -o plain")
     for connection in settings["connections"]:
         name = shlex.quote(connection["conn_id"])
-        if connection["conn_id"] in there:
+        if connection["conn_id"] in listed:
             project.airflow(f"airflow connections delete {name}")
         fields = {key: str(value) for key, value in connection.items() if value and key != "conn_id"}
         if extra := connection["conn_extra"]:
             fields["conn_extra"] = json.dumps(extra)
         options = " ".join(f"--{key.replace('_', '-')} {shlex.quote(value)}" for key, value in fields.items())
-        said = project.airflow(f"airflow connections add {name} {options}")
-        assert re.search("[Ss]uccessfully added", said), said
-
-
-def listing(objects: dict[str, bytes]) -> str:
-    return "\n".join(f"{len(body):11d} B  {key}" for key, body in objects.items())
+        output = project.airflow(f"airflow connections add {name} {options}")
+        assert re.search("[Ss]uccessfully added", output), output

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
-from dev.tests.docker.project import DAG_FILES, IMAGE, KEYS, listing
+from dev.tests.docker.project import DAG_FILES, IMAGE, KEYS
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
 from dev.tests.helpers.clones import wait_until
 from local_stack import demo
@@ -80,7 +80,6 @@ def test_all_lessons_run_green_and_every_artifact_is_in_minio(started, airflow, 
     objects = in_bucket(started.bucket)
     assert {"features.csv", "model.skops", "MLmodel"} <= {key.rpartition("/")[2] for key in objects}
     assert objects == in_mlflow(mlflow, tmp_path)
-    print("In MinIO:", listing(objects), sep="\n")
 
 
 def test_triggering_features_leads_to_predictions(started, airflow, mlflow):

@@ -1,4 +1,4 @@
-"""What goes wrong at a user's, and what it looks like: the left column of the table in docs/astro.md."""
+"""Failures of the Docker stack and their messages: the left column of the table in docs/astro.md."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dev.tests.helpers.clones import wait_until
 from local_stack.settings import ROOT
 
 TABLE = (ROOT / "docs" / "astro.md").read_text()
-# As in airflow_settings.yaml, but a failed request is not sent again: that takes a minute.
+# As in airflow_settings.yaml, but without retries, which take a minute.
 CONNECTION = {"conn_type": "mlflow", "host": "http://mlflow", "port": 5000, "extra": {"retries": 0}}
 
 
-def explained(symptom: str, said: str) -> None:
-    """Make sure that this is what a user sees, and what the table explains."""
-    assert symptom in said, said[-3000:]
+def assert_explained(symptom: str, output: str) -> None:
+    """Check that a user sees the symptom, and that the table explains it."""
+    assert symptom in output, output[-3000:]
     assert symptom in TABLE
 
 
 @pytest.fixture
-def laid_over(tmp_path):
-    """A function that writes a compose file to lay over the others."""
+def overridden(tmp_path):
+    """A function that writes a compose file that overrides the others."""
 
     def write(services: str) -> Path:
         file = tmp_path / "over.yaml"
@@ -38,7 +38,7 @@ def laid_over(tmp_path):
 
 @pytest.fixture
 def write_artifact(alone, monkeypatch):
-    """A function that writes an artifact by way of the server, as MLflow does in a task."""
+    """A function that writes an artifact through the server, as a task does."""
     client = alone.mlflow_client(monkeypatch)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
@@ -57,30 +57,29 @@ def test_a_taken_port_is_named(alone, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setitem(alone.ports, "MLFLOW_PORT", port)
-        said = alone.start_containers("mlflow", check=False)
-    assert f"127.0.0.1:{port}" in said
-    explained("address already in use", said)
+        output = alone.start_containers("mlflow", check=False)
+    assert f"127.0.0.1:{port}" in output
+    assert_explained("address already in use", output)
 
 
-def test_minio_that_does_not_come_up_is_named(alone, laid_over):
+def test_a_minio_that_does_not_start_is_named(alone, overridden):
     silent = "entrypoint: [sleep], command: [infinity], stop_signal: SIGKILL"
-    at_once = "healthcheck: { timeout: 1s, retries: 1, start_period: 0s }"
+    impatient = "healthcheck: { timeout: 1s, retries: 1, start_period: 0s }"
+    override = overridden(f"minio: {{ {silent}, {impatient} }}")
     alone.down()
-    said = alone.start_containers(
-        "minio-bucket", over=laid_over(f"minio: {{ {silent}, {at_once} }}"), check=False
-    )
-    assert alone.container("minio") in said
-    explained("dependency failed to start", said)
+    output = alone.start_containers("minio-bucket", over=override, check=False)
+    assert alone.container("minio") in output
+    assert_explained("dependency failed to start", output)
 
 
 def test_a_database_of_a_newer_mlflow_is_named(alone):
     alone.up("mlflow")
     change = ("psql", "--username=mlflow", "--command=UPDATE alembic_version SET version_num = 'newer'")
     alone.docker("exec", alone.container("mlflow-postgres"), *change)
-    said = alone.start_containers("mlflow", check=False)
+    output = alone.start_containers("mlflow", check=False)
     alone.down("--volumes")
-    explained("mlflow-db-upgrade", said)
-    explained("didn't complete successfully", said)
+    assert_explained("mlflow-db-upgrade", output)
+    assert_explained("didn't complete successfully", output)
 
 
 @pytest.mark.fault(
@@ -88,28 +87,28 @@ def test_a_database_of_a_newer_mlflow_is_named(alone):
     sees="the task's error names /mlflow-artifacts/; MLflow's log: EndpointConnectionError",
     green="with *Clear*, when it is up",
 )
-def test_a_task_says_that_artifacts_failed_and_the_servers_log_that_minio_is_down(started):
+def test_without_minio_the_tasks_log_names_artifacts_and_the_servers_log_the_store(started):
     started.docker("stop", "--time=5", started.container("minio"))
     try:
-        said = run_task(started)
+        output = run_task(started)
     finally:
         started.start_containers()
-    explained("/mlflow-artifacts/", said)
-    explained("EndpointConnectionError", started.log("mlflow"))
+    assert_explained("/mlflow-artifacts/", output)
+    assert_explained("EndpointConnectionError", started.log("mlflow"))
 
 
 @pytest.mark.fault(
     "In Docker: the bucket is gone",
     sees="MLflow's log: NoSuchBucket",
-    green="by `astro dev start`, which makes it",
+    green="by `astro dev start`, which creates it",
 )
-def test_the_servers_log_names_a_missing_bucket_and_the_next_start_makes_it(alone, write_artifact):
+def test_the_servers_log_names_a_missing_bucket_and_the_next_start_creates_it(alone, write_artifact):
     alone.up("mlflow")
     alone.bucket.objects.delete()
     alone.bucket.delete()
     with pytest.raises(MlflowException, match="/mlflow-artifacts/"):
         write_artifact()
-    explained("NoSuchBucket", alone.log("mlflow"))
+    assert_explained("NoSuchBucket", alone.log("mlflow"))
     alone.up("mlflow")
     write_artifact()
 
@@ -119,11 +118,11 @@ def test_the_servers_log_names_a_missing_bucket_and_the_next_start_makes_it(alon
     sees="MLflow's log: SignatureDoesNotMatch",
     green="when they are right",
 )
-def test_the_servers_log_names_a_wrong_s3_key(alone, laid_over, write_artifact):
-    alone.up("mlflow", over=laid_over("mlflow: { environment: { AWS_SECRET_ACCESS_KEY: wrong } }"))
+def test_the_servers_log_names_a_wrong_s3_key(alone, overridden, write_artifact):
+    alone.up("mlflow", over=overridden("mlflow: { environment: { AWS_SECRET_ACCESS_KEY: wrong } }"))
     with pytest.raises(MlflowException, match="/mlflow-artifacts/"):
         write_artifact()
-    explained("SignatureDoesNotMatch", alone.log("mlflow"))
+    assert_explained("SignatureDoesNotMatch", alone.log("mlflow"))
 
 
 @pytest.mark.fault(
@@ -131,9 +130,9 @@ def test_the_servers_log_names_a_wrong_s3_key(alone, laid_over, write_artifact):
     sees="MLflow starts later",
     green="by itself",
 )
-def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
+def test_mlflow_waits_for_a_slow_database(alone, overridden, write_artifact):
     slow = "sleep 10; exec docker-entrypoint.sh postgres"
-    alone.up("mlflow", over=laid_over(f"mlflow-postgres: {{ entrypoint: [sh, -c, '{slow}'] }}"))
+    alone.up("mlflow", over=overridden(f"mlflow-postgres: {{ entrypoint: [sh, -c, '{slow}'] }}"))
     wait_until("MLflow is healthy", lambda: alone.is_healthy("mlflow"))
     write_artifact()
 
@@ -143,7 +142,7 @@ def test_mlflow_waits_for_a_slow_database(alone, laid_over, write_artifact):
     sees="a request that takes longer",
     green="by itself",
 )
-def test_mlflow_goes_on_when_its_database_has_been_restarted(alone, write_artifact, fault_is_over):
+def test_mlflow_continues_after_a_restart_of_its_database(alone, write_artifact, fault_is_over):
     alone.up("mlflow")
     write_artifact()
     alone.docker("kill", "--signal=KILL", alone.container("mlflow-postgres"))
@@ -152,16 +151,16 @@ def test_mlflow_goes_on_when_its_database_has_been_restarted(alone, write_artifa
     write_artifact()
 
 
-def test_a_name_that_mlflow_does_not_know_is_told(started):
+def test_a_host_name_that_mlflow_rejects_is_named(started):
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     address = started.docker("inspect", f"--format={form}", started.container("mlflow")).strip()
     package = (
         "from mlflow_provider.hooks.base import MLflowBaseHook as Hook; Hook().client.search_experiments()"
     )
     connection = json.dumps(CONNECTION | {"host": f"http://{address}"})
-    said = started.airflow(f"python -c '{package}'", check=False, AIRFLOW_CONN_MLFLOW_DEFAULT=connection)
-    explained("Invalid Host header", said)
-    said = run_task(started, host=f"http://{address}")
+    output = started.airflow(f"python -c '{package}'", check=False, AIRFLOW_CONN_MLFLOW_DEFAULT=connection)
+    assert_explained("Invalid Host header", output)
+    output = run_task(started, host=f"http://{address}")
     unknown = f"the server does not know itself as '{address}:5000'; add that to its --allowed-hosts"
-    explained("does not know itself as", said)
-    assert unknown in said
+    assert_explained("does not know itself as", output)
+    assert unknown in output

@@ -12,7 +12,7 @@ from local_stack.settings import ROOT
 
 @pytest.fixture
 def with_login(alone):
-    """MLflow as it is with the variable, in a project that has it no more afterwards."""
+    """MLflow started with the variable, and removed afterwards."""
     ports = {name: str(port) for name, port in alone.ports.items()}
     alone.down("--volumes")
     alone.compose("up", "--detach", "mlflow", MLFLOW_AUTH="1", **ports)
@@ -21,7 +21,7 @@ def with_login(alone):
     alone.down("--volumes")
 
 
-def test_only_the_login_of_the_connection_is_let_in(with_login):
+def test_mlflow_accepts_only_the_login_of_the_connection(with_login):
     connection, _ = yaml.safe_load((ROOT / "airflow_settings.yaml").read_text())["airflow"]["connections"]
     url = (
         f"http://127.0.0.1:{with_login.ports['MLFLOW_PORT']}/api/2.0/mlflow/experiments/search?max_results=1"

@@ -1,4 +1,4 @@
-"""What a newer MLflow makes of the database of an older one."""
+"""A newer MLflow upgrades the database of an older one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ print(run.info.run_id)
 """
 
 
-def test_a_run_logged_by_an_older_mlflow_is_there_after_the_start_of_a_newer(alone, tmp_path, monkeypatch):
+def test_a_run_of_an_older_mlflow_is_kept(alone, tmp_path, monkeypatch):
     alone.down("--volumes")
     port = free_port()
     published = tmp_path / "published.yaml"
@@ -30,7 +30,7 @@ def test_a_run_logged_by_an_older_mlflow_is_there_after_the_start_of_a_newer(alo
 
     alone.up("mlflow")
 
-    # Not by the server: where tables are missing it would do it itself; where only columns are, it refuses.
+    # Not by the server, which upgrades only if tables are missing, and refuses if columns are.
     assert "Updating database tables" in alone.log("mlflow-db-upgrade")
     assert "Updating database tables" not in alone.log("mlflow")
     run = alone.mlflow_client(monkeypatch).get_run(run_id)
@@ -39,11 +39,11 @@ def test_a_run_logged_by_an_older_mlflow_is_there_after_the_start_of_a_newer(alo
 
 
 def _run_by_an_older_mlflow(database: str) -> str:
-    needed = (f"mlflow-skinny=={OLDER}", "sqlalchemy", "alembic", "psycopg2-binary")
+    packages = (f"mlflow-skinny=={OLDER}", "sqlalchemy", "alembic", "psycopg2-binary")
     done = subprocess.run(
         [
             *(fetch_uv(), "run", "--no-project", "--quiet"),
-            *(f"--with={package}" for package in needed),
+            *(f"--with={package}" for package in packages),
             *("python", "-c", LOG, database),
         ],
         capture_output=True,

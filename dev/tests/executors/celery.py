@@ -1,4 +1,4 @@
-"""The Docker stack with Celery's workers: deploy/celery/docker-compose.yml, as the Astro CLI starts it."""
+"""The Docker stack with Celery workers: deploy/celery/docker-compose.yml, as the Astro CLI starts it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORKERS = 4
 
 @dataclass
 class CeleryProject(Project):
-    """The containers of the Compose project, with Celery's workers."""
+    """The containers of the Compose project with Celery workers."""
 
     @property
     def files(self) -> list[Path]:
@@ -62,7 +62,7 @@ class CeleryDeployment(Deployment):
         return self.docker("exec", worker, *command)
 
     def kill(self, worker: str) -> None:
-        # All but the first process, which a container protects: it ends with them, and Docker starts it all.
+        # The kernel protects the first process, which ends with the others; Docker restarts the container.
         self.docker("exec", "--user=root", worker, "sh", "-c", "kill -KILL -1", check=False)
 
     def restart_mlflow(self) -> None:
@@ -75,13 +75,13 @@ class CeleryDeployment(Deployment):
         killed = time.time()
         self.docker("start", scheduler)
         wait_until(
-            "the scheduler gives a sign of life",
+            "the scheduler has sent a heartbeat",
             lambda: self.airflow.heartbeats().get("scheduler", 0),
             lambda moment: moment > killed,
         )
 
     def restart_queue(self) -> None:
-        """Kill the queue, and start it."""
+        """Kill and start the queue."""
         queue = self.project.container("valkey")
         self.docker("kill", "--signal=KILL", queue)
         self.docker("start", queue)
@@ -89,7 +89,7 @@ class CeleryDeployment(Deployment):
 
     @contextmanager
     def network_cut(self, worker: str) -> Iterator[None]:
-        """Let a worker reach nobody, and nobody it, for a block."""
+        """Disconnect a worker from the network for a block."""
         network = f"{self.project.name}_airflow"
         self.docker("network", "disconnect", network, worker)
         try:
@@ -99,7 +99,7 @@ class CeleryDeployment(Deployment):
 
     @contextmanager
     def impatient_worker(self) -> Iterator[None]:
-        """Run one more worker for a block, which takes tasks for lost that others run for more than 5 s."""
+        """Run another worker for a block, which treats tasks as lost after 5 s."""
         name = f"{self.project.name}-impatient"
         impatient = "--env=AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT=5"
         self.project.compose("run", "--detach", "--no-deps", f"--name={name}", impatient, "worker")
@@ -109,19 +109,18 @@ class CeleryDeployment(Deployment):
             self.docker("rm", "--force", name)
 
     def _workers_by_id(self) -> dict[str, str]:
-        """Return the names of the workers' containers, by what they call themselves."""
+        """Return the names of the workers' containers, by their IDs, which are their host names."""
         labels = {"com.docker.compose.project": self.project.name, "com.docker.compose.service": "worker"}
-        wanted = [f"--filter=label={name}={value}" for name, value in labels.items()]
-        return dict(
-            line.split() for line in self.docker("ps", *wanted, "--format={{.ID}} {{.Names}}").splitlines()
-        )
+        filters = [f"--filter=label={name}={value}" for name, value in labels.items()]
+        listed = self.docker("ps", *filters, "--format={{.ID}} {{.Names}}")
+        return dict(line.split() for line in listed.splitlines())
 
 
 @contextmanager
 def running() -> Iterator[CeleryDeployment]:
-    """Start it, and remove it in the end, as well as what an interrupted run left.
+    """Start it, and remove it at the end, as well as what an interrupted run left.
 
-    :raises MissingError: this machine has no Docker engine, and cannot have our own.
+    :raises MissingError: this machine has no Docker engine and cannot run our own.
     """
     with built_images() as docker:
         dags = HERE / "dags"

@@ -1,4 +1,4 @@
-"""Airflow with its tasks on many machines, as a test uses and upsets it; each executor makes its own."""
+"""Airflow with its tasks on many machines, as the tests use and disturb it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
 
 
 class Deployment(ABC):
-    """Airflow with one executor, and the MLflow, Postgres and object store that it works with.
+    """Airflow with one executor, its MLflow, Postgres and object store.
 
-    A worker is what a task runs in, and may die with: a container of Celery's, or a task's pod.
+    A worker is a container of Celery or a task's pod.
     """
 
     executor: str  # such as CeleryExecutor
     airflow: AirflowApi  # logged in
-    ports: Ports  # where Airflow and MLflow answer on this machine
-    bucket: Any  # the artifacts' S3 bucket, as the store's administrator sees it
+    ports: Ports  # of Airflow and MLflow on this machine
+    bucket: Any  # the S3 bucket of the artifacts, with the administrator's key
 
     @abstractmethod
     def workers(self) -> list[str]:
-        """Return the names of the workers that are there."""
+        """Return the names of the running workers."""
 
     @abstractmethod
     def worker_of(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """Return the name of the worker that runs, or ran, a task instance's newest try."""
+        """Return the name of the worker of a task instance's newest try."""
 
     @abstractmethod
     def run_in(self, worker: str, *command: str) -> str:
-        """Run a command in a worker that is there, and return what it says."""
+        """Run a command in a running worker, and return its output."""
 
     @abstractmethod
     def kill(self, worker: str) -> None:
@@ -39,8 +39,8 @@ class Deployment(ABC):
 
     @abstractmethod
     def restart_mlflow(self) -> None:
-        """Restart MLflow as an administrator would; return when it answers again."""
+        """Restart MLflow; return when it answers."""
 
     @abstractmethod
     def restart_scheduler(self) -> None:
-        """Kill Airflow's scheduler, and start it; return when it has given a sign of life."""
+        """Kill and start Airflow's scheduler; return when it has sent a heartbeat."""

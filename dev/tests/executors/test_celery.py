@@ -1,4 +1,4 @@
-"""What goes wrong with Celery alone: its workers' network, its queue, and what the queue hands out twice."""
+"""Failures of Celery only: the workers' network, the queue, and tasks that it hands out twice."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dev.tests.helpers.clones import wait_until
 IGNORED = "Task already running elsewhere, ignoring redelivered message"
 
 
-def test_each_of_four_workers_has_imported_mlflow_for_its_tasks(deployment):
+def test_each_worker_has_imported_mlflow_for_its_tasks(deployment):
     workers = deployment.workers()
     assert len(workers) == WORKERS
     for worker in workers:
         assert "Imported for the tasks that are forked from here" in deployment.docker("logs", worker)
 
 
-def test_airflow_shows_the_log_that_lies_on_a_worker(deployment, run_dag):
+def test_airflow_shows_a_log_from_a_worker(deployment, run_dag):
     tasks = run_dag("logs_until_told")
     tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
     task = deployment.airflow.task_instance(tasks.dag_id, tasks.run_id, tasks.dag_id, 0)
@@ -32,9 +32,9 @@ def test_airflow_shows_the_log_that_lies_on_a_worker(deployment, run_dag):
     sees="tasks that take longer",
     green="by itself",
 )
-def test_tasks_of_a_worker_go_on_when_its_network_is_back(deployment, tasks, fault_is_over):
+def test_tasks_of_a_worker_continue_when_its_network_is_back(deployment, tasks, fault_is_over):
     with deployment.network_cut(tasks.worker(0)):
-        time.sleep(5)  # what was on its way has arrived
+        time.sleep(5)  # for requests under way
         cut = tasks.steps()[0, 1]
         time.sleep(25)
         assert tasks.steps()[0, 1] == cut
@@ -47,7 +47,7 @@ def test_tasks_of_a_worker_go_on_when_its_network_is_back(deployment, tasks, fau
     sees="tasks that start later",
     green="by itself",
 )
-def test_no_task_is_lost_when_the_queue_has_been_restarted(deployment, tasks, run_dag, fault_is_over):
+def test_no_task_is_lost_when_the_queue_is_restarted(deployment, tasks, run_dag, fault_is_over):
     sweep = run_dag("sweep")
     wait_until("tasks of the sweep have begun", sweep.runs)
     deployment.restart_queue()
@@ -62,11 +62,11 @@ def test_no_task_is_lost_when_the_queue_has_been_restarted(deployment, tasks, ru
     green="all along",
 )
 def test_a_task_that_is_handed_out_twice_runs_once(deployment, tasks):
-    since = f"--since={time.time():.3f}"  # a restart of the queue has the same effect
+    since = f"--since={time.time():.3f}"  # a restart of the queue also causes it
     with deployment.impatient_worker():
         wait_until(
-            "a worker has been given a task that runs elsewhere",
+            "a worker gets a task that runs elsewhere",
             lambda: "".join(deployment.docker("logs", since, name) for name in deployment.workers()),
-            lambda said: IGNORED in said,
+            lambda logs: IGNORED in logs,
         )
     tasks.go_on()

@@ -1,4 +1,4 @@
-"""The lessons, the pipeline and a sweep, whose tasks run on many machines that have nothing in common."""
+"""The lessons, the pipeline and a sweep, with tasks on many machines that share nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from rich.console import Console
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
 from local_stack import demo
 
-# File systems that every container has for itself, or that hold no files.
+# File systems that are private to a container, or have no files.
 OWN = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"}
-# Everywhere that the AWS SDK looks, but at a cloud's metadata, which is not here.
+# Everywhere that the AWS SDK looks, except a cloud's metadata.
 FIND_KEYS = "import boto3; print('keys:', boto3.Session().get_credentials())"
 
 
@@ -30,8 +30,8 @@ def test_64_mapped_tasks_on_several_workers_make_64_runs_under_one_parent(run_da
 def test_workers_hold_no_key_of_the_object_store_and_share_no_folder(deployment, tasks):
     places = []
     for worker in deployment.workers():
-        said = deployment.run_in(worker, "env", "AWS_EC2_METADATA_DISABLED=true", "python", "-c", FIND_KEYS)
-        assert "keys: None" in said
+        output = deployment.run_in(worker, "env", "AWS_EC2_METADATA_DISABLED=true", "python", "-c", FIND_KEYS)
+        assert "keys: None" in output
         names = {line.partition("=")[0] for line in deployment.run_in(worker, "env").splitlines()}
         assert [name for name in names if name.startswith(("AWS_", "MINIO_", "MLFLOW_S3_"))] == []
         places += mounted(deployment.run_in(worker, "cat", "/proc/self/mountinfo"))
@@ -40,7 +40,7 @@ def test_workers_hold_no_key_of_the_object_store_and_share_no_folder(deployment,
 
 
 def mounted(mountinfo: str) -> set[tuple[str, str]]:
-    """Return what a container has mounted: the file system, and where in it.
+    """Return a container's mounts: the file system and the folder in it.
 
     .. seealso:: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
     """

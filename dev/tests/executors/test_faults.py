@@ -1,4 +1,4 @@
-"""What goes wrong on many machines while two tracked tasks log: each try has one run, and none stays open."""
+"""Failures on many machines while two tracked tasks log: each try has one run, and none stays open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
     sees="the runs of those tries KILLED, and why",
     green="by their next tries",
 )
-def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fault_is_over):
+def test_tasks_of_a_killed_worker_are_retried_on_another(deployment, tasks, fault_is_over):
     before = tasks.steps()
     worker = tasks.worker(0)
     retried = [number for number in (0, 1) if tasks.worker(number) == worker]
@@ -27,7 +27,7 @@ def test_a_killed_workers_tasks_are_tried_again_on_another(deployment, tasks, fa
     sees="tasks that take longer",
     green="by itself",
 )
-def test_tasks_log_on_when_mlflow_has_been_restarted(deployment, tasks, fault_is_over):
+def test_tasks_continue_when_mlflow_is_restarted(deployment, tasks, fault_is_over):
     deployment.restart_mlflow()
     fault_is_over()
     tasks.go_on()
@@ -38,7 +38,7 @@ def test_tasks_log_on_when_mlflow_has_been_restarted(deployment, tasks, fault_is
     sees="nothing",
     green="by itself",
 )
-def test_tasks_run_on_when_the_scheduler_has_been_restarted(deployment, tasks, fault_is_over):
+def test_tasks_continue_when_the_scheduler_is_restarted(deployment, tasks, fault_is_over):
     deployment.restart_scheduler()
     fault_is_over()
     tasks.go_on()

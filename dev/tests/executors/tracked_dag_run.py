@@ -1,4 +1,4 @@
-"""A DAG run of tracked tasks, and all that MLflow holds of it; the DAGs are in dev/tests/executors/dags."""
+"""A DAG run of tracked tasks and its runs in MLflow; the DAGs are in dev/tests/executors/dags."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST_TRIES = ((0, 1), (1, 1))  # of the DAG logs_until_told
 
 
 class TrackedDagRun:
-    """A DAG run whose mapped tasks, each called as the DAG is, have runs in MLflow under one parent.
+    """A DAG run whose mapped tasks, named like the DAG, have MLflow runs under one parent.
 
     :param mlflow: a client on this machine.
     """
@@ -39,7 +39,7 @@ class TrackedDagRun:
         self.deployment.airflow.create_or_replace("variables", [{"key": self._variable, "value": "told"}])
 
     def wait_for_end(self) -> str:
-        """Wait until the DAG run has ended, and return its state."""
+        """Wait for the end of the DAG run, and return its state."""
         return wait_until(
             f"{self.dag_id} {self.run_id} has ended",
             lambda: self.deployment.airflow.dag_run(self.dag_id, self.run_id),
@@ -48,15 +48,15 @@ class TrackedDagRun:
         )["state"]
 
     def worker(self, map_index: int) -> str:
-        """Return the name of the worker that runs, or ran, a task's newest try."""
+        """Return the name of the worker of a task's newest try."""
         return self.deployment.worker_of(self.dag_id, self.run_id, self.dag_id, map_index)
 
     def runs(self) -> list[Run]:
-        """Return all its runs in MLflow, the parent, too."""
+        """Return all its runs in MLflow, including the parent."""
         if not (experiment := self.mlflow.get_experiment_by_name(self.dag_id)):
             return []
-        wanted = f"tags.`airflow.run_id` = '{self.run_id}'"
-        return list(self.mlflow.search_runs([experiment.experiment_id], wanted, max_results=1000))
+        of_this = f"tags.`airflow.run_id` = '{self.run_id}'"
+        return list(self.mlflow.search_runs([experiment.experiment_id], of_this, max_results=1000))
 
     def tries(self) -> dict[Try, Run]:
         """Return the run of each try of each task.
@@ -69,33 +69,33 @@ class TrackedDagRun:
         return tries
 
     def steps(self) -> dict[Try, list[float]]:
-        """Return what each try has logged so far: every step, as far as MLflow has acknowledged it."""
+        """Return the steps that each try has logged so far, as far as MLflow has acknowledged them."""
         return {
             key: sorted(metric.value for metric in self.mlflow.get_metric_history(run.info.run_id, "step"))
             for key, run in self.tries().items()
         }
 
     def wait_until_logging(self, *expected: Try) -> dict[Try, list[float]]:
-        """Wait until each of these tries logs more than it has by now, and return the steps of all."""
-        had = {key: len(values) for key, values in self.steps().items()}
+        """Wait until each of these tries logs more than now, and return the steps of all."""
+        counts = {key: len(values) for key, values in self.steps().items()}
 
         def all_log(seen: Mapping[Try, list[float]]) -> bool:
             return set(expected) <= seen.keys() and all(
-                len(seen[key]) > had.get(key, 0) + 1 for key in expected
+                len(seen[key]) > counts.get(key, 0) + 1 for key in expected
             )
 
         return wait_until(f"{expected} log", self.steps, all_log, seconds=900)
 
     def go_on(self) -> None:
-        """Make sure that both tasks log on in the tries that they had, and end as they should."""
+        """Check that both tasks continue in their first tries and succeed."""
         self.wait_until_logging(*FIRST_TRIES)
         self.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
 
     def finish(self, expected: Mapping[Try, str], before: Mapping[Try, list[float]] | None = None) -> None:
-        """Tell the tasks to end, and make sure that all went well: exactly these runs, and nothing lost.
+        """Tell the tasks to end, and check that there are exactly these runs and nothing is lost.
 
         :param expected: the status of each try's run.
-        :param before: steps that MLflow had acknowledged, of tries that did not live to count them.
+        :param before: acknowledged steps of tries that were killed before they could count them.
         """
         self.tell()
         assert self.wait_for_end() == "success"

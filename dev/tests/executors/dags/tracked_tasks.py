@@ -1,4 +1,4 @@
-"""Tracked tasks that share a parent run: many at once, and some that log until a test tells them to end."""
+"""Tracked tasks with a shared parent run: many at once, and some that log until a test tells them to end."""
 
 import time
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ WAIT_SECONDS = 900
 
 
 def until_told(variable: str) -> Iterator[int]:
-    """Count until a test sets the Airflow variable, which a worker sees wherever it is."""
+    """Count until a test sets the Airflow variable, which all workers can read."""
     deadline = time.monotonic() + WAIT_SECONDS
     for step in count():
         yield step
-        with suppress(AirflowRuntimeError):  # a worker may not reach Airflow for a while
+        with suppress(AirflowRuntimeError):  # a worker may be disconnected for a while
             if Variable.get(variable, default=None):
                 return
         if time.monotonic() > deadline:

@@ -13,7 +13,7 @@ from dev.tests.executors.tracked_dag_run import FIRST_TRIES
     sees="the run of that try KILLED, and why",
     green="by its next try",
 )
-def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks):
+def test_a_task_whose_pod_is_deleted_is_retried_in_another(deployment, tasks):
     before = tasks.steps()
     deployment.delete(chart.NAMESPACE, tasks.worker(0))
     tasks.wait_until_logging((0, 2))
@@ -25,7 +25,7 @@ def test_a_task_whose_pod_is_deleted_is_tried_again_in_another(deployment, tasks
     sees="the run of that try KILLED, and why",
     green="by its next try",
 )
-def test_a_task_that_is_killed_for_its_memory_is_tried_again(run_dag):
+def test_a_task_killed_for_its_memory_is_retried(run_dag):
     tasks = run_dag("takes_too_much_memory")
     tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED"})
 
@@ -35,7 +35,7 @@ def test_a_task_that_is_killed_for_its_memory_is_tried_again(run_dag):
     sees="uploads that take longer",
     green="by itself",
 )
-def test_uploads_go_on_by_the_other_replica_when_one_is_killed(deployment, run_dag):
+def test_uploads_continue_through_the_other_replica_when_one_is_killed(deployment, run_dag):
     tasks = run_dag("uploads_until_told")
     before = tasks.wait_until_logging(*FIRST_TRIES)
     replicas = deployment.pods("mlflow", "--selector=app.kubernetes.io/name=mlflow")
@@ -47,8 +47,8 @@ def test_uploads_go_on_by_the_other_replica_when_one_is_killed(deployment, run_d
     for (number, _), run in tasks.tries().items():
         folder = f"{run.info.artifact_uri.partition(':/')[2].lstrip('/')}/uploads"
         sizes = {
-            found.key.rpartition("/")[2]: found.size
-            for found in deployment.bucket.objects.filter(Prefix=f"{folder}/")
+            item.key.rpartition("/")[2]: item.size
+            for item in deployment.bucket.objects.filter(Prefix=f"{folder}/")
         }
         steps = range(len(tasks.steps()[number, 1]))
         assert sizes == {f"{step}.txt": len(f"{step} ") * 1_000_000 for step in steps}

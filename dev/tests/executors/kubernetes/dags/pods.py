@@ -1,4 +1,4 @@
-"""A tracked task for what only a pod can suffer."""
+"""A tracked task that exceeds the memory of its pod."""
 
 import os
 from datetime import timedelta
