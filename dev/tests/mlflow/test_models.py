@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import mlflow
 import pytest
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import (
-    AdaBoostRegressor,
-    GradientBoostingRegressor,
-    HistGradientBoostingRegressor,
-    RandomForestRegressor,
-)
+from sklearn import ensemble
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from include.housing import CATEGORICAL_FEATURES, NUMERIC_FEATURES, TARGET, load_housing
+from include.features import make_transformer
+from include.housing import NUMERIC_FEATURES, TARGET, load_housing
 from include.models import log_model
 from mlflow_provider.hooks.client import MLflowClientHook
 
@@ -27,10 +22,10 @@ REGRESSORS = [
     Ridge(),
     SVR(),
     KNeighborsRegressor(),
-    RandomForestRegressor(n_estimators=10),
-    GradientBoostingRegressor(n_estimators=10),
-    HistGradientBoostingRegressor(max_iter=10),
-    AdaBoostRegressor(n_estimators=10),
+    ensemble.RandomForestRegressor(n_estimators=10),
+    ensemble.GradientBoostingRegressor(n_estimators=10),
+    ensemble.HistGradientBoostingRegressor(max_iter=10),
+    ensemble.AdaBoostRegressor(n_estimators=10),
     MLPRegressor(max_iter=5),
     GaussianProcessRegressor(),
 ]
@@ -52,11 +47,7 @@ def sales():
 @pytest.mark.parametrize("regressor", REGRESSORS, ids=lambda regressor: type(regressor).__name__)
 def test_a_loaded_regressor_predicts_the_same(regressor, sales):
     features = sales.drop(columns=TARGET)
-    encoder = make_column_transformer(
-        (StandardScaler(), NUMERIC_FEATURES),
-        (OneHotEncoder(sparse_output=False), CATEGORICAL_FEATURES),
-    )
-    model = make_pipeline(encoder, regressor).fit(features, sales[TARGET])
+    model = make_pipeline(make_transformer(), regressor).fit(features, sales[TARGET])
 
     logged = log_model(model, features)
 
