@@ -16,7 +16,7 @@ from dev.tests.helpers.object_store import KEYS, REGION, Store
 from dev.tests.helpers.outages import Server, clear
 from dev.tools.minio import minio_binary
 from mlflow_provider import task_run
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
 from tries import status_of
 
 SERVER_SAYS = "the task's error: the upload failed; its log: MLflow cannot use its own artifact store"
@@ -123,7 +123,7 @@ class TestBehindMlflow:
         break_(store)
         with pytest.raises(Exception, match="mlflow-artifacts"):
             log_artifact()
-        assert causes.SERVER_STORE_FAILS in caplog.text
+        assert str(findings.SERVER_STORE_FAILED) in caplog.text
         repair(store)
         goes_green()
 
@@ -156,7 +156,7 @@ class TestDisk:
             ballast.write_bytes(bytes(2 * TMPFS_BYTES))
         with pytest.raises(Exception, match="mlflow-artifacts"):
             log_artifact()
-        assert causes.SERVER_STORE_FAILS in caplog.text
+        assert str(findings.SERVER_STORE_FAILED) in caplog.text
         ballast.unlink()
         goes_green()
 
@@ -189,20 +189,20 @@ class TestDirect:
         store.kill()
         with pytest.raises(Exception, match=re.escape(store.url)):
             log_artifact()
-        assert causes.STORE_UNREACHABLE.format(endpoint=store.url) in caplog.text
+        assert str(findings.STORE_UNREACHABLE.format(endpoint=store.url)) in caplog.text
         store.start()
         goes_green()
 
     @pytest.mark.fault(
         "The keys of the object store are wrong",
-        sees="the task's error: SignatureDoesNotMatch; its log: the artifact store does not accept the keys",
+        sees="the task's error: SignatureDoesNotMatch; its log: the artifact store rejects the keys",
         green="with *Clear*, when the artifact connection is corrected",
     )
     def test_a_task_fails_with_a_wrong_key(self, connect, log_artifact, goes_green, caplog):
         connect(password="another secret")
         with pytest.raises(Exception, match="SignatureDoesNotMatch"):
             log_artifact()
-        assert causes.WRONG_KEYS.format(code="SignatureDoesNotMatch") in caplog.text
+        assert str(findings.S3_KEYS_REJECTED.format(code="SignatureDoesNotMatch")) in caplog.text
         connect()
         goes_green()
 
@@ -215,7 +215,7 @@ class TestDirect:
         store.lose_bucket()
         with pytest.raises(Exception, match="NoSuchBucket"):
             log_artifact()
-        assert causes.NO_BUCKET.format(bucket="mlflow") in caplog.text
+        assert str(findings.BUCKET_NOT_FOUND.format(bucket="mlflow")) in caplog.text
         store.create_bucket()
         goes_green()
 
@@ -230,5 +230,5 @@ class TestDirect:
             clock.setattr("botocore.auth.get_current_datetime", lambda: ahead.replace(tzinfo=None))
             with pytest.raises(Exception, match="RequestTimeTooSkewed"):
                 log_artifact()
-        assert causes.CLOCK_SKEW in caplog.text
+        assert str(findings.CLOCK_SKEW) in caplog.text
         goes_green()

@@ -18,7 +18,7 @@ from dev.tests.helpers.outages import clear
 from mlflow_provider import task_run
 from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
 from mlflow_proxy import run_proxy, wait_until
 from mlflow_servers import free_port
 from tries import status_of
@@ -44,11 +44,11 @@ class TestStart:
             assert status_of(runs()) == ["FINISHED"]
 
     @pytest.mark.parametrize(
-        ("outage", "cause"),
+        ("outage", "finding"),
         [
             pytest.param(
                 "down",
-                causes.REFUSED,
+                findings.CONNECTION_REFUSED,
                 marks=pytest.mark.fault(
                     "MLflow is down when a task starts, and stays down",
                     sees="within a minute, the task's error: nothing listens on that port; start the server",
@@ -57,19 +57,19 @@ class TestStart:
             ),
             pytest.param(
                 "hanging",
-                causes.TIMED_OUT,
+                findings.TIMED_OUT,
                 marks=pytest.mark.fault(
                     "MLflow takes connections and never answers",
-                    sees="within a minute, the task's error: it did not respond in time",
+                    sees="within a minute, the task's error: the server did not respond in time",
                     green="with *Clear*, when MLflow answers",
                 ),
             ),
         ],
     )
     def test_a_task_fails_within_a_minute_and_says_why(
-        self, server, a_try, train, runs, fault_is_over, outage, cause
+        self, server, a_try, train, runs, fault_is_over, outage, finding
     ):
-        with getattr(server, outage)(), pytest.raises(MLflowUnreachableError, match=cause):
+        with getattr(server, outage)(), pytest.raises(MLflowUnreachableError, match=str(finding)):
             train()
         fault_is_over()
         clear(a_try)
@@ -100,7 +100,7 @@ class TestStart:
             train(on_tracking_error="warn")
 
         assert "This task runs without an MLflow run" in caplog.text
-        assert causes.REFUSED in caplog.text
+        assert str(findings.CONNECTION_REFUSED) in caplog.text
         assert status_of(runs()) == []
 
 
@@ -165,7 +165,7 @@ class TestMiddle:
         # The mlflow package raises its own error.
         with pytest.raises((MlflowException, MLflowProviderError), match=re.escape(server.url)) as raised:
             lose_the_server()
-        assert causes.REFUSED in caplog.text + str(raised.value)
+        assert str(findings.CONNECTION_REFUSED) in caplog.text + str(raised.value)
         server.start()
         airflow_connection(host=server.url)  # with the default retries
         fault_is_over()

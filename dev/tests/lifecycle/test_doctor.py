@@ -10,7 +10,7 @@ import pytest
 from dev.tests.helpers.object_store import KEYS, REGION, Store
 from mlflow_provider.doctor import examine
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +42,19 @@ def failures(mlflow_server, airflow_connection, store):
     [("nobody", KEYS[1], "InvalidAccessKeyId"), (KEYS[0], "another secret", "SignatureDoesNotMatch")],
 )
 def test_wrong_keys_are_found(failures, login, password, code):
-    assert failures(login=login, password=password) == [
-        ("artifact store", causes.WRONG_KEYS.format(code=code))
-    ]
+    rejected = findings.S3_KEYS_REJECTED.format(code=code)
+    assert failures(login=login, password=password) == [("artifact store", str(rejected))]
 
 
 def test_a_missing_bucket_is_found(failures):
-    assert failures("gone") == [("artifact store", causes.NO_BUCKET.format(bucket="gone"))]
+    assert failures("gone") == [("artifact store", str(findings.BUCKET_NOT_FOUND.format(bucket="gone")))]
 
 
 def test_a_clock_that_is_wrong_by_an_hour_is_found(failures, monkeypatch):
     ahead = datetime.now(timezone.utc) + timedelta(hours=1)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: ahead.replace(tzinfo=None))
 
-    assert failures() == [("artifact store", causes.CLOCK_SKEW)]
+    assert failures() == [("artifact store", str(findings.CLOCK_SKEW))]
 
 
 def test_a_server_without_keys_is_found(failures):

@@ -64,7 +64,7 @@ def test_a_server_that_does_not_answer_makes_it_red_and_its_log_ends_with_the_cu
 
     assert dag.test().state == "failed"
 
-    assert "its host name is unknown here; enter one that is known where tasks run" in capfd.readouterr().out
+    assert "host name cannot be resolved; use one that workers can resolve" in capfd.readouterr().out
 
 
 def test_the_command_line_finds_a_connection_in_airflows_database(dag, mlflow_server):

@@ -1,4 +1,4 @@
-"""The errors this provider raises. Each says what happened, with which connection, and what to do next."""
+"""The errors of this provider: what happened, with which connection, model or run, and what to do next."""
 
 from __future__ import annotations
 
@@ -10,54 +10,69 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowException
 
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
+from mlflow_provider.server.findings import Finding
 
 log = logging.getLogger(__name__)
 
 
 class MLflowProviderError(AirflowException):
-    """Base of all errors of this provider."""
+    """Base of all errors of this provider.
 
-    def __reduce__(self) -> tuple[Any, ...]:  # so that an error may leave the process it was raised in
+    :param message: what happened and what to do next, as text or as a finding.
+    """
+
+    finding: Finding | None = None
+
+    def __init__(self, message: str | Finding) -> None:
+        super().__init__(f"{message}." if isinstance(message, Finding) else message)
+        if isinstance(message, Finding):
+            self.finding = message
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an error may have to leave its process
         _, args, kwargs = self.serialize()
-        return partial(type(self), **kwargs), args
+        return partial(type(self), **kwargs), args, vars(self)
 
 
 class MLflowConfigurationError(MLflowProviderError):
     """The Airflow connection is missing, incomplete or contradictory.
 
     :param conn_id: the connection at fault.
-    :param field: its field at fault, by the name the connection form shows.
-    :param problem: what is wrong with the field and what to enter.
+    :param field: its field at fault, by the name in the connection form.
+    :param problem: what is wrong with the field.
+    :param fix: what to enter.
     """
 
-    def __init__(self, conn_id: str, field: str, problem: str) -> None:
-        super().__init__(causes.FIELD.format(conn_id=conn_id, field=field, problem=problem))
+    def __init__(self, conn_id: str, field: str, problem: str, fix: str) -> None:
+        super().__init__(
+            findings.INVALID_FIELD.format(conn_id=conn_id, field=field, problem=problem, fix=fix)
+        )
         self.conn_id = conn_id
         self.field = field
         self.problem = problem
+        self.fix = fix
 
     def serialize(self) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         name, _, _ = super().serialize()
-        return name, (self.conn_id, self.field, self.problem), {}
+        return name, (self.conn_id, self.field, self.problem, self.fix), {}
 
 
 class MLflowUnreachableError(MLflowProviderError):
-    """The request cannot be sent to the MLflow server, or got no answer after all retries."""
+    """The request cannot be sent to the MLflow server, or got no response after all retries."""
 
 
 class MLflowAPIError(MLflowProviderError):
-    """The server answered, but not with success.
+    """The server responded, but not with success.
 
-    :param message: what was asked, what the server said, and what to do next.
+    :param message: the request, the server's message, and what to do next.
     :param status_code: HTTP status, e.g. 404.
-    :param error_code: MLflow's own code, e.g. ``RESOURCE_DOES_NOT_EXIST``; None when the answer
+    :param error_code: MLflow's own code, e.g. ``RESOURCE_DOES_NOT_EXIST``; None when the response
         did not come from MLflow's API.
     """
 
     status_code: int  # type: ignore[assignment]  # a proxy may send one that HTTPStatus does not know
 
-    def __init__(self, message: str, *, status_code: int, error_code: str | None = None) -> None:
+    def __init__(self, message: str | Finding, *, status_code: int, error_code: str | None = None) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.error_code = error_code
@@ -68,19 +83,26 @@ class MLflowAPIError(MLflowProviderError):
 
 
 class MLflowAlreadyExistsError(MLflowAPIError):
-    """``RESOURCE_ALREADY_EXISTS``: something of that name is there."""
+    """``RESOURCE_ALREADY_EXISTS``: MLflow has something of that name."""
 
 
 class MLflowNotFoundError(MLflowAPIError):
-    """``RESOURCE_DOES_NOT_EXIST``: nothing of that name is there."""
+    """``RESOURCE_DOES_NOT_EXIST``: MLflow has nothing of that name."""
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that it was raised from."""
+    yield error
+    for origin in dict.fromkeys((error.__cause__, error.__context__)):
+        if origin is not None:
+            yield from chain(origin)
 
 
 @contextmanager
 def wrap_mlflow_errors(what: str) -> Iterator[None]:
     """Turn an error of the ``mlflow`` package in a block into one of this provider.
 
-    Its causes are logged at level DEBUG: chained, they would stand in a task's log below the sentence that
-    helps.
+    The original error is logged at DEBUG, so that the task log ends with the helpful message.
 
     :param what: what the block does, with which connection, model or run.
     :raises MLflowProviderError: MLflow raised an error, or ``requests``, which MLflow uses.
@@ -92,16 +114,4 @@ def wrap_mlflow_errors(what: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException) as error:
         log.debug("%s", what, exc_info=True)
-        raise MLflowProviderError(f"{what}: {with_advice(str(error))}") from None
-
-
-def with_advice(said: str) -> str:
-    """Return what MLflow said, and if that is that something is missing or forbidden, what to do."""
-    said = said.strip().removesuffix(".")
-    if said.endswith("not found"):
-        return f"{said}; correct that, or the connection if it is on another server"
-    if said.rstrip("'").endswith("Permission denied"):
-        return (
-            f"{said}; ask MLflow's administrator for the permission, or enter another login in the connection"
-        )
-    return said
+        raise MLflowProviderError(findings.of_message(str(error)).about(what)) from None

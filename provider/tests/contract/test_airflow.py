@@ -54,4 +54,4 @@ def test_the_forms_test_button_tells_the_truth(mlflow_auth_server, monkeypatch, 
 
     assert isinstance(connection.get_hook(), MLflowClientHook)
     assert works is right, message
-    assert ("lets this login in" in message) is right
+    assert ("accepts this login" in message) is right

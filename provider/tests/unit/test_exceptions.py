@@ -1,4 +1,4 @@
-"""An error reaches whoever must act on it: as Airflow's, with its details, across processes."""
+"""Errors are Airflow's, keep their details across processes, and explain errors of the mlflow package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
+from mlflow import MlflowException
+from requests import HTTPError
 
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
@@ -16,11 +18,13 @@ from mlflow_provider.exceptions import (
     MLflowUnreachableError,
     wrap_mlflow_errors,
 )
+from mlflow_provider.server import findings
 from task_log import exceptions_in_log
 
+REFUSED = findings.CONNECTION_REFUSED.about("MLflow at http://mlflow:5000")
 ERRORS = [
-    MLflowConfigurationError("mlflow_default", "Host", "empty; enter the address of the server."),
-    MLflowUnreachableError("MLflow at http://mlflow:5000: nothing listens on that port."),
+    MLflowConfigurationError("mlflow_default", "Host", "empty", "enter the address of the server"),
+    MLflowUnreachableError("MLflow did not respond within 5 seconds."),
     MLflowAPIError("runs/get: 500", status_code=500),
     MLflowNotFoundError("runs/get: 404", status_code=404, error_code="RESOURCE_DOES_NOT_EXIST"),
     MLflowAlreadyExistsError("create: 400", status_code=400, error_code="RESOURCE_ALREADY_EXISTS"),
@@ -29,56 +33,38 @@ each_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(err
 
 
 @each_error
-def test_every_error_is_an_airflow_exception(error):
+def test_every_error_is_airflows_and_the_same_after_serialization(error):
     assert isinstance(error, AirflowException)
-
-
-@each_error
-def test_every_error_is_the_same_after_it_left_its_process(error):
-    copy = pickle.loads(pickle.dumps(error))
-
-    assert type(copy) is type(error)
-    assert str(copy) == str(error)
-    assert vars(copy) == vars(error)
-
-
-@each_error
-def test_every_error_is_the_same_after_airflow_serialized_it(error):
     _, args, kwargs = error.serialize()
 
-    copy = type(error)(*args, **kwargs)
-
-    assert str(copy) == str(error)
-    assert vars(copy) == vars(error)
-
-
-def test_an_error_of_the_mlflow_package_is_explained():
-    from mlflow import MlflowException
-
-    with (
-        pytest.raises(MLflowProviderError, match=r"^Deploying 'housing': no such target$"),
-        wrap_mlflow_errors("Deploying 'housing'"),
-    ):
-        raise MlflowException("no such target")
+    for copy in (pickle.loads(pickle.dumps(error)), type(error)(*args, **kwargs)):
+        assert type(copy) is type(error)
+        assert str(copy) == str(error)
+        assert vars(copy) == vars(error)
 
 
-def test_an_error_of_requests_which_mlflow_uses_is_explained_too():
-    from requests import HTTPError
+def test_an_error_with_a_finding_ends_with_it_and_takes_it_to_other_processes():
+    error = MLflowUnreachableError(REFUSED)
 
-    with (
-        pytest.raises(MLflowProviderError, match=r"^Deploying 'housing': 403 Forbidden$"),
-        wrap_mlflow_errors("Deploying 'housing'"),
-    ):
-        raise HTTPError("403 Forbidden")
+    assert str(error) == (
+        "MLflow at http://mlflow:5000: "
+        "nothing listens on that port; start the server, or correct Host and Port."
+    )
+    assert pickle.loads(pickle.dumps(error)).finding == error.finding == REFUSED
 
 
-def test_what_mlflow_raised_is_not_in_the_log_below_the_explanation():
-    from mlflow import MlflowException
+def test_an_error_of_the_connection_has_a_finding():
+    assert ERRORS[0].finding == findings.INVALID_FIELD.format(
+        conn_id="mlflow_default", field="Host", problem="empty", fix="enter the address of the server"
+    )
 
+
+@pytest.mark.parametrize("error", [MlflowException("no such target."), HTTPError("no such target")])
+def test_an_error_of_mlflow_or_requests_is_explained_and_is_the_only_one_in_the_log(error):
     with pytest.raises(MLflowProviderError) as raised, wrap_mlflow_errors("Deploying 'housing'"):
-        raise MlflowException("no such target")
+        raise error
 
-    assert exceptions_in_log(raised.value) == ["Deploying 'housing': no such target"]
+    assert exceptions_in_log(raised.value) == ["Deploying 'housing': no such target."]
 
 
 def test_an_error_of_anything_else_stays_what_it_is():

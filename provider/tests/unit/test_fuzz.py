@@ -71,7 +71,7 @@ def read_or_problem(fields: dict[str, Any], store: dict[str, Any]) -> MLflowConn
     try:
         return read(fields, store)
     except MLflowConfigurationError as error:
-        return f"{error.field}: {error.problem}"
+        return f"{error.field}: {error.problem}; {error.fix}"
 
 
 @given(connections, connections)
@@ -81,7 +81,7 @@ def test_a_connection_is_read_or_the_field_at_fault_is_named_without_the_passwor
 
     assert SECRET not in repr(found)
     if isinstance(found, str):
-        assert re.fullmatch(r"(?s)[A-Z].+: .+\.", found)
+        assert re.fullmatch(r"(?s)[A-Z].+: .+; .+", found)
     else:
         assert found.url.startswith(("http://", "https://"))
         with environment(found.environment):

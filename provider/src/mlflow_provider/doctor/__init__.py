@@ -1,10 +1,10 @@
-"""Finds out why artifacts get lost between a task and MLflow, and says what to do about it.
+"""Find out why artifacts get lost between a task and MLflow, and how to fix it.
 
-On a command line, where Airflow is installed::
+On the command line, where Airflow is installed::
 
     python -m mlflow_provider.doctor
 
-In a task, :func:`examine` does the same from where tasks run.
+In a task, :func:`examine` does the same where tasks run.
 """
 
 from mlflow_provider.doctor.checks import examine

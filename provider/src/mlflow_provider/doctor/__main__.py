@@ -1,4 +1,4 @@
-"""``python -m mlflow_provider.doctor``: the exit code is 0 if all is well, 1 if a check failed."""
+"""``python -m mlflow_provider.doctor``; the exit code is 1 if a check failed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mlflow_provider.doctor import examine
 
 
 def main() -> int:
-    """Examine what the arguments name, and print what each check finds as soon as it is known."""
+    """Run the checks and print each result as soon as it is available."""
     parser = argparse.ArgumentParser(
         prog="python -m mlflow_provider.doctor",
         description="Find out why artifacts get lost between this machine and MLflow.",
     )
     parser.add_argument("--conn-id", default="mlflow_default", help="connection to MLflow (%(default)s)")
     parser.add_argument(
-        "--experiment", help="experiment to examine; by default a new one, deleted afterwards"
+        "--experiment", help="experiment to examine; by default a new one, which is deleted afterwards"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     arguments = parser.parse_args()
-    # What libraries say on the way says less than the checks.
+    # The checks say more than the libraries' logs and warnings.
     logging.disable()
     warnings.simplefilter("ignore")
-    # As Airflow's own commands do: a task would ask for the connection through its supervisor.
+    # As Airflow's own commands do; a task would read the connection through its supervisor.
     from airflow.models import Connection
 
     results = []

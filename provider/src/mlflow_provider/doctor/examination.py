@@ -1,4 +1,4 @@
-"""What the checks share: the server, what they have made there, and how each says what it found."""
+"""What the checks share: the server, what they created there, and how they report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.connection import DEFAULT_PORTS, MLflowConnection
+from mlflow_provider.server.findings import UNEXPECTED, Finding
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -31,27 +32,29 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found; as a string, for a terminal of 80 columns.
+    """The result of a check; ``str()`` formats it for a terminal of 80 columns.
 
-    :param check: what was looked at.
-    :param status: ``skipped`` where an earlier check has failed, or where it cannot be found out.
-    :param says: what was found, or the cause of a failure.
-    :param do: what to do about a failure.
+    :param check: title of the check.
+    :param status: ``skipped`` when an earlier check failed, or when the check is not possible here.
+    :param finding: what the check found, or what is wrong.
+    :param fix: what to do about a failure.
+    :param code: stable name of a failure, from :mod:`mlflow_provider.server.findings`.
     """
 
     check: str
     status: Literal["ok", "failed", "skipped"]
-    says: str
-    do: str = ""
+    finding: str
+    fix: str = ""
+    code: str | None = None
 
     @property
     def sentence(self) -> str:
-        """Cause and cure."""
-        return f"{self.says}; {self.do}" if self.do else self.says
+        """Finding and fix."""
+        return f"{self.finding}; {self.fix}" if self.fix else self.finding
 
     def __str__(self) -> str:
         mark = {"ok": "ok", "failed": "FAILED", "skipped": "-"}[self.status]
-        texts = {f"{mark:<8}{self.check:<16}": self.says, f"{'->':>23} ": self.do}
+        texts = {f"{mark:<8}{self.check:<16}": self.finding, f"{'->':>23} ": self.fix}
         margin = " " * 24
         lines = [
             fill(text, WIDTH, initial_indent=indent, subsequent_indent=margin, break_on_hyphens=False)
@@ -62,22 +65,22 @@ class Result:
 
 
 class Skipped(Exception):  # noqa: N818  # no error
-    """Raised by a check that cannot find out what it asks."""
+    """Raised by a check that is not possible here."""
 
 
 @dataclass
 class Examination:
-    """One examination of the way to a server and its artifacts.
+    """One examination of the path from a task to a server and its artifacts.
 
     :param conn_id: the connection to the server.
-    :param get_connection: looks a connection up.
+    :param get_connection: looks up a connection.
     :param experiment_name: the experiment to examine; None for a new one, which is deleted afterwards.
-    :param task_instance: of the task that examines, which can ask Airflow about others.
+    :param task_instance: the running task instance, which can query the states of others.
     :param close_open_runs: whether to end open runs of tasks that have ended.
-    :param experiment: as MLflow's API gives it.
+    :param experiment: as MLflow's API returns it.
     :param run: the run that was created in it.
-    :param content: of the artifact that is written and read back.
-    :param cleanup: deletes what was made.
+    :param content: content of the artifact that is written and read back.
+    :param cleanup: deletes what was created.
     """
 
     conn_id: str
@@ -97,7 +100,7 @@ class Examination:
 
     @cached_property
     def hook(self) -> MLflowClientHook:
-        """A hook for the server, with limits for someone who waits."""
+        """A hook for the server, which fails fast because someone is waiting."""
         connection = MLflowConnection.read(self.conn_id, self.get_connection)
         hook = MLflowClientHook.for_connection(connection, "GET")
         return hook.with_limits(limits.interactive(connection))
@@ -108,7 +111,7 @@ class Examination:
 
     @cached_property
     def proxy(self) -> str | None:
-        """Host and port of the proxy that requests to the server pass, if there is one."""
+        """Host and port of the proxy for requests to the server, if there is one."""
         from requests.utils import get_environ_proxies, select_proxy
 
         url = self.connection.url
@@ -117,20 +120,20 @@ class Examination:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that the worker itself has to reach."""
+        """Host and port that the worker itself must reach."""
         url = urlsplit(f"//{self.proxy}" if self.proxy else self.connection.url)
         return url.hostname or "", url.port or DEFAULT_PORTS.get(url.scheme, 80)
 
     @property
     def artifact_uri(self) -> str:
-        """Where the artifacts of the run go."""
+        """The artifact location of the run."""
         return self.run.artifact_uri
 
     def masked(self, text: str) -> str:
-        """Return a text without the connection's secrets, whatever a server has put into its answer."""
+        """Return a text without the connection's secrets, which a server may repeat in a response."""
         try:
             connection = self.connection
-        except MLflowProviderError:  # which shows none
+        except MLflowProviderError:  # its message has no secret
             return text
         environment = connection.artifact_environment
         secrets = [connection.password, connection.token, *connection.headers.values()]
@@ -142,44 +145,43 @@ class Examination:
 
 @dataclass(frozen=True)
 class Check:
-    """A question to the way that an artifact takes.
+    """A check on the path of an artifact.
 
-    :param title: what is looked at.
-    :param after: the check without whose success this one cannot be made.
-    :param causes: what it may name, from :mod:`mlflow_provider.server.findings`.
-    :param look: returns what is well.
+    :param title: the subject of the check.
+    :param after: the check that must have succeeded before.
+    :param findings: the failures that it may report.
+    :param inspect: returns a description of a success.
     """
 
     title: str
     after: Check | None
-    causes: tuple[str, ...]
-    look: Callable[[Examination], str]
+    findings: tuple[Finding, ...]
+    inspect: Callable[[Examination], str]
 
     def result(self, examination: Examination) -> Result:
-        """Return what the check finds; it raises nothing."""
+        """Run the check and return its result; it raises nothing."""
         try:
-            return Result(self.title, "ok", examination.masked(self.look(examination)))
+            return Result(self.title, "ok", examination.masked(self.inspect(examination)))
         except Skipped as reason:
             return Result(self.title, "skipped", str(reason))
         except MLflowProviderError as error:
-            sentence = examination.masked(str(error))
-        except Exception as error:  # what nobody has thought of fails this check alone
+            found = error.finding or UNEXPECTED.format(message=error)
+        except Exception as error:  # an unforeseen error fails only this check
             log.debug("%s", self.title, exc_info=True)
-            sentence = examination.masked(f"{type(error).__name__}: {error}")
-        says, _, do = sentence.rstrip(".").rpartition("; ")
-        return Result(self.title, "failed", says or do, do if says else "")
+            found = UNEXPECTED.format(message=error).about(type(error).__name__)
+        return Result(self.title, "failed", examination.masked(found.finding), found.fix, found.code)
 
 
-CHECKS: list[Check] = []  # in the order in which they are made
+CHECKS: list[Check] = []  # in the order in which they run
 
 
 def check(
-    title: str, after: Check | None = None, *causes: str
+    title: str, after: Check | None = None, *findings: Finding
 ) -> Callable[[Callable[[Examination], str]], Check]:
-    """Make a function that returns what is well, and raises what is not, a check."""
+    """Register a function that describes a success, or raises an error, as a check."""
 
-    def add(look: Callable[[Examination], str]) -> Check:
-        CHECKS.append(Check(title, after, causes, look))
+    def add(inspect: Callable[[Examination], str]) -> Check:
+        CHECKS.append(Check(title, after, findings, inspect))
         return CHECKS[-1]
 
     return add

@@ -1,4 +1,4 @@
-"""``python -m mlflow_provider.doctor.table`` prints what the doctor can find, as a table in Markdown."""
+"""``python -m mlflow_provider.doctor.table`` prints all findings of the doctor as a table in Markdown."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class _Placeholders(dict[str, _Placeholder]):
 
 
 def table() -> str:
-    """Return a row for each cause that a check can name, in the order of the checks."""
-    rows = ["| check | what it says | what to do |", "|---|---|---|"]
+    """Return a row for each finding of each check, in the order of the checks."""
+    rows = ["| check | code | finding | fix |", "|---|---|---|---|"]
     for check in CHECKS:
-        for cause in check.causes:
-            says, _, do = cause.format_map(_Placeholders()).rpartition("; ")
-            rows.append(f"| {check.title} | {says or do} | {do if says else 'what it says last'} |")
+        for each in check.findings:
+            finding, fix = (text.format_map(_Placeholders()) for text in (each.finding, each.fix))
+            rows.append(f"| {check.title} | `{each.code}` | {finding} | {fix} |")
     return "\n".join(rows)
 
 

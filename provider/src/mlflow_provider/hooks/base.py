@@ -1,4 +1,4 @@
-"""What every MLflow hook shares: the connection, and MLflow's Python API under it."""
+"""The base of all MLflow hooks: the connection, and MLflow's Python API with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MLflowBaseHook(BaseHook):
     conn_type = "mlflow"
     hook_name = "MLflow"
 
-    # What unset_env_variables() removes, even if it was set elsewhere.
+    # unset_env_variables() removes these, even if they were set elsewhere.
     mlflow_env_variables = [
         "MLFLOW_TRACKING_URI",
         "MLFLOW_TRACKING_TOKEN",
@@ -55,9 +55,9 @@ class MLflowBaseHook(BaseHook):
 
     @cached_property
     def connection(self) -> MLflowConnection:
-        """The connection, read and checked once.
+        """The connection, read and validated once.
 
-        :raises MLflowConfigurationError: it is missing, incomplete or contradictory.
+        :raises MLflowConfigurationError: the connection is missing, incomplete or contradictory.
         """
         return MLflowConnection.read(self.mlflow_conn_id, self.get_connection)
 
@@ -65,15 +65,15 @@ class MLflowBaseHook(BaseHook):
         """Point the ``mlflow`` package at the connection's server for a ``with`` block.
 
         The process is restored when the block ends, also after an error; see
-        :func:`mlflow_provider.process.tracking.tracking`. The block's value is a ``mlflow.MlflowClient``.
+        :func:`mlflow_provider.process.tracking.tracking`. The block gets an ``mlflow.MlflowClient``.
         """
         return tracking(self.connection)
 
     @cached_property
     def client(self) -> MlflowClient:
-        """An ``mlflow.MlflowClient`` that reaches the server also outside of :meth:`tracking`.
+        """An ``mlflow.MlflowClient`` that also reaches the server outside of :meth:`tracking`.
 
-        Its login passes through the environment of the process, so use it from one thread at a time.
+        It sets its login in the environment of the process, so use it from one thread at a time.
         """
         return connected_client(self.connection)
 
@@ -82,21 +82,21 @@ class MLflowBaseHook(BaseHook):
         return self.client
 
     def _set_env_variables(self, other_env: Mapping[str, str] | None = None) -> None:
-        """Set the connection's environment variables for good, as hooks built on 1.1.0 do.
+        """Set the connection's environment variables permanently, for hooks built on 1.1.0.
 
-        :meth:`tracking` sets them for a block, which is safer.
+        :meth:`tracking` is safer: it sets them for a block.
 
         :param other_env: more variables to set.
         """
         variables = {**self.connection.environment, **(other_env or {})}
-        before = {name: os.environ.get(name) for name in variables}
-        self._replaced_env_variables = {**before, **self._replaced_env_variables}
+        replaced = {name: os.environ.get(name) for name in variables}
+        self._replaced_env_variables = {**replaced, **self._replaced_env_variables}
         set_environment(variables)
 
     def unset_env_variables(self, other_env: Mapping[str, str] | None = None) -> None:
-        """Remove MLflow's environment variables; what this hook had replaced comes back.
+        """Remove MLflow's environment variables, and restore those that this hook replaced.
 
-        :param other_env: more variables to remove; only their names count.
+        :param other_env: more variables to remove; their values are ignored.
         """
         removed: dict[str, str | None] = dict.fromkeys([*self.mlflow_env_variables, *(other_env or {})])
         set_environment({**removed, **self._replaced_env_variables})

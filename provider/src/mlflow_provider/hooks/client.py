@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from mlflow_provider.server.limits import Limits
     from mlflow_provider.server.login import Authentication
 
-# As many as MLflow and Databricks allow where they allow the fewest: in searches for registered models.
+# The maximum in searches for registered models, which have the lowest limit at MLflow and Databricks.
 PAGE_SIZE = 1000
 
 Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class MLflowClientHook(MLflowBaseHook):
-    """Calls MLflow's REST API, for which the ``mlflow`` package is not even imported.
+    """Calls MLflow's REST API, without importing the ``mlflow`` package.
 
     .. code-block:: python
 
@@ -43,7 +43,7 @@ class MLflowClientHook(MLflowBaseHook):
 
     :param method: HTTP method of :meth:`run`.
     :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
-    :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
+    :param auth_type: returns a ``requests`` authentication for a user name and password; basic
         authentication by default.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html
@@ -108,9 +108,9 @@ class MLflowClientHook(MLflowBaseHook):
         )
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
-        """Return a session that carries the connection's login; it is kept and reused.
+        """Return a session with the connection's login, always the same one.
 
-        :param headers: HTTP headers for all its requests; with them the session is a new one.
+        :param headers: HTTP headers for all requests of a new session.
         """
         if not headers:
             return self._session
@@ -125,25 +125,25 @@ class MLflowClientHook(MLflowBaseHook):
         request_params: Mapping[str, Any] | None = None,
         **request_kwargs: Any,
     ) -> requests.Response:
-        """Send a request with the hook's method and return the answer, whatever its status.
+        """Send a request with the hook's method and return the response, whatever its status.
 
         :param endpoint: path below the server's address, e.g. ``api/2.0/mlflow/runs/get``.
         :param headers: HTTP headers for this request.
         :param request_params: query of a GET, JSON body of anything else.
-        :param request_kwargs: passed on to ``requests.Session.request``, e.g. ``timeout``; a redirect is
-            followed, or returned, if ``allow_redirects`` says so. 1.1.0 ignored them all; those that
-            ``requests`` does not know are ignored with a warning.
-        :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
+        :param request_kwargs: passed to ``requests.Session.request``, e.g. ``timeout``;
+            ``allow_redirects`` decides whether a redirect is followed or returned. Unknown ones are ignored
+            with a warning; 1.1.0 ignored all.
+        :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
         :raises MLflowAPIError: the server redirects.
         """
         import requests
 
         from mlflow_provider.server import rest
 
-        known = inspect.signature(requests.Session.request).parameters.keys() - {"self", "method", "url"}
-        if unknown := request_kwargs.keys() - known:
-            self.log.warning("run() does not know %s; ignored.", ", ".join(sorted(unknown)))
-            request_kwargs = {key: value for key, value in request_kwargs.items() if key in known}
+        accepted = inspect.signature(requests.Session.request).parameters.keys() - {"self", "method", "url"}
+        if unknown := request_kwargs.keys() - accepted:
+            self.log.warning("run() ignores unknown arguments: %s", ", ".join(sorted(unknown)))
+            request_kwargs = {key: value for key, value in request_kwargs.items() if key in accepted}
         return rest.send(
             self._session,
             self.connection,
@@ -155,38 +155,39 @@ class MLflowClientHook(MLflowBaseHook):
         )
 
     def call(self, method: str, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Call MLflow's API and return what it answers.
+        """Call MLflow's API and return its response.
 
-        :param method: HTTP method, as MLflow's API reference gives it.
-        :param path: e.g. ``registered-models/get``; ``api/2.0/mlflow/`` is put in front.
+        :param method: HTTP method, from MLflow's API reference.
+        :param path: path below ``api/2.0/mlflow/``, e.g. ``registered-models/get``.
         :param params: query of a GET, JSON body of anything else; None values are left out.
-        :raises MLflowUnreachableError: no answer after all retries.
-        :raises MLflowNotFoundError: MLflow knows no such thing.
+        :raises MLflowUnreachableError: no response after all retries.
+        :raises MLflowNotFoundError: MLflow has nothing of that name or ID.
         :raises MLflowAlreadyExistsError: MLflow has something of that name.
-        :raises MLflowAPIError: MLflow, or whatever answered in its place, refused.
+        :raises MLflowAPIError: MLflow, or another server in its place, refused.
         """
         from mlflow_provider.server import rest
 
         return rest.call(self._session, self.connection, method, path, params)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server for an experiment, as a task would, and say how that went.
+        """Search for an experiment, as a task would, and return whether that works and a message.
 
-        ``/health`` would not do: it answers also where the API says 401 or 403.
+        ``/health`` is not enough: it also responds when the API answers 401 or 403.
         """
         from mlflow_provider.server import rest
 
         try:
             hook = self.with_limits(interactive(self.connection), own_pool=True)
-            connection = replace(hook.connection, conn_id="")  # the form makes one up
+            connection = replace(hook.connection, conn_id="")  # the form invents one
             rest.call(hook.get_conn(), connection, "POST", "experiments/search", {"max_results": 1})
         except MLflowConfigurationError as error:
             is_artifact_store = error.conn_id != self.mlflow_conn_id
-            return False, str(error) if is_artifact_store else f"Field {error.field}: {error.problem}"
+            field = f"Field {error.field}: {error.problem}; {error.fix}."
+            return False, str(error) if is_artifact_store else field
         except MLflowProviderError as error:
             return False, str(error)
-        login = " and lets this login in" if connection.has_login else ""
-        return True, f"MLflow answers at {connection.url}{login}."
+        login = " and accepts this login" if connection.has_login else ""
+        return True, f"MLflow responds at {connection.url}{login}."
 
     def get_run(self, run_id: str) -> dict[str, Any]:
         """Return a run as MLflow's API gives it, with ``info`` and ``data``.
@@ -198,28 +199,28 @@ class MLflowClientHook(MLflowBaseHook):
     def get_or_create_experiment(
         self, name: str, artifact_location: str | None = None, tags: Tags | None = None
     ) -> str:
-        """Return the ID of an experiment, which is created where it is missing.
+        """Return the ID of an experiment, and create it if it does not exist.
 
         Safe to call from many tasks at once.
 
         :param name: name of the experiment.
-        :param artifact_location: where a new experiment keeps artifacts; without it the server
-            decides and passes them on, so that workers need no credentials of the store.
+        :param artifact_location: where a new experiment stores artifacts; by default the server decides and
+            proxies them, so that workers need no credentials for the store.
         :param tags: tags of a new experiment.
-        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name, which
-            on Databricks has to be an absolute path.
+        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name, which on
+            Databricks must be an absolute path.
         """
         if self.connection.is_databricks and not name.startswith("/"):
             raise MLflowAPIError(
-                f"Experiment {name!r}: on Databricks its name is an absolute path, "
-                f"e.g. /Shared/{name} or /Users/<you>/{name}; enter one.",
+                f"Experiment {name!r}: on Databricks the name must be an absolute path. "
+                f"Use, for example, /Shared/{name} or /Users/<you>/{name}.",
                 status_code=400,
                 error_code="INVALID_PARAMETER_VALUE",
             )
         with suppress(MLflowNotFoundError):
             return self._get_experiment_id(name)
         params = {"name": name, "artifact_location": artifact_location, "tags": as_tag_list(tags)}
-        with suppress(MLflowAlreadyExistsError):  # another task was faster
+        with suppress(MLflowAlreadyExistsError):  # another task created it first
             return self.call("POST", "experiments/create", params)["experiment_id"]
         return self._get_experiment_id(name)
 
@@ -228,7 +229,7 @@ class MLflowClientHook(MLflowBaseHook):
         experiment_id = experiment["experiment_id"]
         if experiment["lifecycle_stage"] == "deleted":
             raise MLflowAPIError(
-                f"Experiment {name!r} is deleted, which does not free its name. Choose another, or restore "
+                f"Experiment {name!r} is deleted, but its name is still taken. Choose another, or restore "
                 f"it on the server: mlflow experiments restore --experiment-id {experiment_id}",
                 status_code=400,
                 error_code="INVALID_STATE",
@@ -248,7 +249,7 @@ class MLflowClientHook(MLflowBaseHook):
         :param name: name of the registered model.
         :param tags: its tags, as a mapping or as MLflow's list of ``{"key": ..., "value": ...}``.
         :param description: its description.
-        :param if_exists: ``fail``, or ``skip``: return the model that is there, unchanged.
+        :param if_exists: ``fail``, or ``skip``: return the existing model unchanged.
         :raises MLflowAlreadyExistsError: it exists, and ``if_exists`` is ``fail``.
         """
         params = {"name": name, "tags": as_tag_list(tags), "description": description}
@@ -257,7 +258,7 @@ class MLflowClientHook(MLflowBaseHook):
         except MLflowAlreadyExistsError:
             if if_exists != "skip":
                 raise
-        self.log.info("Registered model %r exists; nothing to create.", name)
+        self.log.info("Registered model %r already exists.", name)
         return self.call("GET", "registered-models/get", {"name": name})
 
     def get_model_version(self, name: str, version: str | int) -> dict[str, Any]:
@@ -268,26 +269,26 @@ class MLflowClientHook(MLflowBaseHook):
         return self.call("GET", "model-versions/get", {"name": name, "version": str(version)})
 
     def get_model_version_by_alias(self, name: str, alias: str) -> dict[str, Any]:
-        """Return ``{"model_version": {...}}`` of the version an alias points at.
+        """Return ``{"model_version": {...}}`` of the version that an alias points to.
 
-        :raises MLflowNotFoundError: there is no such model, or it has no such alias.
+        :raises MLflowNotFoundError: the model or the alias does not exist.
         """
         try:
             return self.call("GET", "registered-models/alias", {"name": name, "alias": alias})
         except MLflowAPIError as error:
-            # MLflow calls a missing alias a bad parameter, unlike everything else that is missing.
+            # For a missing alias MLflow reports a bad parameter.
             if error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in str(error):
                 raise MLflowNotFoundError(
-                    str(error), status_code=error.status_code, error_code=error.error_code
+                    error.finding or str(error), status_code=error.status_code, error_code=error.error_code
                 ) from None
             raise
 
     def find_model_version(self, name: str, model_uri: str) -> dict[str, Any] | None:
-        """Return ``{"model_version": {...}}`` of the newest version made from a model, or None.
+        """Return ``{"model_version": {...}}`` of the newest version created from a model, or None.
 
         :param name: name of the registered model.
-        :param model_uri: ``models:/<model_id>``, ``runs:/<run_id>/<model name>``, or the source
-            the version was created with.
+        :param model_uri: ``models:/<model_id>``, ``runs:/<run_id>/<model name>``, or the source of the
+            version.
         """
         for source in self._sources(model_uri):
             criteria = f"name = {quoted(name)} and source_path = {quoted(source)}"
@@ -296,7 +297,7 @@ class MLflowClientHook(MLflowBaseHook):
         return None
 
     def _sources(self, model_uri: str) -> Iterator[str]:
-        """Yield what MLflow may have recorded as the source of a version made from a model."""
+        """Yield the sources that MLflow may have recorded for a version created from a model."""
         yield model_uri
         if not model_uri.startswith("runs:/"):
             return
@@ -306,7 +307,7 @@ class MLflowClientHook(MLflowBaseHook):
             model = self.call("GET", f"logged-models/{output['model_id']}")["model"]
             if model["info"]["name"] == model_name:
                 yield f"models:/{output['model_id']}"
-        # A client of MLflow 2 logged the model as an artifact of the run.
+        # A client of MLflow 2 logs the model as an artifact of the run.
         yield f"{run['info']['artifact_uri']}/{model_name}"
 
     def search(
@@ -318,10 +319,10 @@ class MLflowClientHook(MLflowBaseHook):
     ) -> list[dict[str, Any]]:
         """Search the registry, page by page.
 
-        :param resource: what to search.
+        :param resource: what to search for.
         :param filter_string: e.g. ``name LIKE 'housing%'``.
         :param order_by: e.g. ``["last_updated_timestamp DESC"]``.
-        :param max_results: how many to return at most.
+        :param max_results: the maximum number of results.
 
         .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-modelversions
         """
@@ -340,7 +341,7 @@ class MLflowClientHook(MLflowBaseHook):
         :param experiment_ids: the experiments to search.
         :param filter_string: e.g. ``metrics.rmse < 30000``.
         :param order_by: e.g. ``["attributes.start_time DESC"]``.
-        :param max_results: how many to return at most.
+        :param max_results: the maximum number of results.
 
         .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-runs
         """
@@ -357,7 +358,7 @@ class MLflowClientHook(MLflowBaseHook):
 
         :param filter_string: e.g. ``name LIKE 'housing%'``.
         :param order_by: e.g. ``["last_update_time DESC"]``.
-        :param max_results: how many to return at most.
+        :param max_results: the maximum number of results.
 
         .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#search-experiments
         """
@@ -367,33 +368,35 @@ class MLflowClientHook(MLflowBaseHook):
     def _pages(
         self, method: str, path: str, key: str, criteria: Mapping[str, Any], max_results: int
     ) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         params = dict(criteria)
-        while len(found) < max_results:
-            params["max_results"] = min(max_results - len(found), PAGE_SIZE)
+        while len(results) < max_results:
+            params["max_results"] = min(max_results - len(results), PAGE_SIZE)
             page = self.call(method, path, params)
-            found += page.get(key, [])
+            results += page.get(key, [])
             params["page_token"] = page.get("next_page_token")
             if not params["page_token"]:
                 break
-        return found
+        return results
 
 
 def as_tag_list(tags: Tags | None) -> list[dict[str, str]] | None:
-    """Return tags, given as a mapping or as MLflow's list of key and value, as the latter.
+    """Return tags as MLflow's list of ``{"key": ..., "value": ...}``.
 
-    :raises ValueError: they are something else, e.g. text.
+    :param tags: a mapping, or such a list.
+    :raises ValueError: the tags are something else, e.g. a string.
     """
     if not tags:
         return None
     try:
         pairs = tags.items() if isinstance(tags, Mapping) else [(tag["key"], tag["value"]) for tag in tags]
     except (TypeError, KeyError):
-        problem = f"{str(tags)[:100]!r} are no tags; give names and values, as in {{'data': 'housing'}}."
-        raise ValueError(problem) from None
+        raise ValueError(
+            f"Expected a mapping of tag names to values, e.g. {{'data': 'housing'}}, got {str(tags)[:100]!r}."
+        ) from None
     return [{"key": str(key), "value": str(value)} for key, value in pairs]
 
 
 def quoted(value: str) -> str:
-    """Return a value as MLflow's filters take it."""
+    """Return a value in quotes, for a filter of MLflow."""
     return f'"{value}"' if "'" in value else f"'{value}'"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MLflowDeploymentHook(MLflowBaseHook):
-    """Deploys models with ``mlflow.deployments``, and asks deployments for predictions.
+    """Deploys models and gets predictions with ``mlflow.deployments``.
 
     .. code-block:: python
 
@@ -27,9 +27,9 @@ class MLflowDeploymentHook(MLflowBaseHook):
         hook.get_conn().list_deployments()
 
     :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
-    :param target_uri: where to deploy, e.g. ``sagemaker``, ``databricks``, or what a plugin of MLflow offers.
-    :param target_conn_id: connection to the target. One of type ``aws`` reaches MLflow as keys and region;
-        one of another type is looked at by no target.
+    :param target_uri: where to deploy, e.g. ``sagemaker``, ``databricks``, or the target of an MLflow plugin.
+    :param target_conn_id: connection to the target. Type ``aws`` provides keys and region; other types are
+        ignored.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.deployments.html
     """
@@ -46,14 +46,14 @@ class MLflowDeploymentHook(MLflowBaseHook):
         if not self.target_conn_id or self.get_connection(self.target_conn_id).conn_type != "aws":
             return {}
         variables = aws_environment(self.target_conn_id, self.get_connection)
-        variables.pop("MLFLOW_S3_ENDPOINT_URL", None)  # would move the artifact store, not the target
+        variables.pop("MLFLOW_S3_ENDPOINT_URL", None)  # this is for the artifact store, not the target
         return variables
 
     @contextmanager
     def tracking(self) -> Iterator[MlflowClient]:
-        """Do as :meth:`MLflowBaseHook.tracking`, and set the credentials of the target too.
+        """Work like :meth:`MLflowBaseHook.tracking`, and also set the credentials of the target.
 
-        Where target and artifact store both take AWS keys, those of the target are used.
+        If both the target and the artifact store use AWS keys, those of the target apply.
         """
         with (
             super().tracking() as client,
@@ -84,10 +84,10 @@ class MLflowDeploymentHook(MLflowBaseHook):
         :param name: name of the deployment.
         :param model_uri: the model, e.g. ``models:/Housing@champion``.
         :param flavor: the model's flavor to deploy; the target decides by default.
-        :param config: what else the target wants to know.
-        :param endpoint: endpoint to create the deployment under, at targets that have endpoints.
-        :param if_exists: ``fail``, or ``skip``: return the deployment that is there, unchanged.
-        :return: what the target says of the deployment; at least its ``name``.
+        :param config: settings for the target.
+        :param endpoint: endpoint of the deployment, at targets that have endpoints.
+        :param if_exists: ``fail``, or ``skip``: return the existing deployment unchanged.
+        :return: the target's description of the deployment, with at least its ``name``.
         :raises MLflowProviderError: MLflow or the target refuses.
         """
         client = self.get_conn()
@@ -95,7 +95,7 @@ class MLflowDeploymentHook(MLflowBaseHook):
             from mlflow import MlflowException
             from requests import HTTPError
 
-            # What a target raises if there is none.
+            # Targets raise one of these if the deployment does not exist.
             with suppress(MlflowException, HTTPError):
                 return client.get_deployment(name=name, endpoint=endpoint)
         with wrap_mlflow_errors(f"Deploying {model_uri} as {name!r} to {self.target_uri!r}"):
@@ -104,26 +104,24 @@ class MLflowDeploymentHook(MLflowBaseHook):
             )
 
     def predict(self, deployment_name: str | None, inputs: Any, endpoint: str | None = None) -> str:
-        """Ask a deployment for predictions.
+        """Return predictions of a deployment.
 
-        :param deployment_name: name of the deployment; None at targets that have endpoints only.
-        :param inputs: what the target takes: usually a DataFrame, or a dict.
-        :param endpoint: endpoint to ask, at targets that have endpoints.
-        :return: JSON, as the target answered it.
+        :param deployment_name: name of the deployment; None at targets that only have endpoints.
+        :param inputs: the target's input: usually a DataFrame, or a dict.
+        :param endpoint: endpoint of the deployment, at targets that have endpoints.
+        :return: the target's predictions as JSON.
         :raises MLflowProviderError: MLflow or the target refuses.
         """
-        with wrap_mlflow_errors(
-            f"Asking deployment {deployment_name!r} at {self.target_uri!r} for predictions"
-        ):
-            answer = self.get_conn().predict(
+        with wrap_mlflow_errors(f"Predicting with deployment {deployment_name!r} at {self.target_uri!r}"):
+            predictions = self.get_conn().predict(
                 deployment_name=deployment_name, inputs=inputs, endpoint=endpoint
             )
-        return to_json(answer)
+        return to_json(predictions)
 
 
-def to_json(answer: Any) -> str:
-    """Return a target's answer as JSON. NaN and infinity, which JSON does not have, become null."""
-    if hasattr(answer, "to_json"):  # MLflow's own type, or a table
-        return answer.to_json()
-    text = json.dumps(answer, default=lambda array: array.tolist())
+def to_json(predictions: Any) -> str:
+    """Return a target's predictions as JSON. NaN and infinity, which JSON does not have, become null."""
+    if hasattr(predictions, "to_json"):  # MLflow's own type, or a table
+        return predictions.to_json()
+    text = json.dumps(predictions, default=lambda array: array.tolist())
     return json.dumps(json.loads(text, parse_constant=lambda _: None))

@@ -33,11 +33,11 @@ class MLflowPyfuncHook(MLflowBaseHook):
         return copy_with_functions_inside(self.tracking, mlflow.pyfunc)
 
     def download_model(self, model_uri: str, dst_path: str | Path) -> Path:
-        """Download a model and return the folder it is in.
+        """Download a model and return its folder.
 
         :param model_uri: e.g. ``models:/Housing@champion``, ``models:/Housing/3``, ``runs:/<run_id>/model``.
-        :param dst_path: folder to put it in; made where it is missing.
-        :raises MLflowProviderError: there is no such model, or MLflow does not hand it over.
+        :param dst_path: folder for the model; created if it does not exist.
+        :raises MLflowProviderError: the model does not exist, or MLflow refuses to serve it.
         """
         with (
             self.tracking(),

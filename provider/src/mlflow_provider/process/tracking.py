@@ -120,8 +120,8 @@ def _workspace(connection: MLflowConnection) -> Iterator[None]:
         finally:
             mlflow.set_workspace(None)
     elif connection.workspace:
-        problem = "needs mlflow 3.10 or later where tasks run; update mlflow, or leave the field empty."
-        raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem)
+        problem, fix = "needs mlflow 3.10 or later where tasks run", "update mlflow, or leave the field empty"
+        raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem, fix)
     else:
         yield
 

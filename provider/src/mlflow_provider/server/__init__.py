@@ -1,1 +1,1 @@
-"""The MLflow server: connection, login, REST, and what can be wrong on the way to it."""
+"""Everything that talks to the MLflow server: connection, login, REST, limits and findings."""

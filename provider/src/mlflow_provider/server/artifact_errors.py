@@ -1,62 +1,61 @@
-"""What an error of an artifact store means, in the words of :mod:`mlflow_provider.server.findings`."""
+"""Findings for the errors of an artifact store."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mlflow_provider.server import findings as causes
+from mlflow_provider.exceptions import chain
+from mlflow_provider.server import findings
 
-S3_CAUSES = {
-    "InvalidAccessKeyId": causes.WRONG_KEYS,
-    "SignatureDoesNotMatch": causes.WRONG_KEYS,
-    "InvalidToken": causes.WRONG_KEYS,
-    "ExpiredToken": causes.WRONG_KEYS,
-    "NoSuchBucket": causes.NO_BUCKET,
-    "AuthorizationHeaderMalformed": causes.WRONG_REGION,
-    "PermanentRedirect": causes.WRONG_REGION,
-    "RequestTimeTooSkewed": causes.CLOCK_SKEW,
+if TYPE_CHECKING:
+    from mlflow_provider.server.findings import Finding
+
+S3_FINDINGS = {
+    "InvalidAccessKeyId": findings.S3_KEYS_REJECTED,
+    "SignatureDoesNotMatch": findings.S3_KEYS_REJECTED,
+    "InvalidToken": findings.S3_KEYS_REJECTED,
+    "ExpiredToken": findings.S3_KEYS_REJECTED,
+    "NoSuchBucket": findings.BUCKET_NOT_FOUND,
+    "AuthorizationHeaderMalformed": findings.WRONG_REGION,
+    "PermanentRedirect": findings.WRONG_REGION,
+    "RequestTimeTooSkewed": findings.CLOCK_SKEW,
 }
-# How MLflow's client says that the server failed at an artifact: after all tries, or after the only one.
+# MLflow's client has no error class for a server that fails: the text after all retries, or after none.
 SERVER_FAILED = re.compile(r"/mlflow-artifacts/.*too many 500|^500 .*/mlflow-artifacts/", re.DOTALL)
 
 
-def cause_of(error: BaseException, location: str) -> str | None:
-    """Return what is wrong with an artifact store and what to do about it; None if that is not known.
+def cause_of(error: BaseException, location: str) -> Finding | None:
+    """Return what is wrong with an artifact store; None if that is unknown.
 
-    :param error: of the ``mlflow`` package or of ``boto3``, or one that was raised because of it.
+    :param error: of the ``mlflow`` package or of ``boto3``, or one that was raised from it.
     :param location: where the artifact is, or was to go, e.g. ``s3://bucket/1/<run ID>/artifacts``.
     """
-    for each in _chain(error):
+    for each in chain(error):
         if type(each).__module__.startswith("botocore."):
-            return _cause_of_s3(each, location)
+            return _cause_at_s3(each, location)
         if SERVER_FAILED.search(str(each)):
-            return causes.SERVER_STORE_FAILS
+            return findings.SERVER_STORE_FAILED
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what it was raised because of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _cause_at_s3(error: Any, location: str) -> Finding | None:
+    # boto3 need not be installed, but it is where one of its errors was raised.
+    from botocore import exceptions
 
-
-def _cause_of_s3(error: Any, location: str) -> str | None:
-    # By their names, as boto3 need not be installed.
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        return causes.NO_KEYS.format(location=location)
-    if response := getattr(error, "response", None):
-        code = response["Error"]["Code"]
-        cause = S3_CAUSES.get(code)
-        return cause and cause.format(code=code, bucket=urlsplit(location).netloc)
-    endpoint = error.kwargs.get("endpoint_url")
-    return endpoint and causes.STORE_UNREACHABLE.format(endpoint=_address(endpoint))
+    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+        return findings.S3_KEYS_MISSING.format(location=location)
+    if isinstance(error, exceptions.ClientError):
+        code = error.response["Error"]["Code"]
+        finding = S3_FINDINGS.get(code)
+        return finding and finding.format(code=code, bucket=urlsplit(location).netloc)
+    if isinstance(error, exceptions.BotoCoreError) and (endpoint := error.kwargs.get("endpoint_url")):
+        return findings.STORE_UNREACHABLE.format(endpoint=_address(endpoint))
+    return None
 
 
 def _address(url: str) -> str:
-    """Return a URL without what it names on the server."""
+    """Return a URL without its path and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

@@ -1,116 +1,240 @@
-"""What can be wrong between a task and its artifacts in MLflow, and what to do about it.
+"""What can be wrong between a task and its artifacts in MLflow, and how to fix it.
 
-Each is a sentence: the cause, a semicolon, the cure. Errors end with it, the doctor shows it, and the table
-of all of them (``python -m mlflow_provider.doctor.table``) is made of it.
+An error carries a finding and the doctor reports it. ``python -m mlflow_provider.doctor.table`` lists all
+that the doctor can report.
 """
 
 from __future__ import annotations
 
-# The connection
-FIELD = "Connection {conn_id!r}, field {field}: {problem}"  # which ends with what to enter
+from dataclasses import dataclass, replace
+from typing import Any
 
-# The way to the server
-UNKNOWN_HOST = "its host name is unknown here; enter one that is known where tasks run"
-REFUSED = "nothing listens on that port; start the server, or correct Host and Port"
-LOOPBACK = (
-    "nothing listens on that port of this machine or container itself; start the server, or enter as Host "
-    "the name of the machine or container where it runs"
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause of a failure, which reads as "finding; fix".
+
+    :param code: its stable name, for programs.
+    :param finding: what is wrong.
+    :param fix: what to do about it; empty if that is unknown.
+    """
+
+    code: str
+    finding: str
+    fix: str = ""
+
+    def format(self, **fields: Any) -> Finding:
+        """Return the finding with its placeholders filled."""
+        return replace(self, finding=self.finding.format(**fields), fix=self.fix.format(**fields))
+
+    def about(self, subject: str) -> Finding:
+        """Return the finding with its subject in front, e.g. a server or a request."""
+        return replace(self, finding=f"{subject}: {self.finding}")
+
+    def __str__(self) -> str:
+        return f"{self.finding}; {self.fix}" if self.fix else self.finding
+
+
+UNEXPECTED = Finding("unexpected", "{message}")
+
+# The connection
+INVALID_FIELD = Finding("invalid-field", "Connection {conn_id!r}, field {field}: {problem}", "{fix}")
+
+# The network
+HOST_NOT_RESOLVED = Finding(
+    "host-not-resolved", "host name cannot be resolved", "use one that workers can resolve"
 )
-NO_WAY = "no way leads there from here ({error}); correct Host, or ask for a way to it"
-DEAD_PROXY = (
-    "the proxy {proxy} on the way does not answer; correct HTTP_PROXY and HTTPS_PROXY where tasks run, "
-    "or exempt the server by NO_PROXY"
+CONNECTION_REFUSED = Finding(
+    "connection-refused", "nothing listens on that port", "start the server, or correct Host and Port"
 )
-TIMED_OUT = "it did not respond in time; correct Host and Port, or raise Extra, timeout"
-HANGS_UP = "it hangs up without an answer; begin Host with https:// if it speaks that, or correct Port"
-SPEAKS_HTTP = "it speaks http, not https; begin Host with http://, or correct Port"
-UNTRUSTED = "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify"
+REFUSED_BY_THIS_MACHINE = Finding(
+    "refused-by-this-machine",
+    "nothing listens on that port of this machine or container",
+    "start the server, or enter as Host the name of the machine or container where it runs",
+)
+NO_ROUTE = Finding(
+    "no-route", "no route to host ({error})", "correct Host, or ask your network administrator for a route"
+)
+PROXY_UNREACHABLE = Finding(
+    "proxy-unreachable",
+    "the proxy {proxy} does not respond",
+    "correct HTTP_PROXY and HTTPS_PROXY where tasks run, or exempt the server with NO_PROXY",
+)
+TIMED_OUT = Finding(
+    "timed-out", "the server did not respond in time", "correct Host and Port, or raise timeout in Extra"
+)
+CONNECTION_CLOSED = Finding(
+    "connection-closed",
+    "connection closed without a response",
+    "if the server uses HTTPS, start Host with https://; otherwise correct Port",
+)
+NOT_HTTPS = Finding(
+    "not-https", "the server uses HTTP, not HTTPS", "start Host with http://, or correct Port"
+)
+CERTIFICATE_NOT_TRUSTED = Finding(
+    "certificate-not-trusted",
+    "the server's TLS certificate is not trusted",
+    "set verify in Extra to the path of its CA bundle",
+)
+INVALID_HEADER = Finding(
+    "invalid-header", "a header contains a line break or begins with a space", "correct its value"
+)
 
 # The server
-REDIRECTED = "redirected to {url}; enter that as Host"
-REDIRECTED_ELSEWHERE = (
-    "redirected to {url}, which is not MLflow's API; correct Host and Port, or ask for a way around that"
+REDIRECTED = Finding("redirected", "redirected to {url}", "enter that address as Host")
+REDIRECTED_ELSEWHERE = Finding(
+    "redirected-elsewhere",
+    "redirected to {url}, which is not MLflow's API",
+    "correct Host and Port, or ask for an address that does not redirect",
 )
-NOT_MLFLOW = "this is not an MLflow server, or one without {request!r}; correct Host and Port"
-OTHER_MAJOR_VERSION = (
-    "the server is MLflow {server}, and mlflow-skinny here is {client}; install the same major version of "
-    "both"
+NOT_MLFLOW = Finding(
+    "not-mlflow", "this is not an MLflow server, or it does not support {request!r}", "correct Host and Port"
 )
-UNKNOWN_TO_ITSELF = "the server does not know itself as {host!r}; add that to its --allowed-hosts"
+VERSIONS_DIFFER = Finding(
+    "versions-differ",
+    "the server runs MLflow {server}, but mlflow-skinny here is {client}",
+    "install the same major version of both",
+)
+HOST_REJECTED = Finding(
+    "host-rejected", "the server rejects the host name {host!r}", "add it to the server's --allowed-hosts"
+)
+NOT_FOUND = Finding(
+    "not-found", "{message}", "correct the name or ID, or the connection if it is on another server"
+)
 
 # The login
-NO_LOGIN = "it wants a login; enter Login and Password"
-WRONG_LOGIN = "the login is not accepted; correct Login and Password"
-READ_ONLY = (
-    "the login is accepted, but may not write here; ask MLflow's administrator for the permission EDIT, "
-    "or enter another login"
+LOGIN_REQUIRED = Finding("login-required", "authentication required", "enter Login and Password")
+LOGIN_REJECTED = Finding("login-rejected", "login rejected", "correct Login and Password")
+READ_ONLY = Finding(
+    "read-only",
+    "this login has no permission to write here",
+    "ask MLflow's administrator for the permission EDIT, or use another login",
+)
+PERMISSION_DENIED = Finding(
+    "permission-denied",
+    "{message}",
+    "ask MLflow's administrator for the permission, or use another login in the connection",
 )
 
 # The experiment
-NO_EXPERIMENT = "there is no experiment {name!r}; correct the name, or run the task that creates it"
-DELETED_EXPERIMENT = (
-    "experiment {name!r} is deleted; restore it on the server: mlflow experiments restore "
-    "--experiment-id {id}"
+EXPERIMENT_NOT_FOUND = Finding(
+    "experiment-not-found",
+    "experiment {name!r} does not exist",
+    "correct the name, or run the task that creates it",
+)
+EXPERIMENT_DELETED = Finding(
+    "experiment-deleted",
+    "experiment {name!r} is deleted",
+    "restore it on the server: mlflow experiments restore --experiment-id {id}",
 )
 
 # The artifact store behind the server
-NOT_SERVED = (
-    "artifacts of this experiment pass through the server, which does not pass any on; start it with "
-    "--serve-artifacts, or make a new experiment"
+ARTIFACTS_NOT_PROXIED = Finding(
+    "artifacts-not-proxied",
+    "artifacts of this experiment go through the server, but the server does not proxy artifacts",
+    "start it with --serve-artifacts, or create a new experiment",
 )
-SERVER_STORE_FAILS = "MLflow cannot use its own artifact store; read MLflow's log, which says why"
-NOT_ASCII = (
-    "the password is not ASCII, which MLflow accepts everywhere but where it passes artifacts on; choose "
-    "another password"
+SERVER_STORE_FAILED = Finding(
+    "server-store-failed", "MLflow cannot use its own artifact store", "see MLflow's log for the reason"
+)
+PASSWORD_NOT_ASCII = Finding(
+    "password-not-ascii",
+    "the password has non-ASCII characters, which MLflow rejects when it proxies artifacts",
+    "choose another password",
 )
 
 # The artifact store that tasks reach themselves
-NO_BOTO3 = "artifacts go to {location}, and boto3 is not installed here; install it where tasks run"
-NO_KEYS = (
-    "artifacts go to {location}, and there are no keys for S3 here; name a connection that holds them in "
-    "Extra, artifact_conn_id, or make a new experiment whose artifacts the server passes on"
+BOTO3_MISSING = Finding(
+    "boto3-missing",
+    "artifacts go to {location}, but boto3 is not installed here",
+    "install it where tasks run",
 )
-STORE_UNREACHABLE = (
-    "the artifact store does not answer at {endpoint}; start it, or correct endpoint_url in the artifact "
-    "connection"
+S3_KEYS_MISSING = Finding(
+    "s3-keys-missing",
+    "artifacts go to {location}, but no S3 keys are configured here",
+    "set artifact_conn_id in Extra to a connection with the keys, or create a new experiment whose "
+    "artifacts the server proxies",
 )
-WRONG_KEYS = (
-    "the artifact store does not accept the keys ({code}); correct Login and Password of the artifact "
-    "connection"
+STORE_UNREACHABLE = Finding(
+    "store-unreachable",
+    "the artifact store does not respond at {endpoint}",
+    "start it, or correct endpoint_url in the artifact connection",
 )
-NO_BUCKET = (
-    "the artifact store has no bucket {bucket!r}; create it, or correct endpoint_url in the artifact "
-    "connection"
+S3_KEYS_REJECTED = Finding(
+    "s3-keys-rejected",
+    "the artifact store rejects the keys ({code})",
+    "correct Login and Password of the artifact connection",
 )
-WRONG_REGION = (
-    "bucket {bucket!r} is in another region ({code}); correct region_name in the artifact connection"
+BUCKET_NOT_FOUND = Finding(
+    "bucket-not-found",
+    "the artifact store has no bucket {bucket!r}",
+    "create it, or correct endpoint_url in the artifact connection",
 )
-CLOCK_SKEW = "the clocks here and in the artifact store differ too much; set the wrong one"
-STORE_FORBIDS = "the keys may not list bucket {bucket!r} ({code}); allow them to list, read and write it"
+WRONG_REGION = Finding(
+    "wrong-region",
+    "bucket {bucket!r} is in another region ({code})",
+    "correct region_name in the artifact connection",
+)
+CLOCK_SKEW = Finding(
+    "clock-skew",
+    "the clocks of this machine and of the artifact store are out of sync",
+    "synchronize them",
+)
+BUCKET_FORBIDDEN = Finding(
+    "bucket-forbidden",
+    "the keys may not list bucket {bucket!r} ({code})",
+    "allow them to list, read and write it",
+)
 
 # The artifact
-NOT_WRITTEN = "an artifact cannot be written to {location} ({error}); give tasks what that store asks for"
-OWN_DISK = (
-    "artifacts go to {location}, a folder that is not the same here as on the server, so they stay on this "
-    "worker's disk; start the server with --serve-artifacts, and make a new experiment"
+ARTIFACT_NOT_WRITTEN = Finding(
+    "artifact-not-written",
+    "cannot write an artifact to {location} ({error})",
+    "give tasks the packages and credentials that this store needs",
 )
-NOT_LISTED = (
-    "the artifact is in the store, but the server does not list it ({error}); give the server the keys of "
-    "the store, too"
+ARTIFACT_ON_WORKER = Finding(
+    "artifact-on-worker",
+    "artifacts go to {location}, a folder that this worker does not share with the server",
+    "start the server with --serve-artifacts, and create a new experiment",
 )
-CHANGED = "the artifact that came back is not the one that was written; look at what is on the way"
-NOT_HANDED_ON = (
-    "another process here does not find the artifact at {location} ({error}); start the server with "
-    "--serve-artifacts, and make a new experiment"
+ARTIFACT_NOT_LISTED = Finding(
+    "artifact-not-listed",
+    "the artifact is in the store, but the server does not list it ({error})",
+    "give the server the keys of the store",
 )
-NOT_DELETED = "{what} was made and cannot be deleted again ({error}); delete it yourself"
+ARTIFACT_CHANGED = Finding(
+    "artifact-changed",
+    "the artifact that was read back differs from the one that was written",
+    "check for a proxy that alters responses",
+)
+ARTIFACT_NOT_SHARED = Finding(
+    "artifact-not-shared",
+    "another process on this machine does not find the artifact at {location} ({error})",
+    "start the server with --serve-artifacts, and create a new experiment",
+)
+NOT_DELETED = Finding(
+    "not-deleted", "{what} was created but could not be deleted ({error})", "delete it yourself"
+)
 
-# What tasks have left
-LOST_RUNS = (
-    "{place} on this worker holds runs that MLflow does not know, the newest {run_id}: a task logged "
-    "without a tracking URI; log inside @task.mlflow or MLflowBaseHook().tracking(), then delete that"
+# What tasks left behind
+RUNS_ON_WORKER = Finding(
+    "runs-on-worker",
+    "{place} on this worker has runs that MLflow does not have, the newest {run_id}: a task logged without a "
+    "tracking URI",
+    "log inside @task.mlflow or MLflowBaseHook().tracking(), then delete {place}",
 )
-OPEN_RUNS = (
-    "RUNNING in MLflow, though their tasks have ended: {runs}; run the DAG mlflow_doctor with "
-    "close_open_runs, which ends them as KILLED"
+OPEN_RUNS = Finding(
+    "open-runs",
+    "runs still RUNNING in MLflow although their tasks have ended: {runs}",
+    "run the DAG mlflow_doctor with close_open_runs, which ends them as KILLED",
 )
+
+
+def of_message(message: str) -> Finding:
+    """Return the finding for a message of MLflow, which often says only that something is missing."""
+    message = message.strip().removesuffix(".")
+    if message.endswith("not found"):
+        return NOT_FOUND.format(message=message)
+    if message.rstrip("'").endswith("Permission denied"):
+        return PERMISSION_DENIED.format(message=message)
+    return UNEXPECTED.format(message=message)

@@ -1,4 +1,4 @@
-"""The login in each request to MLflow, which is read again when the server no longer accepts it.
+"""The login of each request to MLflow, which is read again when the server rejects it.
 
 Imported with the first request, as :mod:`mlflow_provider.server.rest` is.
 """
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
-# Two threads of a task that ask Airflow 3.1 at once may get each other's answer.
+# In Airflow 3.1, two threads of a task that read a connection at once may get each other's response.
 _READING = threading.Lock()
 
 
 class Login:
-    """A ``requests`` authentication with a connection's login, also when that changes.
+    """A ``requests`` authentication with a connection's login, which may change.
 
-    A training may run for hours, and its token be replaced meanwhile. So a request that the server answers
-    with 401 is sent once more, if the connection has another login by then.
+    A token may be replaced while a training runs for hours. Therefore a request that the server answers with
+    401 is sent once more if the connection has a new login.
 
-    :param connection: whose login it is.
+    :param connection: the connection.
     :param on_renewal: called with the connection when its login has changed.
     """
 
@@ -61,11 +61,11 @@ class Login:
         return response.connection.send(request, **kwargs)
 
     def _has_changed(self, sent: MLflowConnection) -> bool:
-        if os.getpid() != self._process:  # a fork shares the way on which Airflow is asked
+        if os.getpid() != self._process:  # a forked process shares the socket to Airflow with its parent
             return False
         with _READING:
             if self.connection is sent and (renewed := sent.with_new_login()):
-                log.info("The login of connection %r has changed; MLflow gets the new one.", sent.conn_id)
+                log.info("Login of connection %r has changed; using the new one.", sent.conn_id)
                 self.connection = renewed
                 if self._on_renewal:
                     self._on_renewal(renewed)
@@ -73,7 +73,7 @@ class Login:
 
 
 def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
-    # Without a login is what was redirected to another server.
+    # A request that was redirected to another server has no login.
     has_login = "Authorization" in request.headers
     return has_login and (isinstance(request.body, (str, bytes, type(None))) or _is_file(request))
 
@@ -83,7 +83,7 @@ def _is_file(request: requests.PreparedRequest) -> bool:
 
 
 def authentication(connection: MLflowConnection) -> Authentication:
-    """Return the ``requests`` authentication for the login of a connection as it was read."""
+    """Return the ``requests`` authentication for the login of a connection."""
     if connection.token:
         return partial(_bearer, connection.token)
     if connection.username:
@@ -93,15 +93,15 @@ def authentication(connection: MLflowConnection) -> Authentication:
 
 def basic(username: str, password: str) -> Authentication:
     """Return basic authentication."""
-    # As bytes: of a string, requests would send Latin-1, where MLflow's own client and server use UTF-8.
+    # As bytes: requests encodes strings as Latin-1, but MLflow's client and server use UTF-8.
     return HTTPBasicAuth(username.encode(), password.encode())
 
 
 def _bearer(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
-    # An authentication, not a header: requests replaces the header where ~/.netrc knows the host.
+    # An authentication, not a header: requests replaces the header if ~/.netrc has the host.
     request.headers["Authorization"] = f"Bearer {token}"
     return request
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request  # without it, requests would look for a login in ~/.netrc
+    return request  # without an authentication, requests would use ~/.netrc

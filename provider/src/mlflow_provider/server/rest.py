@@ -1,10 +1,13 @@
 """HTTP to MLflow: login, bounded retries, and errors that say what to do.
 
-Imported when the first request is made: ``requests`` would cost every DAG parse 0.2 s.
+Imported with the first request, because ``requests`` would add 0.2 s to every DAG parse.
 """
 
 from __future__ import annotations
 
+import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,40 +24,54 @@ from mlflow_provider.exceptions import (
     MLflowAPIError,
     MLflowNotFoundError,
     MLflowUnreachableError,
-    with_advice,
+    chain,
 )
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
 from mlflow_provider.server.login import Authentication, Login
 
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
+    from mlflow_provider.server.findings import Finding
 
 API_PREFIX = "api/2.0/mlflow"
 REGISTRY = (f"{API_PREFIX}/registered-models/", f"{API_PREFIX}/model-versions/")
 CONNECT_TIMEOUT_SECONDS = 10.0
 # As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
 RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
-NOT_THERE = (404, 405)
-MAX_MESSAGE_LENGTH = 1000  # of what the server says, which may repeat what it was given
+MISSING_STATUS_CODES = (404, 405)
+MAX_MESSAGE_LENGTH = 1000  # of a server's message, which may repeat a long input
 BACKOFF_SECONDS = 2
-# What MLflow says, as if the request were a bad one, when more requests wait than it has connections to its
-# database.
+# MLflow's message, with status 400, when more requests wait than it has connections to its database.
 OVERLOADED = "QueuePool limit of size"
-# A server that asks for more with Retry-After is asked again earlier: a task is waiting.
+# A longer Retry-After is cut to this, because a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
-# All of requests' errors, a CA bundle that is missing, and what it lets through of urllib3's: a host name
-# that has two dots in a row.
-NO_ANSWER = (OSError, HTTPError)
+# All errors of requests, a missing CA bundle (OSError), and an error of urllib3 that requests lets through: a
+# host name with two dots in a row.
+NO_RESPONSE = (OSError, HTTPError)
+# OpenSSL has a reason for this and no class; newer versions have one that Python knows only by its text.
+NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
+FINDINGS: dict[type[BaseException], Finding] = {
+    ssl.SSLCertVerificationError: findings.CERTIFICATE_NOT_TRUSTED,
+    socket.gaierror: findings.HOST_NOT_RESOLVED,
+    UnicodeError: findings.HOST_NOT_RESOLVED,  # the host name has no spelling in ASCII
+    requests.exceptions.InvalidURL: findings.HOST_NOT_RESOLVED,
+    ConnectionRefusedError: findings.CONNECTION_REFUSED,
+    TimeoutError: findings.TIMED_OUT,
+    ConnectionResetError: findings.CONNECTION_CLOSED,
+    requests.exceptions.InvalidHeader: findings.INVALID_HEADER,  # its own text shows the value
+}
 
 
 class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
-    """What callers of 1.1.0's ``run`` catch; defined here, as ``exceptions`` cannot import ``requests``."""
+    """Also the class that callers of 1.1.0's ``run`` catch; ``exceptions`` does not import ``requests``."""
 
 
 class _Retry(Retry):
-    """As urllib3's, but there may be fewer further tries when no answer comes in time.
+    """urllib3's, with a separate number of retries for read timeouts.
 
-    :param read_retries: how many; None for as many as after other failures.
+    urllib3's own ``read`` would also count a connection that a restarting server closes.
+
+    :param read_retries: that number; None for as many as after other failures.
     """
 
     def __init__(self, *args: Any, read_retries: int | None = None, **kwargs: Any) -> None:
@@ -73,8 +90,8 @@ class _Retry(Retry):
         *rest: Any,
         **kwargs: Any,
     ) -> Any:
-        before = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
-        if isinstance(error, ReadTimeoutError) and before == self.read_retries:
+        timeouts = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
+        if isinstance(error, ReadTimeoutError) and timeouts == self.read_retries:
             raise error
         return super().increment(method, url, response, error, *rest, **kwargs)
 
@@ -93,7 +110,7 @@ def new_session(
     """Return a session with the connection's login, TLS verification and retries.
 
     :param connection: the server.
-    :param auth_type: takes user name and password, returns a ``requests`` authentication; basic
+    :param auth_type: returns a ``requests`` authentication for a user name and password; basic
         authentication by default.
     :param read_retries: how often to retry when no response came in time; as often as after other
         failures by default.
@@ -112,8 +129,8 @@ def new_session(
         total=connection.retries,
         read_retries=read_retries,
         status_forcelist=RETRIED_STATUS_CODES,
-        # Also of what is not idempotent, as MLflow's own client does: a server that is restarted is the
-        # common case, an answer lost on its way back the rare one. `if_exists` is the way out of that.
+        # Also methods that are not idempotent, as in MLflow's own client: a restarting server is common, a
+        # lost response rare, and `if_exists` covers that.
         allowed_methods=None,
         backoff_factor=BACKOFF_SECONDS,  # waits 0, 4, 8, 16 seconds
         raise_on_status=False,
@@ -135,37 +152,35 @@ def send(
     params: Mapping[str, Any] | None = None,
     **request_kwargs: Any,
 ) -> requests.Response:
-    """Send a request and return the answer, whatever its status.
+    """Send a request and return the response, whatever its status.
 
-    A redirect is not followed: ``requests`` would drop the login on its way to another server, and turn
-    a POST into a GET.
+    Redirects are not followed: ``requests`` would drop the login for another server, and turn a POST into a
+    GET.
 
     :param endpoint: path below the server's address.
     :param params: query of a GET, JSON body of anything else.
-    :param request_kwargs: passed on to ``requests.Session.request``; with ``allow_redirects`` a redirect
-        is followed, or returned.
-    :raises MLflowUnreachableError: the request cannot be sent, or got no answer after all retries.
+    :param request_kwargs: passed to ``requests.Session.request``; ``allow_redirects`` decides whether a
+        redirect is followed or returned.
+    :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
     :raises MLflowAPIError: the server redirects.
-    :raises MLflowConfigurationError: the registry is asked for, which is in Unity Catalog.
+    :raises MLflowConfigurationError: the request is for the registry, which is in Unity Catalog.
     """
     endpoint = endpoint.lstrip("/")
     connection = _at_registry(connection, endpoint)
     connect_timeout = min(connection.timeout, CONNECT_TIMEOUT_SECONDS)
     request_kwargs.setdefault("timeout", (connect_timeout, connection.timeout))
-    # Per request too: REQUESTS_CA_BUNDLE on the worker would win over the session's.
+    # Per request, because REQUESTS_CA_BUNDLE on the worker would override the session's.
     request_kwargs.setdefault("verify", connection.verify)
     request_kwargs["params" if method == "GET" else "json"] = params
     kwargs = {"allow_redirects": False, **request_kwargs}
     try:
         response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)
-    except NO_ANSWER as error:
-        # Without requests' five nested errors, which would be the last thing in the task's log.
-        raise NoAnswerError(f"MLflow at {_server(connection)}: {_reason(error)}.") from None
+    except NO_RESPONSE as error:
+        # Without the five nested errors of requests, which would end the task's log.
+        raise NoAnswerError(_finding_of(error).about(f"MLflow at {_server(connection)}")) from None
     if response.is_redirect and "allow_redirects" not in request_kwargs:
-        raise MLflowAPIError(
-            f"MLflow at {_server(connection)}: {_redirection(response, endpoint)}.",
-            status_code=response.status_code,
-        )
+        finding = _redirection(response, endpoint).about(f"MLflow at {_server(connection)}")
+        raise MLflowAPIError(finding, status_code=response.status_code)
     return response
 
 
@@ -177,16 +192,16 @@ def call(
     params: Mapping[str, Any] | None = None,
     **request_kwargs: Any,
 ) -> dict[str, Any]:
-    """Call MLflow's API and return what it answers; see :meth:`MLflowClientHook.call`."""
-    given = {key: value for key, value in (params or {}).items() if value is not None}
+    """Call MLflow's API and return its response; see :meth:`MLflowClientHook.call`."""
+    params = {key: value for key, value in (params or {}).items() if value is not None}
     endpoint = f"{API_PREFIX}/{path}"
     connection = _at_registry(connection, endpoint)
-    response = send(session, connection, method, endpoint, given, **request_kwargs)
-    for failed in range(connection.retries):
+    response = send(session, connection, method, endpoint, params, **request_kwargs)
+    for retry in range(connection.retries):
         if not _is_overloaded(response):
             break
-        time.sleep(BACKOFF_SECONDS * 2**failed)
-        response = send(session, connection, method, endpoint, given, **request_kwargs)
+        time.sleep(BACKOFF_SECONDS * 2**retry)
+        response = send(session, connection, method, endpoint, params, **request_kwargs)
     try:
         answer = response.json()
     except requests.JSONDecodeError:
@@ -197,7 +212,7 @@ def call(
 
 
 def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnection:
-    """Return a connection to the registry for its endpoints, as for the ``mlflow`` package."""
+    """Return the connection with the registry's address if the endpoint is one of the registry."""
     is_registry = endpoint.startswith(REGISTRY)
     return replace(connection, url=connection.registry_url()) if is_registry else connection
 
@@ -210,66 +225,55 @@ def _error(
     request: str, connection: MLflowConnection, response: requests.Response, answer: Mapping[str, Any]
 ) -> MLflowAPIError:
     error_code = answer.get("error_code")
-    advice = _advice(connection, response, request, error_code)
-    said = advice or with_advice(
-        str(answer.get("message") or response.text.strip()[:300])[:MAX_MESSAGE_LENGTH]
-    )
+    message = str(answer.get("message") or response.text.strip()[:300] or "no message")[:MAX_MESSAGE_LENGTH]
+    finding = _finding_at_server(connection, response, request, error_code) or findings.of_message(message)
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
     }.get(error_code or "", MLflowAPIError)
+    status = f"{response.status_code} {error_code or response.reason}"
     return error_class(
-        f"{request} at {_server(connection)}: {response.status_code} {error_code or response.reason}: {said}",
-        # To whoever decides whether to try again, an overloaded server is one that fails.
+        finding.about(f"{request} at {_server(connection)}: {status}"),
+        # For whoever decides whether to retry, an overloaded server is one that fails.
         status_code=requests.codes.unavailable if _is_overloaded(response) else response.status_code,
         error_code=error_code,
     )
 
 
 def _server(connection: MLflowConnection) -> str:
-    # The form tests a connection that has no ID yet.
+    # A connection that is tested in the form has no ID yet.
     return connection.url + (f" (connection {connection.conn_id!r})" if connection.conn_id else "")
 
 
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        # Depending on OpenSSL, the first answer in clear text is one or the other.
-        if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
-            return causes.SPEAKS_HTTP
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            return causes.UNTRUSTED
-    if "NameResolutionError" in text or "IDNA" in text:
-        return causes.UNKNOWN_HOST
-    if "refused" in text:
-        return causes.REFUSED
-    if isinstance(error, requests.Timeout) or "timed out" in text:
-        return causes.TIMED_OUT
-    if "RemoteDisconnected" in text or "Connection reset" in text:
-        return causes.HANGS_UP
-    if isinstance(error, requests.exceptions.InvalidHeader):  # whose text shows the header, perhaps a secret
-        return "a header holds a line break or begins with a space"
-    return text
+def _finding_of(error: Exception) -> Finding:
+    """Return why no response came, by the types of the errors that led to it: every urllib3 has these."""
+    for each in chain(error):
+        for error_class, finding in FINDINGS.items():
+            if isinstance(each, error_class):
+                return finding
+        if isinstance(each, ssl.SSLError) and NOT_TLS.search(str(each)):
+            return findings.NOT_HTTPS
+    return findings.UNEXPECTED.format(message=error)
 
 
-def _redirection(response: requests.Response, endpoint: str) -> str:
+def _redirection(response: requests.Response, endpoint: str) -> Finding:
     target = urlsplit(urljoin(response.url, response.headers["Location"]))
     url = f"{target.scheme}://{target.netloc}{target.path}"  # a query may hold a secret
     if url.endswith(f"/{endpoint}"):
-        return causes.REDIRECTED.format(url=url.removesuffix(f"/{endpoint}"))
-    return causes.REDIRECTED_ELSEWHERE.format(url=url)
+        return findings.REDIRECTED.format(url=url.removesuffix(f"/{endpoint}"))
+    return findings.REDIRECTED_ELSEWHERE.format(url=url)
 
 
-def _advice(
+def _finding_at_server(
     connection: MLflowConnection, response: requests.Response, request: str, error_code: str | None
-) -> str | None:
-    """Say what to do about an answer that is not about the request but about the way to the server."""
+) -> Finding | None:
+    """Return what is wrong with the server or the login, not with the request."""
     if response.status_code == requests.codes.unauthorized:
-        return causes.WRONG_LOGIN if connection.has_login else causes.NO_LOGIN
+        return findings.LOGIN_REJECTED if connection.has_login else findings.LOGIN_REQUIRED
     if "Invalid Host header" in response.text:
-        return causes.UNKNOWN_TO_ITSELF.format(host=urlsplit(connection.url).netloc)
+        return findings.HOST_REJECTED.format(host=urlsplit(connection.url).netloc)
     is_failure = response.status_code >= requests.codes.server_error
     is_page = response.text.lstrip().startswith("<") and not is_failure
-    if error_code is None and (is_page or response.ok or response.status_code in NOT_THERE):
-        return causes.NOT_MLFLOW.format(request=request)
+    if error_code is None and (is_page or response.ok or response.status_code in MISSING_STATUS_CODES):
+        return findings.NOT_MLFLOW.format(request=request)
     return None

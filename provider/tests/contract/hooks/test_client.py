@@ -61,7 +61,7 @@ class TestRun:
 
         assert response.ok
         logged = caplog.text + "".join(capfd.readouterr())  # in Airflow 3.1 by logging, later by structlog
-        assert "run() does not know extra_options, url; ignored." in logged
+        assert "run() ignores unknown arguments: extra_options, url" in logged
 
     def test_sends_the_extra_of_an_http_connection_as_headers(self, false_server, airflow_connection):
         server = false_server(Answer())
@@ -130,7 +130,7 @@ class TestGetConn:
 
 class TestTestConnection:
     def test_is_true_where_the_api_answers(self, hook, mlflow_server):
-        assert hook.test_connection() == (True, f"MLflow answers at {mlflow_server.url}.")
+        assert hook.test_connection() == (True, f"MLflow responds at {mlflow_server.url}.")
 
     def test_is_false_where_the_server_refuses_the_host_name(self, mlflow_server, airflow_connection):
         airflow_connection(host=mlflow_server.unknown_url)
@@ -142,14 +142,14 @@ class TestTestConnection:
         assert not works
         host = mlflow_server.unknown_url.removeprefix("http://")
         assert "403" in message
-        assert f"{host!r}; add that to its --allowed-hosts" in message
+        assert f"{host!r}; add it to the server's --allowed-hosts" in message
 
     @pytest.mark.parametrize(
         ("fields", "advice"),
         [
             ({"port": free_port()}, "nothing listens on that port"),
-            ({"host": "mlflow.invalid"}, "its host name is unknown here"),
-            ({"host": "my mlflow"}, "invalid character"),
+            ({"host": "mlflow.invalid"}, "host name cannot be resolved"),
+            ({"host": "my mlflow"}, "host name cannot be resolved"),
         ],
     )
     def test_is_false_where_nothing_answers(self, airflow_connection, fields, advice):
@@ -185,7 +185,7 @@ class TestTestConnection:
             works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "it did not respond in time" in message
+        assert "the server did not respond in time" in message
 
     @pytest.mark.parametrize(
         "answer",

@@ -95,8 +95,8 @@ def test_a_wrong_login_fails_at_once(false_server, airflow_connection, deferrabl
 
 
 def test_what_the_triggerer_says_is_the_error():
-    with pytest.raises(MLflowProviderError, match="the login is not accepted"):
-        sensor("Housing").execute_complete({}, {"error": "the login is not accepted"})
+    with pytest.raises(MLflowProviderError, match="login rejected"):
+        sensor("Housing").execute_complete({}, {"error": "login rejected"})
 
 
 @pytest.mark.parametrize("event", [None, {}, {"version": ""}])

@@ -11,7 +11,7 @@ from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, wrap
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.registry import CreateRegisteredModelOperator, RegisterModelOperator
 
-HOW_TO_GET_IT = "ask MLflow's administrator for the permission, or enter another login in the connection"
+HOW_TO_GET_IT = r"ask MLflow's administrator for the permission, or use another login in the connection\."
 
 
 @pytest.fixture
@@ -39,17 +39,17 @@ def test_the_right_login_is_let_in(hook, mlflow_auth_server, no_password):
     works, message = hook.test_connection()
 
     assert works, message
-    assert "lets this login in" in message
+    assert "accepts this login" in message
     no_password(message + repr(vars(hook)))
 
 
 @pytest.mark.parametrize(
     ("login", "advice"),
     [
-        ({}, "it wants a login; enter Login and Password"),
+        ({}, "authentication required; enter Login and Password"),
         (
             {"login": "admin", "password": "wrong"},
-            "the login is not accepted; correct Login and Password",
+            "login rejected; correct Login and Password",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_errors_and_logs_do_not_show_the_password(execute, no_password, name):
 
     everything = no_password(f"{raised.value!r} {raised.value}")
     # The hook logged something, and so did what sends its requests.
-    assert f"Registered model '{name}' exists" in everything
+    assert f"Registered model '{name}' already exists" in everything
     assert "POST /api/2.0/mlflow/registered-models/create" in everything
 
 

@@ -38,7 +38,7 @@ def connected(databricks):
 def test_the_connection_test_reaches_it(connected, databricks):
     assert connected().test_connection() == (
         True,
-        f"MLflow answers at {databricks.url} and lets this login in.",
+        f"MLflow responds at {databricks.url} and accepts this login.",
     )
 
 
@@ -53,9 +53,7 @@ class TestExperiment:
             assert client.create_experiment("/Shared/Other") != created
 
     def test_of_another_name_is_refused_with_what_to_enter(self, connected, databricks):
-        with pytest.raises(
-            MLflowAPIError, match=r"absolute path, e\.g\. /Shared/Housing or /Users/"
-        ) as raised:
+        with pytest.raises(MLflowAPIError, match=r"absolute path.*/Shared/Housing or /Users/") as raised:
             connected().get_or_create_experiment("Housing")
 
         assert raised.value.error_code == "INVALID_PARAMETER_VALUE"

@@ -113,7 +113,7 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("answer", "advice"),
         [
-            (HANG_UP, "begin Host with https:// if it speaks that"),
+            (HANG_UP, "if the server uses HTTPS, start Host with https://"),
             (Answer(200, "{", {"Content-Length": "100"}), "IncompleteRead"),
             (Answer(200, "in clear text", {"Content-Encoding": "gzip"}), "failed to decode it"),
         ],
@@ -139,7 +139,7 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("fields", "advice"),
         [
-            ({"host": "my..mlflow"}, "label empty or too long"),
+            ({"host": "my..mlflow"}, "host name cannot be resolved"),
             (
                 {"host": "https://127.0.0.1", "extra": {"verify": "/nowhere.pem"}},
                 "invalid path: /nowhere.pem",
@@ -155,7 +155,7 @@ class TestRetries:
     def test_a_header_that_cannot_be_sent_is_not_shown(self, airflow_connection):
         airflow_connection(host="127.0.0.1")
 
-        with pytest.raises(MLflowUnreachableError, match="a header holds a line break") as raised:
+        with pytest.raises(MLflowUnreachableError, match="a header contains a line break") as raised:
             MLflowClientHook().run("x", headers={"X-Key": "s3cret\n"})
 
         assert "s3cret" not in str(raised.value)
@@ -182,7 +182,7 @@ class TestRedirect:
             search(MLflowClientHook())
 
         assert raised.value.status_code == status
-        assert f"redirected to {elsewhere.url}/mlflow; enter that as Host" in str(raised.value)
+        assert f"redirected to {elsewhere.url}/mlflow; enter that address as Host" in str(raised.value)
         assert "s3cret" not in str(raised.value)
         assert elsewhere.requests == []
 
@@ -243,9 +243,7 @@ class TestTLS:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert (
-            "its TLS certificate is not trusted; enter the path of its CA bundle in Extra, verify" in message
-        )
+        assert "TLS certificate is not trusted; set verify in Extra to the path of its CA bundle" in message
         assert server.requests == []
 
     def test_https_where_the_server_speaks_http_is_called_that(self, false_server, airflow_connection):
@@ -254,7 +252,7 @@ class TestTLS:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "it speaks http, not https; begin Host with http://, or correct Port" in message
+        assert "the server uses HTTP, not HTTPS; start Host with http://, or correct Port" in message
 
     def test_http_where_the_server_speaks_https_is_suggested(
         self, false_server, airflow_connection, certificate
@@ -266,7 +264,7 @@ class TestTLS:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "begin Host with https:// if it speaks that" in message
+        assert "if the server uses HTTPS, start Host with https://" in message
 
     @pytest.mark.parametrize("verified", [False, True], ids=["unverified", "by its CA bundle"])
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

@@ -101,7 +101,7 @@ def test_a_training_goes_on_with_the_token_that_a_secrets_backend_has_now(
 
     said = (tmp_path / "log").read_text() + printed.decode()
     assert training.returncode == 0, said
-    assert "The login of connection 'mlflow_default' has changed; MLflow gets the new one." in said
+    assert "Login of connection 'mlflow_default' has changed; using the new one." in said
     assert OLD not in said
     assert NEW not in said
     run = hook.client.search_runs([hook.get_or_create_experiment(name)])[0]
@@ -167,7 +167,7 @@ def test_a_forked_process_does_not_read_the_connection(hook, rotate):
 def test_a_login_that_is_just_wrong_is_tried_once(hook, mlflow_proxy):
     mlflow_proxy.token = NEW
 
-    with pytest.raises(MLflowAPIError, match="the login is not accepted; correct Login and Password"):
+    with pytest.raises(MLflowAPIError, match="login rejected; correct Login and Password"):
         hook.search_experiments()
 
     assert mlflow_proxy.requests == ["POST experiments/search"]

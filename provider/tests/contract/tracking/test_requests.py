@@ -10,7 +10,7 @@ import pytest
 
 from mlflow_provider import close_open_runs, task_run
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
 from mlflow_provider.server.limits import Limits
 from tries import Try, fail, status_of
 
@@ -137,7 +137,7 @@ class TestPatience:
     def test_a_server_that_does_not_answer_in_time_is_asked_once_more(self, hook, mlflow_proxy):
         mlflow_proxy.hangs = True
         hook = hook.with_limits(Limits(timeout=0.2, retries=4, read_retries=1))
-        with pytest.raises(MLflowUnreachableError, match=causes.TIMED_OUT):
+        with pytest.raises(MLflowUnreachableError, match=str(findings.TIMED_OUT)):
             hook.call("GET", "experiments/get-by-name")
 
         assert len(mlflow_proxy.requests) == 2

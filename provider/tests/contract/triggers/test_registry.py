@@ -354,7 +354,7 @@ def test_a_watch_outlives_a_server_that_fails_and_a_wrong_login(
     said = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert [level for level, _ in said] == ["WARNING", "ERROR", "INFO"]  # once each, not at every request
     assert "503" in said[0][1]
-    assert "the login is not accepted; correct Login and Password" in said[1][1]
+    assert "login rejected; correct Login and Password" in said[1][1]
     assert said[2][1] == "MLflow answers again (connection 'mlflow_default')."
     assert len(server.requests) == 5
 
@@ -421,7 +421,7 @@ def test_a_version_that_comes_later_ends_the_wait(registered_model, alias, after
 def test_the_wait_ends_when_mlflow_refuses(false_server, airflow_connection):
     airflow_connection(host=false_server(Answer(503), Answer(401)).url)
 
-    assert "it wants a login" in wait_for("Housing")["error"]
+    assert "authentication required" in wait_for("Housing")["error"]
 
 
 @pytest.mark.skipif(airflow.__version__.startswith("3.1."), reason="3.1 finds this out only in a triggerer")

@@ -1,4 +1,4 @@
-"""What the error of an artifact store means; contract tests and faults see it where it is really raised."""
+"""Errors of an artifact store; contract tests and the fault tests see them where they are raised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowException
 from requests import HTTPError
 
-from mlflow_provider.server import findings as causes
+from mlflow_provider.server import findings
 from mlflow_provider.server.artifact_errors import cause_of
 
 URL = "http://mlflow:5000/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/a.txt"
@@ -14,30 +14,21 @@ FAILED = "500 Server Error: INTERNAL SERVER ERROR for url"
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "finding"),
     [
-        MlflowException(f"API request to {URL} failed: too many 500 error responses"),
-        HTTPError(f"{FAILED}: {URL}."),
+        (
+            MlflowException(f"API request to {URL} failed: too many 500 error responses"),
+            findings.SERVER_STORE_FAILED,
+        ),
+        (HTTPError(f"{FAILED}: {URL}."), findings.SERVER_STORE_FAILED),
+        (HTTPError(f"{FAILED}: http://mlflow:5000/api/2.0/mlflow/runs/get."), None),
+        (MlflowException(f"API request to {URL} failed with exception: Connection refused"), None),
+        (ValueError("no sales"), None),
     ],
 )
-def test_a_server_that_fails_at_an_artifact_says_so(error):
-    assert cause_of(error, "mlflow-artifacts:/1/run/artifacts") == causes.SERVER_STORE_FAILS
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("no sales"),
-        HTTPError(f"{FAILED}: http://mlflow:5000/api/2.0/mlflow/runs/get."),
-        MlflowException(f"API request to {URL} failed with exception: Connection refused"),
-    ],
-)
-def test_other_errors_are_not_the_stores(error):
-    assert cause_of(error, "mlflow-artifacts:/1/run/artifacts") is None
-
-
-def test_an_error_that_was_raised_because_of_the_stores_is_told_as_that():
+def test_a_failure_of_the_servers_store_is_found_also_below_another_error(error, finding):
     raised = ValueError("training failed")
-    raised.__cause__ = HTTPError(f"{FAILED}: {URL}.")
+    raised.__cause__ = error
 
-    assert cause_of(raised, "") == causes.SERVER_STORE_FAILS
+    assert cause_of(error, "mlflow-artifacts:/1/run/artifacts") == finding
+    assert cause_of(raised, "mlflow-artifacts:/1/run/artifacts") == finding

@@ -55,7 +55,7 @@ def test_a_version_is_new_when_it_is_newer_and_an_alias_when_it_is_elsewhere(mod
         (MLflowAPIError("failing", status_code=503), True),
         (MLflowAPIError("refused", status_code=401), False),
         (MLflowAPIError("not MLflow", status_code=404), False),
-        (MLflowConfigurationError("mlflow_default", "Host", "empty"), False),
+        (MLflowConfigurationError("mlflow_default", "Host", "empty", "enter one"), False),
     ],
 )
 def test_what_passes_by_itself_is_told_apart_from_what_does_not(error, transient):
