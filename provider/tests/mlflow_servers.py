@@ -209,7 +209,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowSe
 
 @pytest.fixture(scope="session")
 def mlflow_auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
-    """The same with MLflow's basic-auth app: it wants a login."""
+    """The same with MLflow's basic-auth app, which requires a login."""
     with _shared_mlflow_server(tmp_path_factory, "mlflow-auth", ADMIN_PASSWORD) as server:
         yield server
 
@@ -228,7 +228,7 @@ def airflow_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a false server says. Status 0: nothing, it hangs up."""
+    """A response of a false server. Status 0: none, the connection is closed."""
 
     status: int = 200
     body: str = "{}"

@@ -221,7 +221,7 @@ class TestDirect:
 
     @pytest.mark.fault(
         "The clock of the worker is an hour off",
-        sees="the task's error: RequestTimeTooSkewed; its log: the clocks differ too much",
+        sees="the task's error: RequestTimeTooSkewed; its log: the clocks are out of sync",
         green="with *Clear*, when the clock is right",
     )
     def test_a_task_fails_where_the_clock_is_an_hour_off(self, log_artifact, goes_green, caplog):
