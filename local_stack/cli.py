@@ -68,7 +68,7 @@ def demo() -> None:
         demonstration.run(console, stack.ports)
     except KeyboardInterrupt:
         sys.exit(
-            "Interrupted. The stack is still up, and the DAG runs continue. `make down` stops everything."
+            "Interrupted. The stack is still up and the DAG runs continue; `make down` stops everything."
         )
     finally:
         _print_addresses(stack)
@@ -95,9 +95,7 @@ def _print_addresses(stack: Stack) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # like Ctrl-C, so that nothing half-started is left
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, which cleans up
     settings.apply_env_file()
     try:
         app()

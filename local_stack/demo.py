@@ -131,10 +131,8 @@ def check_tutorial(ports: Ports, run_id: str) -> None:
     for name in ("features.csv", "scaled_features.csv"):
         lines = _get(ports, "get-artifact", {"run_uuid": run_id, "path": name}).text.splitlines()
         check(TUTORIAL, f"rows of {name}", 2930, len(lines) - 1)
-    model = _get(ports, "api/2.0/mlflow/registered-models/get", {"name": "Housing"}).json()[
-        "registered_model"
-    ]
-    tags = {tag["key"]: tag["value"] for tag in model.get("tags", [])}
+    response = _get(ports, "api/2.0/mlflow/registered-models/get", {"name": "Housing"})
+    tags = {tag["key"]: tag["value"] for tag in response.json()["registered_model"].get("tags", [])}
     check(TUTORIAL, "tags of the registered model", {"model_type": "regression", "data": "housing"}, tags)
 
 

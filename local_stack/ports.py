@@ -76,11 +76,9 @@ def choose(*, with_minio: bool) -> tuple[Ports, list[str]]:
     """
     ports, messages = read_settings(check_free=True), []
     last = {service: port for service, port in asdict(Ports.load()).items() if port}
-    defaults = {
-        service: port for service, port in asdict(WITH_MINIO if with_minio else Ports()).items() if port
-    }
+    defaults = asdict(WITH_MINIO if with_minio else Ports())
     for service, default in defaults.items():
-        if service in ports:
+        if service in ports or not default:
             continue
         expected = port = last.get(service, default)
         while port in ports.values() or is_taken(port):
@@ -88,7 +86,7 @@ def choose(*, with_minio: bool) -> tuple[Ports, list[str]]:
         if port != expected:
             messages.append(f"Port {expected} is taken; using {variable(service)}={port} from now on")
         ports[service] = port
-    return Ports(**{service: ports[service] for service in defaults}), messages
+    return Ports(**{service: ports[service] for service, default in defaults.items() if default}), messages
 
 
 def is_taken(port: int) -> bool:

@@ -82,9 +82,8 @@ class Stack:
     def up(self) -> None:
         """Start what does not run yet, and return when everything responds.
 
-        :raises LocalError: a port is taken, ``airflow_settings.yaml`` is invalid, or a component does not
-        start.
-            Whatever this call started is stopped again.
+        :raises LocalError: a port is taken, ``airflow_settings.yaml`` is invalid, or a component fails. In
+            that case, everything that this call started is stopped again.
         """
         self.supervisor = supervision.connect()
         if self.supervisor and not (VERSION.exists() and VERSION.read_text() == self._version()):
@@ -102,19 +101,17 @@ class Stack:
 
         :raises LocalError: a setting has changed.
         """
-        running = ""
-        for service, port in ports.read_settings(check_free=False).items():
-            if port != (asdict(self.ports)[service] or port):
-                running = "with " + " ".join(
-                    f"{name}={used}" for name, used in self.ports.variables().items()
-                )
+        changes = ports.read_settings(check_free=False).items() - asdict(self.ports).items()
         minio = os.environ.get("MINIO")
-        if minio is not None and bool(minio) != bool(self.ports.minio):
-            running = f"with artifacts {'in MinIO' if self.ports.minio else 'on disk'}"
-        if mlflow_login.read_setting() not in (None, mlflow_login.is_on()):
-            running = f"{'with' if mlflow_login.is_on() else 'without'} a login on MLflow"
-        if running:
-            raise LocalError(f"Already up, {running}. To change that, run `make down` first.")
+        if any(asdict(self.ports)[service] for service, _ in changes):
+            state = "with " + " ".join(f"{name}={port}" for name, port in self.ports.variables().items())
+        elif minio is not None and bool(minio) != bool(self.ports.minio):
+            state = f"with artifacts {'in MinIO' if self.ports.minio else 'on disk'}"
+        elif mlflow_login.read_setting() not in (None, mlflow_login.is_on()):
+            state = f"{'with' if mlflow_login.is_on() else 'without'} a login on MLflow"
+        else:
+            return
+        raise LocalError(f"Already up, {state}. To change that, run `make down` first.")
 
     def _start(self) -> None:
         supervision.end(supervision.find())  # left over from a killed supervisor

@@ -114,7 +114,7 @@ class TestInterrupted:
         output, _ = process.communicate(timeout=120)
         assert process.returncode
         assert f"Airflow  http://localhost:{running.airflow_port}" in output
-        assert "The stack is still up, and the DAG runs continue. `make down` stops everything." in output
+        assert "The stack is still up and the DAG runs continue; `make down` stops everything." in output
         assert "Traceback" not in output
         wait_until(
             "they have ended",
