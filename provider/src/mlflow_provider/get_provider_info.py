@@ -1,4 +1,4 @@
-"""What Airflow asks of a provider package; see ``provider_info.schema.json`` in Airflow.
+"""The provider's metadata for Airflow; see ``provider_info.schema.json`` in Airflow.
 
 Airflow calls this before its configuration is ready, so nothing is imported here.
 """
@@ -59,9 +59,9 @@ def get_provider_info() -> dict:
                 "description": "Settings of the MLflow provider.",
                 "options": {
                     "ui_urls": {
-                        "description": "Where a browser finds MLflow servers: a JSON object that maps the "
-                        "address of a server as workers reach it to the address that a browser uses. It "
-                        "counts where the connection's Extra has no ui_url.\n",
+                        "description": "Addresses of MLflow servers for browsers: a JSON object that maps the "
+                        "address for workers to the address for browsers. It applies if the connection's "
+                        "Extra has no ui_url.\n",
                         "version_added": "2.0.0",
                         "type": "string",
                         "example": '{"http://mlflow:5000": "http://localhost:5001"}',
@@ -69,25 +69,24 @@ def get_provider_info() -> dict:
                     },
                     "instance": {
                         "description": "Name that distinguishes this Airflow from others that log to the "
-                        "same MLflow server. It has to be the same in all components. By default it is a "
-                        "hash of [api] base_url and [core] fernet_key.\n",
+                        "same MLflow server. It must be the same in all components. The default is a hash "
+                        "of [api] base_url and [core] fernet_key.\n",
                         "version_added": "2.0.0",
                         "type": "string",
                         "example": "production",
                         "default": "",
                     },
                     "close_open_runs": {
-                        "description": "Whether DAGs with @task.mlflow end, when a DAG run ends, MLflow runs "
-                        "that are still open.\n",
+                        "description": "Whether DAGs with @task.mlflow close MLflow runs that are still open at "
+                        "the end of a DAG run.\n",
                         "version_added": "2.0.0",
                         "type": "boolean",
                         "example": None,
                         "default": "True",
                     },
                     "preload": {
-                        "description": "Modules, comma separated, that the process which forks the tasks "
-                        "imports once at its start, so that tasks need not: the scheduler with "
-                        "LocalExecutor, or a Celery worker.\n",
+                        "description": "Comma-separated modules that are imported once for all tasks, by the "
+                        "process that forks them: the scheduler with LocalExecutor, or a Celery worker.\n",
                         "version_added": "2.0.0",
                         "type": "string",
                         "example": "mlflow, pandas, sklearn",
@@ -104,34 +103,34 @@ def get_provider_info() -> dict:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema"],
                     "placeholders": {
-                        "host": "http://localhost:5000, or a Databricks workspace's address",
-                        "port": "5000; fill it in: Airflow 3.3 refuses an empty one",
-                        "login": "user name, or the word token; empty for a server without login",
+                        "host": "http://localhost:5000, or the address of a Databricks workspace",
+                        "port": "5000; required by Airflow 3.3",
+                        "login": "user name, or the word token; empty if no login is required",
                         "password": "password, or an access token",
                     },
                 },
-                # Kept in Extra under these names, which mlflow_provider.server.connection reads.
+                # Stored in Extra under these names, which mlflow_provider.server.connection reads.
                 "conn-fields": {
                     "ui_url": {
                         "label": "UI address",
-                        "description": "Where a browser finds MLflow, if not at Host.",
+                        "description": "Address of MLflow for browsers, if it differs from Host.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "artifact_conn_id": {
                         "label": "Artifact connection",
-                        "description": "ID of an AWS or MinIO connection, where workers reach the artifact "
-                        "store themselves. Empty where the MLflow server passes artifacts on.",
+                        "description": "ID of an AWS or MinIO connection, if workers access the artifact "
+                        "store directly. Empty if the MLflow server proxies artifacts.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "registry_uri": {
                         "label": "Registry",
-                        "description": "Where models are registered, if not at Host: the address of another "
-                        "MLflow server with the same login. On Databricks: databricks or databricks-uc.",
+                        "description": "Address of another MLflow server with the same login, if models are "
+                        "registered there. On Databricks: databricks or databricks-uc.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "workspace": {
                         "label": "Workspace",
-                        "description": "Workspace of MLflow 3.10 or later, if not the server's default one.",
+                        "description": "Workspace (MLflow 3.10 or later), if it is not the server's default.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "verify": {
@@ -141,12 +140,12 @@ def get_provider_info() -> dict:
                     },
                     "timeout": {
                         "label": "Timeout",
-                        "description": "Seconds to wait for an answer.",
+                        "description": "Seconds to wait for a response.",
                         "schema": {"type": ["number", "null"], "default": 120},
                     },
                     "retries": {
                         "label": "Retries",
-                        "description": "How often to try again when the server is down, busy or failing.",
+                        "description": "Number of retries when the server is down, busy or failing.",
                         "schema": {"type": ["integer", "null"], "default": 4},
                     },
                 },

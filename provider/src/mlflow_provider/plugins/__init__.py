@@ -1,1 +1,1 @@
-"""What Airflow loads besides a provider: pages about MLflow in its UI, and a policy for DAGs."""
+"""Airflow plugin: pages about MLflow in Airflow's UI."""

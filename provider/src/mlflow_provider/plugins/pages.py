@@ -27,9 +27,9 @@ from mlflow_provider.tracking.run import Run
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
 
-NEWEST_RUNS = 200  # more take MLflow a second and longer, and the page times out after five
+NEWEST_RUNS = 200  # MLflow needs a second or longer for more, and the page times out after five
 MAX_RUNS_OF_DAG_RUN = 500
-MAX_METRICS = 4  # of a run; MLflow shows the others
+MAX_METRICS = 4  # per run; MLflow shows the others
 
 PAGE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
 
@@ -131,7 +131,7 @@ def _places_in_airflow(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _below_their_parents(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Attach rows to their parents, and return those without a parent on the page.
+    """Attach rows to their parents and return those without a parent on the page.
 
     :param rows: the newest first. A parent is older than its children.
     """

@@ -25,7 +25,7 @@ CREATION_SECONDS = 1.0
 def get_or_create(
     hook: MLflowClientHook, experiment_id: str, dag_run_tags: Mapping[str, str], *, others_running: bool
 ) -> str:
-    """Return the ID of the one parent run of a DAG run, RUNNING; create it if it is missing.
+    """Return the ID of a DAG run's only parent run, which is RUNNING; create it if it does not exist.
 
     MLflow accepts any number of runs with the same name and tags, so tasks that start at the same moment
     may each create one. They wait until every task that found none has created its own, then all confirm

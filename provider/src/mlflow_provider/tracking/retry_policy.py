@@ -15,7 +15,7 @@ Decision = Literal["new", "same", "continue", "retry", "supersede"]
 
 
 def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decision:
-    """Return what a try does about the newest run of its task instance.
+    """Return what a try does, given the newest run of its task instance.
 
     - ``new``: there is no previous run; create one.
     - ``same``: the task was deferred or rescheduled; continue in the previous run, which is still open.
@@ -25,7 +25,7 @@ def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decis
 
     :param previous: the newest run of the task instance.
     :param tags: the tags of this try.
-    :param retry: what the task wants of a retry: a ``new`` run, or to ``continue`` the previous one.
+    :param retry: the task's setting for retries: ``new`` for a new run, ``continue`` for the previous one.
     """
     if previous is None:
         return "new"

@@ -1,4 +1,4 @@
-"""Tag runs that the ``mlflow`` package creates in a task, by whatever means, with their way back to Airflow.
+"""Tag every run that the ``mlflow`` package starts in a task, so that it leads back to Airflow.
 
 MLflow calls this when it starts a run; see the entry point ``mlflow.run_context_provider``.
 
@@ -13,7 +13,7 @@ import sys
 class AirflowRunContext:
     """The task of this process, as MLflow's ``RunContextProvider``.
 
-    Not a subclass of that, which would import ``mlflow``.
+    Not a subclass, because that would import ``mlflow``.
     """
 
     def in_context(self) -> bool:

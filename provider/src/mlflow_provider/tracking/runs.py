@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 # Tags
 PARENT_RUN_ID = "mlflow.parentRunId"
 INSTANCE = "airflow.instance"
-# The whole identity in one value, as each tag of a filter is another join in MLflow's database.
+# The whole identity in one value, because each tag of a filter adds a join in MLflow's database.
 DAG_RUN = "airflow.dag_run"
 TASK_INSTANCE = "airflow.task_instance"  # over all tries
-# A try has an ID of its own in Airflow, and is one of max_tries + 1.
+# Each try has its own ID in Airflow, and is one of max_tries + 1.
 TRY_ID = "airflow.try_id"
 TRY_NUMBER = "airflow.try_number"
 MAX_TRIES = "airflow.max_tries"
@@ -51,7 +51,7 @@ def create(
 ) -> tuple[Run, bool]:
     """Create a RUNNING run; only one, even if the server's answer is lost.
 
-    :param identity: tags that only this run can have, if it starts at this millisecond.
+    :param identity: tags that no other run with this start time in milliseconds can have.
     :param tags: further tags.
     :return: the run, and whether the request was repeated. A request that is still on its way may then
         create another run, which :func:`delete_duplicates` deletes.

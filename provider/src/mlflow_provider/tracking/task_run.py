@@ -1,7 +1,7 @@
 """One MLflow run for each try of a task instance, from its start to its end.
 
-The run carries the task instance's identity as a tag. By this a later try finds it, and so does whatever
-ends it after its process was killed.
+A tag of the run identifies the task instance. Later tries use it to find the run, and so does the callback
+that ends the run after its process was killed.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _tracking_to_temporary_folder() -> Iterator[None]:
 
 @contextmanager
 def _end_with_block(tracked_try: _TrackedTry) -> Iterator[None]:
-    """End the run when the block ends, with the status that the block's end calls for."""
+    """End the run when the block ends, with the matching status."""
     with on_termination(tracked_try.end_terminated) as was_terminated:
         try:
             yield
@@ -169,7 +169,7 @@ class _TrackedTry:
 
     @cached_property
     def patient_hook(self) -> MLflowClientHook:
-        """A hook for a server that has answered before, and so is likely to answer again."""
+        """A hook with longer limits, for a server that has already responded."""
         return self.hook.with_limits(limits.later_requests(self.hook.connection))
 
     def start(

@@ -1,4 +1,4 @@
-"""React to SIGTERM immediately, also while the process is deep in a compiled library."""
+"""React to SIGTERM immediately, even in the middle of a compiled library."""
 
 from __future__ import annotations
 
