@@ -59,8 +59,8 @@ def get_provider_info() -> dict:
                 "description": "Settings of the MLflow provider.",
                 "options": {
                     "ui_urls": {
-                        "description": "Addresses of MLflow servers for browsers: a JSON object that maps the "
-                        "address for workers to the address for browsers. It applies if the connection's "
+                        "description": "Addresses of MLflow servers for browsers: a JSON object that maps "
+                        "the address for workers to the address for browsers. It applies if the connection's "
                         "Extra has no ui_url.\n",
                         "version_added": "2.0.0",
                         "type": "string",
@@ -77,8 +77,8 @@ def get_provider_info() -> dict:
                         "default": "",
                     },
                     "close_open_runs": {
-                        "description": "Whether DAGs with @task.mlflow close MLflow runs that are still open at "
-                        "the end of a DAG run.\n",
+                        "description": "Whether DAGs with @task.mlflow close MLflow runs that are still "
+                        "open at the end of a DAG run.\n",
                         "version_added": "2.0.0",
                         "type": "boolean",
                         "example": None,
