@@ -17,7 +17,7 @@ def test_each_worker_has_imported_mlflow_for_its_tasks(deployment):
     workers = deployment.workers()
     assert len(workers) == WORKERS
     for worker in workers:
-        assert "Imported for the tasks that are forked from here" in deployment.docker("logs", worker)
+        assert "Preloaded for tasks" in deployment.docker("logs", worker)
 
 
 def test_airflow_shows_a_log_from_a_worker(deployment, run_dag):

@@ -1,11 +1,11 @@
-"""Import modules once in the process that forks the tasks, so that each task has them already.
+"""Import modules once in the process that forks the tasks, so that tasks need not import them.
 
-Airflow's setting ``[mlflow] preload`` names them. They are imported as the scheduler starts, where
-LocalExecutor forks its workers from it, and as a Celery worker starts. Elsewhere nothing is imported: on
-macOS a task gets a new interpreter, and so it does in a pod.
+Airflow's setting ``[mlflow] preload`` names the modules. They are imported when a scheduler with
+LocalExecutor or a Celery worker starts. Nothing is imported elsewhere: on macOS and in pods, a task gets a
+new interpreter.
 
-Airflow loads this module in two ways. As a listener it hears of the scheduler, and in each task of the task
-itself. As a policy it is loaded as every process starts: a Celery worker has no listeners.
+Airflow loads this module in two ways. As a listener, it is called when the scheduler starts, and in each
+task. As a policy, it is loaded when a process starts, because a Celery worker has no listeners.
 
 .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html
 """
@@ -29,25 +29,19 @@ from airflow.listeners import hookimpl
 
 log = logging.getLogger(__name__)
 
-# What this process, or one that it was forked from, has imported.
+# Imported by this process, or by the process that it was forked from.
 _imported: list[str] = []
 
-# What Airflow leaves for the first task: of the worker that runs it, and of each process that runs one.
+# Modules that Airflow itself imports only in a task.
 _OF_TASKS = ("airflow.sdk.execution_time.supervisor", "airflow.providers.standard.decorators.python")
 
-# What a tracked task imports besides: of this provider, and of mlflow, which leaves a part of itself for its
-# first request. One that cannot be imported here is imported by the task, which says why it cannot.
-_OF_TRACKED_TASKS = (
-    "mlflow_provider.decorators.mlflow",
-    "mlflow_provider.server.rest",
-    "mlflow.tracing.processor.base_mlflow",
-    "mlflow.tracking.request_header.registry",
-)
+# Modules that a tracked task imports as well.
+_OF_TRACKED_TASKS = ("mlflow_provider.decorators.mlflow", "mlflow_provider.server.rest")
 
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Import the modules in a scheduler that forks its tasks; in a task, draw random numbers of its own."""
+    """Import the modules in a scheduler that forks its tasks; reseed random numbers in a task."""
     if type(component).__name__ == "TaskRunnerMarker":
         _renew_random_state()
     elif sys.argv[1:2] == ["scheduler"] and _tasks_are_forked_from_scheduler():
@@ -63,21 +57,26 @@ def on_celery_worker_init(**_: Any) -> None:
 
 
 def preload() -> None:
-    """Import the modules of the setting ``[mlflow] preload``; one that cannot be is a warning in the log."""
+    """Import the modules of the setting ``[mlflow] preload``; log a warning for each that fails."""
     names = [name.strip() for name in conf.get("mlflow", "preload", fallback="").split(",") if name.strip()]
     if not names or sys.platform == "darwin":
         return
+    from mlflow_provider.process import mlflow_private
     from mlflow_provider.process.environment import environment
 
     start = time.monotonic()
     # MLflow's telemetry would start a thread, which a forked process does not have.
     with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), _without_warnings(), _without_collection():
         _imported.extend(name for name in names if _import(name))
-        for name in (*_OF_TASKS, *(_OF_TRACKED_TASKS if "mlflow" in sys.modules else ())):
-            with suppress(Exception):
+        is_tracking = "mlflow" in sys.modules
+        for name in (*_OF_TASKS, *(_OF_TRACKED_TASKS if is_tracking else ())):
+            with suppress(Exception):  # the task imports it, and reports why it cannot
                 importlib.import_module(name)
+        for private_name in (mlflow_private.TRACING, mlflow_private.REQUEST_HEADERS) if is_tracking else ():
+            with mlflow_private.optional(private_name):
+                importlib.import_module(private_name.path)
     seconds = time.monotonic() - start
-    log.info("Imported for the tasks that are forked from here, in %.1f s: %s", seconds, ", ".join(_imported))
+    log.info("Preloaded for tasks in %.1f s: %s", seconds, ", ".join(_imported))
 
 
 def _import(name: str) -> bool:
@@ -104,9 +103,9 @@ def _tasks_are_forked_from_scheduler() -> bool:
 
 
 def _renew_random_state() -> None:
-    """Seed NumPy's global generator anew: all tasks would draw the same numbers, as they share its import.
+    """Reseed NumPy's global generator; otherwise all tasks would draw the same numbers.
 
-    Python's own does so by itself.
+    Python reseeds its own after a fork.
     """
     if _imported and (numpy := sys.modules.get("numpy")):
         numpy.random.seed()
@@ -114,7 +113,7 @@ def _renew_random_state() -> None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    # Some packages warn a thousand times. Not by catch_warnings(), which would undo the filters they set.
+    # Some packages warn a thousand times. catch_warnings() would undo the filters that they set.
     showwarning = warnings.showwarning
     warnings.showwarning = lambda *_, **__: None
     try:
@@ -125,9 +124,9 @@ def _without_warnings() -> Iterator[None]:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Keep the garbage collector out of a block, and from then on out of all that was made in it.
+    """Keep the garbage collector from running in a block, and later from visiting the block's objects.
 
-    It would write to each object that it looks at, and so make a copy of its page in each forked process.
+    It writes to each object that it visits, which copies the object's memory page in each forked process.
     """
     gc.disable()
     try:
@@ -139,7 +138,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def _stay_frozen(phase: str, info: Mapping[str, int]) -> None:
-    """Freeze again what LocalExecutor unfreezes once it has forked its workers, before all is looked at."""
+    """Freeze the objects again that LocalExecutor unfreezes after it has forked its workers."""
     if phase == "start" and info["generation"] == 2 and not gc.get_freeze_count():
         gc.freeze()
 

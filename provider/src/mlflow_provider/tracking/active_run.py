@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -179,34 +180,31 @@ def _start_run_returns(active: ActiveRun) -> Iterator[None]:
             original_end_run(*args, **kwargs)
 
     try:
-        with (
-            _replaced("start_run", mlflow_private.START_RUN, start_run),
-            _replaced("end_run", mlflow_private.END_RUN, end_run),
-        ):
+        with _replaced(start_run), _replaced(end_run):
             yield
     finally:
         is_in_block = False  # for modules that have imported the functions by name
 
 
 @contextmanager
-def _replaced(name: str, private_name: mlflow_private.PrivateName, function: Any) -> Iterator[None]:
-    """Replace a function of ``mlflow`` for the duration of a block, also where MLflow itself calls it."""
+def _replaced(function: Any) -> Iterator[None]:
+    """Replace the function of this name in ``mlflow`` for the duration of a block.
+
+    It is also replaced in the module that defines it, where MLflow itself calls it: ``log_metric`` starts a
+    run, and ``with mlflow.start_run():`` ends one.
+    """
     import mlflow
 
+    name = function.__name__
     original = getattr(mlflow, name)
-    _replace(name, private_name, function)
+    modules = [mlflow, sys.modules[original.__module__]]
+    for module in modules:
+        setattr(module, name, function)
     try:
         yield
     finally:
-        _replace(name, private_name, original)
-
-
-def _replace(name: str, private_name: mlflow_private.PrivateName, function: Any) -> None:
-    import mlflow
-
-    setattr(mlflow, name, function)
-    with mlflow_private.optional(private_name):
-        private_name.set(function)
+        for module in modules:
+            setattr(module, name, original)
 
 
 def _describe(run_id: str, arguments: Mapping[str, Any]) -> None:

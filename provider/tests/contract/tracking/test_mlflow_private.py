@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +39,10 @@ def test_every_private_name_is_in_the_list():
 
 
 def test_this_mlflow_has_it(private_name):
-    private_name.get()
+    try:
+        private_name.get()
+    except AttributeError:
+        import_module(private_name.path)
 
 
 def test_a_tracked_task_runs_to_its_end(changed, a_try, runs, experiment, caplog):

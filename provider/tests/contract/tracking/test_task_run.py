@@ -125,7 +125,7 @@ class TestStart:
 class TestTrainingCode:
     """Code that was written without Airflow starts a run of its own."""
 
-    def test_its_run_is_the_tasks(self, a_try, runs, experiment):
+    def test_its_run_is_the_run_of_the_task(self, a_try, runs, experiment):
         import mlflow
 
         with task_run(context=a_try.context, experiment=experiment) as of_task:
@@ -141,7 +141,7 @@ class TestTrainingCode:
         assert run.data.tags["kind"] == "linear"
         assert run.data.tags["mlflow.note.content"] == "No frills."
 
-    def test_also_where_it_is_started_and_ended_twice(self, a_try, runs, experiment):
+    def test_a_run_that_it_starts_and_ends_twice_is_one_run(self, a_try, runs, experiment):
         import mlflow
 
         with task_run(context=a_try.context, experiment=experiment):
@@ -153,7 +153,7 @@ class TestTrainingCode:
         [run] = runs()
         assert (run.info.status, len(run.data.metrics)) == ("FINISHED", 2)
 
-    def test_its_error_is_the_tasks(self, a_try, runs, experiment):
+    def test_its_error_fails_the_task(self, a_try, runs, experiment):
         import mlflow
 
         def train() -> None:
@@ -177,7 +177,7 @@ class TestTrainingCode:
         assert {child.data.tags["mlflow.parentRunId"] for child in children} == {run.info.run_id}
 
     @pytest.mark.parametrize("nested", [False, True])
-    def test_threads_log_to_it_as_well(self, a_try, runs, experiment, nested):
+    def test_threads_also_log_to_it(self, a_try, runs, experiment, nested):
         import mlflow
 
         def train(fold: int) -> None:
@@ -193,7 +193,7 @@ class TestTrainingCode:
             {run.info.run_id} if nested else set()
         )
 
-    def test_another_run_is_refused_as_ever(self, a_try, experiment):
+    def test_another_run_is_rejected_as_without_airflow(self, a_try, experiment):
         import mlflow
 
         with (
@@ -216,31 +216,26 @@ class TestTrainingCode:
 
 
 class TestEnd:
-    def test_a_block_that_succeeds_is_finished(self, a_try, runs, experiment):
-        with task_run(context=a_try.context, experiment=experiment):
-            pass
-
-        assert status_of(runs()) == ["FINISHED"]
-
-    def test_a_block_that_raises_has_failed_with_the_reason(self, a_try, runs, experiment):
-        fail(a_try, ValueError("no sales in 2011"), experiment=experiment)
+    @pytest.mark.parametrize(
+        ("error", "status", "reason"),
+        [
+            (None, "FINISHED", None),
+            (ValueError("no sales in 2011"), "FAILED", "ValueError: no sales in 2011"),
+            (AirflowTaskTimeout("3 s"), "KILLED", "AirflowTaskTimeout: 3 s"),
+            (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt: "),
+            (AirflowSkipException("nothing new"), "FINISHED", None),
+        ],
+        ids=["success", "error", "timeout", "interrupt", "skip"],
+    )
+    def test_the_status_and_the_reason_are_those_of_the_block(
+        self, a_try, runs, experiment, error, status, reason
+    ):
+        with suppress(BaseException), task_run(context=a_try.context, experiment=experiment):
+            if error:
+                raise error
 
         [run] = runs()
-        assert run.info.status == "FAILED"
-        assert run.data.tags["airflow.reason"] == "ValueError: no sales in 2011"
-
-    @pytest.mark.parametrize("error", [AirflowTaskTimeout("3 s"), KeyboardInterrupt()])
-    def test_a_block_that_is_interrupted_was_killed(self, a_try, runs, experiment, error):
-        fail(a_try, error, experiment=experiment)
-
-        [run] = runs()
-        assert run.info.status == "KILLED"
-        assert run.data.tags["airflow.reason"].startswith(type(error).__name__)
-
-    def test_a_task_that_skips_itself_is_finished(self, a_try, runs, experiment):
-        fail(a_try, AirflowSkipException("nothing new"), experiment=experiment)
-
-        assert status_of(runs()) == ["FINISHED"]
+        assert (run.info.status, run.data.tags.get("airflow.reason")) == (status, reason)
 
     @pytest.mark.parametrize("leave", [None, ValueError("stop")])
     def test_runs_the_block_leaves_open_end_with_it(self, a_try, runs, experiment, leave):
@@ -309,7 +304,7 @@ TWO_RUNS = [("1", 1.0, ["1.txt"]), ("2", 2.0, ["2.txt"])]
 
 
 class TestNextTry:
-    def test_a_retry_starts_a_run_of_its_own_that_names_the_one_before(
+    def test_a_retry_starts_its_own_run_with_a_link_to_the_previous_one(
         self, a_try, runs, experiment, in_each_run
     ):
         with suppress(ValueError), task_run(context=a_try.context, experiment=experiment):
@@ -325,7 +320,7 @@ class TestNextTry:
         assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
         assert in_each_run() == TWO_RUNS
 
-    def test_a_retry_that_is_to_continue_goes_on_in_the_same_run(self, a_try, runs, experiment, in_each_run):
+    def test_a_retry_with_continue_continues_the_run(self, a_try, runs, experiment, in_each_run):
         import mlflow
 
         arguments = {"experiment": experiment, "retry": "continue"}
@@ -348,13 +343,12 @@ class TestNextTry:
         sees="the run of that try KILLED, and why",
         green="by its next try",
     )
-    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
-    def test_a_retry_of_a_try_that_was_killed_starts_a_run_of_its_own(
-        self, a_try, runs, experiment, hook, in_each_run, left
+    def test_a_retry_of_a_try_that_was_killed_starts_its_own_run(
+        self, a_try, runs, experiment, hook, in_each_run
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
             log(1)
-        hook.client.update_run(run.info.run_id, left)
+        hook.client.update_run(run.info.run_id, "RUNNING")
         a_try.try_number = 2
         with task_run(context=a_try.context, experiment=experiment):
             log(2)
@@ -363,27 +357,6 @@ class TestNextTry:
         assert status_of([killed, finished]) == ["KILLED", "FINISHED"]
         assert finished.data.tags["airflow.retry_of"] == killed.info.run_id
         assert in_each_run() == TWO_RUNS
-
-    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
-    def test_a_retry_that_is_to_continue_goes_on_in_the_run_of_a_try_that_was_killed(
-        self, a_try, runs, experiment, hook, in_each_run, left
-    ):
-        with task_run(context=a_try.context, experiment=experiment) as run:
-            log(1)
-        hook.client.update_run(run.info.run_id, left)
-        a_try.try_number = 2
-        with task_run(context=a_try.context, experiment=experiment, retry="continue"):
-            log(1)
-
-        assert status_of(runs()) == ["FINISHED"]
-        assert in_each_run() == TWO_RUNS[:1]
-
-    def test_a_wrong_word_is_refused(self, a_try):
-        with (
-            pytest.raises(ValueError, match="retry is 'never'; choose 'new' or 'continue'"),
-            task_run(context=a_try.context, retry="never"),
-        ):
-            pass
 
     def test_a_task_that_was_cleared_after_its_end_starts_a_new_run(
         self, a_try, runs, experiment, in_each_run
@@ -398,13 +371,12 @@ class TestNextTry:
         assert in_each_run() == TWO_RUNS
         assert "airflow.retry_of" not in runs()[1].data.tags
 
-    @pytest.mark.parametrize("left", ["RUNNING", "KILLED"])
-    def test_a_task_that_was_cleared_while_it_ran_starts_a_new_run_and_the_old_one_was_killed(
-        self, a_try, runs, experiment, hook, in_each_run, left
+    def test_a_task_that_was_cleared_while_it_ran_starts_a_new_run_and_the_old_one_is_killed(
+        self, a_try, runs, experiment, hook, in_each_run
     ):
         with task_run(context=a_try.context, experiment=experiment) as run:
             log(1)
-        hook.client.update_run(run.info.run_id, left)
+        hook.client.update_run(run.info.run_id, "RUNNING")
         a_try.try_number, a_try.clear_number = 2, 1
         with task_run(context=a_try.context, experiment=experiment):
             log(2)
@@ -412,42 +384,20 @@ class TestNextTry:
         assert status_of(runs()) == ["KILLED", "FINISHED"]
         assert in_each_run() == TWO_RUNS
 
-    def test_a_retry_is_one_although_another_task_was_cleared(self, a_try, runs, experiment):
-        fail(a_try, ValueError("no sales"), experiment=experiment)
-        a_try.try_number, a_try.clear_number = 2, 1
-        with task_run(context=a_try.context, experiment=experiment):
-            pass
-
-        failed, finished = runs()
-        assert finished.data.tags["airflow.retry_of"] == failed.info.run_id
-
-    @pytest.mark.parametrize("retry", ["new", "continue"])
-    @pytest.mark.parametrize("cleared", [0, 1], ids=["", "another task was cleared"])
-    def test_a_deferred_task_goes_on_in_its_run(self, a_try, runs, experiment, in_each_run, retry, cleared):
+    def test_a_deferred_task_continues_its_run(self, a_try, runs, experiment, in_each_run):
         import mlflow
 
         [deferred, *_] = version_compat.DEFERRALS
         pause = deferred(trigger=None, method_name="execute_complete")
-        with (
-            suppress(deferred),
-            task_run(context=a_try.context, experiment=experiment, retry=retry),
-        ):
+        with suppress(deferred), task_run(context=a_try.context, experiment=experiment):
             log(1)
             raise pause
         assert status_of(runs()) == ["RUNNING"]
-        a_try.clear_number = cleared
-        with task_run(context=a_try.context, experiment=experiment, retry=retry):
+        with task_run(context=a_try.context, experiment=experiment):
             mlflow.log_text("done", "2.txt")
 
         assert status_of(runs()) == ["FINISHED"]
         assert in_each_run() == [("1", 1.0, ["1.txt", "2.txt"])]
-
-    def test_a_new_dag_run_of_the_same_id_starts_a_new_run(self, a_try, runs, experiment):
-        for _ in range(2):
-            with task_run(context=a_try.context, experiment=experiment):
-                pass
-
-        assert status_of(runs()) == ["FINISHED", "FINISHED"]
 
 
 class TestOpenRuns:
@@ -475,25 +425,25 @@ class TestOpenRuns:
 
         assert status_of(parents()) == ["KILLED"]
 
-    def test_runs_that_have_ended_stay_as_they_are(self, a_try, runs, experiment, end_of_dag_run):
+    def test_runs_that_have_ended_do_not_change(self, a_try, runs, experiment, end_of_dag_run):
         fail(a_try, ValueError("no sales"), experiment=experiment)
         end_of_dag_run()
 
         assert status_of(runs()) == ["FAILED"]
 
-    def test_runs_of_another_dag_run_stay_as_they_are(self, a_try, runs, experiment, end_of_dag_run):
+    def test_runs_of_another_dag_run_do_not_change(self, a_try, runs, experiment, end_of_dag_run):
         other = Try(f"{a_try.run_id}-2")
         with task_run(context=other.context, experiment=experiment):
             end_of_dag_run()
             assert status_of(runs()) == ["RUNNING"]
 
-    def test_where_there_are_none_nothing_is_done(self, runs, end_of_dag_run, caplog):
+    def test_without_open_runs_nothing_changes(self, runs, end_of_dag_run, caplog):
         end_of_dag_run()
 
         assert runs() == []
         assert caplog.text == ""
 
-    def test_a_server_that_is_away_is_only_logged(self, a_try, airflow_connection, end_of_dag_run, caplog):
+    def test_a_server_that_is_down_is_only_logged(self, a_try, airflow_connection, end_of_dag_run, caplog):
         airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
         end_of_dag_run()
 
@@ -609,7 +559,7 @@ class TestParent:
 
 
 class TestProcess:
-    def test_environment_active_run_and_autologging_are_as_before(
+    def test_environment_active_run_and_autologging_are_restored(
         self, a_try, experiment, tmp_path, untouched_mlflow
     ):
         import mlflow
@@ -624,7 +574,7 @@ class TestProcess:
             assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
             assert mlflow.active_run() is outer
 
-    def test_the_active_model_is_as_before(self, a_try, experiment, untouched_mlflow):
+    def test_the_active_model_is_cleared(self, a_try, experiment, untouched_mlflow):
         import mlflow
 
         with task_run(context=a_try.context, experiment=experiment):
@@ -634,7 +584,7 @@ class TestProcess:
         assert mlflow.get_active_model_id() is None
         assert not [name for name in os.environ if "ACTIVE_MODEL" in name]
 
-    def test_what_mlflow_logs_is_no_error_in_the_tasks_log(self, a_try, experiment, caplog, capfd):
+    def test_messages_of_mlflow_are_not_errors_in_the_task_log(self, a_try, experiment, caplog, capfd):
         from mlflow.utils.logging_utils import eprint
 
         with task_run(context=a_try.context, experiment=experiment):
@@ -653,7 +603,7 @@ class TestProcess:
         assert "WARNING mlflow.sklearn: " not in written
         assert "Successfully registered model 'Housing'." not in written.splitlines()
 
-    def test_system_metrics_are_logged_where_they_are_switched_on(self, a_try, runs, experiment, monkeypatch):
+    def test_system_metrics_are_logged_if_enabled(self, a_try, runs, experiment, monkeypatch):
         monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
         monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
         with task_run(context=a_try.context, experiment=experiment):
@@ -695,7 +645,7 @@ class TestUnreachable:
         with pytest.raises(MLflowUnreachableError, match=advice), task_run(context=a_try.context):
             pytest.fail("the block ran")
 
-    def test_with_warn_the_block_runs_and_what_it_logs_is_thrown_away(self, a_try, nobody, caplog):
+    def test_with_warn_the_block_runs_and_what_it_logs_is_discarded(self, a_try, nobody, caplog):
         import mlflow
 
         with task_run(context=a_try.context, on_tracking_error="warn") as run:
@@ -712,15 +662,20 @@ class TestUnreachable:
     def test_with_warn_an_error_of_the_block_is_raised(self, a_try, nobody):
         fail(a_try, ValueError("no sales"), on_tracking_error="warn")
 
-    def test_a_wrong_word_is_refused(self, a_try):
-        with (
-            pytest.raises(ValueError, match="choose 'fail' or 'warn'"),
-            task_run(context=a_try.context, on_tracking_error="ignore"),
-        ):
-            pass
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ({"on_tracking_error": "ignore"}, "on_tracking_error is 'ignore'; choose 'fail' or 'warn'"),
+        ({"retry": "never"}, "retry is 'never'; choose 'new' or 'continue'"),
+    ],
+)
+def test_an_invalid_argument_is_rejected(a_try, arguments, advice):
+    with pytest.raises(ValueError, match=advice), task_run(context=a_try.context, **arguments):
+        pass
 
 
-def test_a_server_that_is_gone_at_the_end_fails_the_task_unless_told_to_warn(
+def test_a_server_that_is_down_at_the_end_fails_the_task_unless_with_warn(
     tmp_path, airflow_connection, caplog
 ):
     error = ValueError("no sales")

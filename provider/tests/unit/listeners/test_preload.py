@@ -96,7 +96,7 @@ def test_a_scheduler_imports_them_and_says_so(start):
     imported, log = start("scheduler", IS_READY, " ready ,json.tool,")
 
     assert imported
-    assert log.count("Imported for the tasks that are forked from here") == 1
+    assert log.count("Preloaded for tasks") == 1
     assert "ready, json.tool" in log
 
 
