@@ -104,7 +104,7 @@ class Project:
         return yaml.safe_load(self.compose("config", **options))
 
     def up(self, *services: str, over: Path | None = None) -> None:
-        """Start services as the files say; return when MLflow answers."""
+        """Start services as the files say; return when MLflow responds."""
         self.start_containers(*services, over=over)
         wait_until("MLflow answers", self.mlflow_answers)
 

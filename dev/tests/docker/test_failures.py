@@ -138,7 +138,7 @@ def test_mlflow_waits_for_a_slow_database(alone, overridden, write_artifact):
 
 
 @pytest.mark.fault(
-    "In Docker: MLflow's Postgres is killed, and started again",
+    "In Docker: MLflow's Postgres is killed and restarted",
     sees="a request that takes longer",
     green="by itself",
 )

@@ -43,7 +43,7 @@ def test_tasks_of_a_worker_continue_when_its_network_is_back(deployment, tasks, 
 
 
 @pytest.mark.fault(
-    "With Celery: the queue (Redis, Valkey) is killed, and started again, with tasks running and tasks in it",
+    "With Celery: the queue (Redis, Valkey) is killed and restarted while tasks run and wait in it",
     sees="tasks that start later",
     green="by itself",
 )
@@ -57,7 +57,7 @@ def test_no_task_is_lost_when_the_queue_is_restarted(deployment, tasks, run_dag,
 
 
 @pytest.mark.fault(
-    "With Celery: a running task is handed out again, as it runs longer than the queue's visibility timeout",
+    "With Celery: a task is handed out again because it runs longer than the queue's visibility timeout",
     sees="in the worker's log: Task already running elsewhere",
     green="all along",
 )

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.fault(
-    "On many machines: a worker is killed (`kill -9`) with its tasks, and there are retries",
+    "On many machines: a worker is killed (`kill -9`) with its tasks, which have retries",
     sees="the runs of those tries KILLED, and why",
     green="by their next tries",
 )
@@ -34,7 +34,7 @@ def test_tasks_continue_when_mlflow_is_restarted(deployment, tasks, fault_is_ove
 
 
 @pytest.mark.fault(
-    "On many machines: Airflow's scheduler is killed, and started again",
+    "On many machines: Airflow's scheduler is killed and restarted",
     sees="nothing",
     green="by itself",
 )

@@ -33,7 +33,7 @@ def faketime() -> str:
 
 
 @pytest.mark.fault(
-    "The clock of one worker is an hour behind the others', and a task is killed there",
+    "The clock of one worker is an hour behind, and a task is killed there",
     sees="the run of that try KILLED, and a new one that names it",
     green="by its next try",
 )

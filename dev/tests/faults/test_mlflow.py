@@ -59,9 +59,9 @@ class TestStart:
                 "hanging",
                 findings.TIMED_OUT,
                 marks=pytest.mark.fault(
-                    "MLflow takes connections and never answers",
+                    "MLflow accepts connections but never responds",
                     sees="within a minute, the task's error: the server did not respond in time",
-                    green="with *Clear*, when MLflow answers",
+                    green="with *Clear*, when MLflow responds",
                 ),
             ),
         ],
@@ -78,7 +78,7 @@ class TestStart:
         assert status_of(runs()) == ["FINISHED"]
 
     @pytest.mark.fault(
-        "MLflow takes 10 s for each answer", sees="a task that takes longer", green="by itself"
+        "MLflow takes 10 s for each response", sees="a task that takes longer", green="by itself"
     )
     def test_a_task_waits_for_a_slow_server(self, mlflow_proxy, train, runs, airflow_connection):
         airflow_connection(host=mlflow_proxy.url)
@@ -90,7 +90,7 @@ class TestStart:
         assert status_of(runs()) == ["FINISHED"]
 
     @pytest.mark.fault(
-        'MLflow is down, and the task may go on without (`on_tracking_error="warn"`)',
+        'MLflow is down, and the task may run without it (`on_tracking_error="warn"`)',
         sees="a warning in the task's log: This task runs without an MLflow run",
         green="all along",
         lost="what the task logged, as chosen",
@@ -112,7 +112,7 @@ class TestMiddle:
                 "down",
                 5,
                 marks=pytest.mark.fault(
-                    "MLflow is killed in the middle of a task, and started again",
+                    "MLflow is killed in the middle of a task and restarted",
                     sees="a task that takes longer",
                     green="by itself",
                 ),
@@ -145,7 +145,7 @@ class TestMiddle:
     @pytest.mark.fault(
         "MLflow dies in the middle of a task, and stays down",
         sees="the task's error: MLflow does not answer; its log: MLflow run ... may be left RUNNING",
-        green="with *Clear*, when MLflow is up; that ends the run that was left open, too",
+        green="with *Clear*, when MLflow is up; this also ends the open run",
     )
     @pytest.mark.parametrize("logs", [True, False], ids=["while it logs", "before its end"])
     def test_a_task_whose_server_dies_fails_and_its_run_is_closed_by_the_next_try(
@@ -178,7 +178,7 @@ class TestMiddle:
         assert finished.info.status == "FINISHED"
 
     @pytest.mark.fault(
-        'MLflow dies in the middle of a task, which may go on without (`on_tracking_error="warn"`)',
+        'MLflow dies in the middle of a task, which may continue without it (`on_tracking_error="warn"`)',
         sees="a warning in the task's log: MLflow run ... may be left RUNNING",
         green="all along; the end of the DAG run, or `mlflow_doctor`, ends the run",
     )
@@ -205,9 +205,9 @@ class TestMiddle:
 
 class TestArtifact:
     @pytest.mark.fault(
-        "MLflow is killed while an artifact is uploaded, and started again",
+        "MLflow is killed during an upload and restarted",
         sees="a task that takes longer",
-        green="by itself; the artifact is whole",
+        green="by itself; the artifact is complete",
     )
     def test_an_artifact_that_is_being_uploaded_when_the_server_is_killed_arrives_whole(
         self, tmp_path, server, a_try, experiment, hook, later
@@ -261,7 +261,7 @@ class TestManyAtOnce:
 
     @pytest.mark.fault(
         f"{TASKS} tasks create the same registered model at once",
-        sees="tasks that wait for each other, as long as MLflow takes",
+        sees="tasks that wait for each other in MLflow",
         green="by itself",
     )
     def test_they_get_one_registered_model(self, mlflow_default, experiment, at_once):
@@ -272,7 +272,7 @@ class TestManyAtOnce:
     @pytest.mark.timeout(1800)
     @pytest.mark.fault(
         f"{TASKS} tracked tasks start under the same new parent at once",
-        sees="tasks that wait for each other, as long as MLflow takes",
+        sees="tasks that wait for each other in MLflow",
         green="by itself",
     )
     def test_they_get_one_parent(self, mlflow_default, hook, experiment, at_once):

@@ -9,7 +9,7 @@ from dev.tests.executors.tracked_dag_run import FIRST_TRIES
 
 
 @pytest.mark.fault(
-    "On Kubernetes: a task's pod is deleted, and there are retries",
+    "On Kubernetes: the pod of a task with retries is deleted",
     sees="the run of that try KILLED, and why",
     green="by its next try",
 )
@@ -21,7 +21,7 @@ def test_a_task_whose_pod_is_deleted_is_retried_in_another(deployment, tasks):
 
 
 @pytest.mark.fault(
-    "On Kubernetes: a task is killed for its memory, and there are retries",
+    "On Kubernetes: a task with retries exceeds its memory and is killed",
     sees="the run of that try KILLED, and why",
     green="by its next try",
 )
