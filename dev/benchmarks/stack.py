@@ -24,7 +24,8 @@ from statistics import median
 import psutil
 
 from dev.benchmarks.report import Budget, Table
-from dev.tests.helpers.clones import Clone, run_clone, wait_until
+from dev.tests.helpers.clones import Clone, run_clone
+from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 from local_stack.demo import TUTORIAL
 from local_stack.settings import AIRFLOW, MLFLOW_VENV, VENV

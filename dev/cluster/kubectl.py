@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from subprocess import DEVNULL
 from typing import Any
 
 import yaml
+
+from dev.waiting import wait_until
 
 
 @dataclass
@@ -79,15 +80,3 @@ def _listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
         return True
     return False
-
-
-def wait_until(what: str, condition: Any, seconds: float = 300) -> None:
-    """Wait until a condition holds.
-
-    :raises TimeoutError: it does not hold in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"Not after {seconds:.0f} s: {what}.")
-        time.sleep(0.2)

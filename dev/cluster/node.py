@@ -26,9 +26,10 @@ from subprocess import DEVNULL
 import yaml
 
 from dev.cluster import programs
-from dev.cluster.kubectl import Kubectl, wait_until
+from dev.cluster.kubectl import Kubectl
 from dev.cluster.programs import HOME
 from dev.cluster.relay import relay
+from dev.waiting import wait_until
 from local_stack.settings import ROOT
 
 # A socket's path may have 107 characters, and the project may be in a deeper folder than that.

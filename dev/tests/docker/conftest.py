@@ -2,7 +2,9 @@
 
 import pytest
 
-from dev.tests.docker.project import NAME, Project, built_images
+from dev.docker.project import NAME, PORTS, Project, built_images
+from dev.tests.helpers.artifacts import mlflow_client
+from mlflow_servers import free_port
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +15,7 @@ def docker():
 
 
 def _project(docker, name):
-    project = Project(docker, name)
+    project = Project(docker, name, {port: free_port() for port in PORTS})
     project.down("--volumes", seconds=0)  # what an interrupted run left
     yield project
     project.down("--volumes", seconds=0)
@@ -47,4 +49,4 @@ def airflow(started):
 @pytest.fixture
 def mlflow(started, monkeypatch):
     """MLflow's client, outside the containers."""
-    return started.mlflow_client(monkeypatch)
+    return mlflow_client(started.ports["MLFLOW_PORT"], monkeypatch)

@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
-from dev.tests.docker.project import DAG_FILES, IMAGE, KEYS
+from dev.docker.project import DAG_FILES, IMAGE, KEYS
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack import demo
 from local_stack.settings import ROOT
 

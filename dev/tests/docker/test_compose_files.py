@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from dev.tests.docker.project import CELERY, GENERATED, IMAGE, OVERRIDE, WITHOUT_DIGESTS
+from dev.docker.project import CELERY, GENERATED, IMAGE, OVERRIDE, WITHOUT_DIGESTS
 from local_stack.settings import ROOT
 
 OURS = ("mlflow", "mlflow-db-upgrade", "mlflow-postgres", "minio", "minio-bucket")

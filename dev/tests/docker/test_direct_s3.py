@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from dev.tests.docker.project import KEYS
+from dev.docker.project import KEYS
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
 from local_stack import demo
 

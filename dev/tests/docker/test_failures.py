@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 from mlflow.exceptions import MlflowException
 
-from dev.tests.helpers.clones import wait_until
+from dev.tests.helpers.artifacts import mlflow_client
+from dev.waiting import wait_until
 from local_stack.settings import ROOT
 
 TABLE = (ROOT / "docs" / "astro.md").read_text()
@@ -39,7 +40,7 @@ def overridden(tmp_path):
 @pytest.fixture
 def write_artifact(alone, monkeypatch):
     """A function that writes an artifact through the server, as a task does."""
-    client = alone.mlflow_client(monkeypatch)
+    client = mlflow_client(alone.ports["MLFLOW_PORT"], monkeypatch)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     def write() -> None:

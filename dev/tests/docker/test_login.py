@@ -6,7 +6,7 @@ import pytest
 import requests
 import yaml
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack.settings import ROOT
 
 

@@ -1,7 +1,7 @@
 """``astro dev stop`` keeps all data, ``astro dev kill`` removes it."""
 
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack.demo import TUTORIAL
 
 

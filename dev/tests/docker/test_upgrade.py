@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from dev.tests.helpers.artifacts import mlflow_client
 from local_stack.install import fetch_uv
 from mlflow_servers import free_port
 
@@ -33,7 +34,7 @@ def test_a_run_of_an_older_mlflow_is_kept(alone, tmp_path, monkeypatch):
     # Not by the server, which upgrades only if tables are missing, and refuses if columns are.
     assert "Updating database tables" in alone.log("mlflow-db-upgrade")
     assert "Updating database tables" not in alone.log("mlflow")
-    run = alone.mlflow_client(monkeypatch).get_run(run_id)
+    run = mlflow_client(alone.ports["MLFLOW_PORT"], monkeypatch).get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"rmse": 27000}
 

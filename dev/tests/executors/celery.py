@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dev.tests.docker.project import (
+from dev.docker.project import (
     CELERY,
     DAG_FILES,
     IMAGE,
     OVERRIDE,
+    PORTS,
     WITHOUT_DIGESTS,
     Project,
     built_images,
 )
 from dev.tests.executors.deployment import Deployment
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
+from mlflow_servers import free_port
 
 HERE = Path(__file__).parent
 NAME = "celery-test"
@@ -127,7 +129,7 @@ def running() -> Iterator[CeleryDeployment]:
         options = [f"--file={HERE / 'Dockerfile'}", f"--build-arg=IMAGE={IMAGE}", f"--tag={IMAGE_UNDER_TEST}"]
         docker("build", "--quiet", *options, dags)
         dag_files = sorted([*DAG_FILES, *(file.name for file in dags.glob("*.py"))])
-        project = CeleryProject(docker, NAME, dag_files)
+        project = CeleryProject(docker, NAME, {port: free_port() for port in PORTS}, dag_files)
         project.down("--volumes", seconds=0)
         try:
             project.start()

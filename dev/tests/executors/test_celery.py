@@ -8,7 +8,7 @@ import pytest
 
 from dev.tests.executors.celery import WORKERS
 from dev.tests.executors.tracked_dag_run import FIRST_TRIES
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 
 IGNORED = "Task already running elsewhere, ignoring redelivered message"
 

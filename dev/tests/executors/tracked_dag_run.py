@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import requests
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

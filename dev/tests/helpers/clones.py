@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import requests
@@ -24,8 +23,6 @@ from mlflow_servers import free_port
 ROOT = Path(__file__).resolve().parents[3]
 # Long, because other programs may keep every core busy.
 MAKE_SECONDS = 1200
-WAIT_SECONDS = 300
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -158,31 +155,6 @@ def run_clone(folder: Path, minio: str = "") -> Iterator[Clone]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_until(
-    condition: str,
-    look: Callable[[], Result],
-    expected: Callable[[Result], object] = bool,
-    seconds: float = WAIT_SECONDS,
-) -> Result:
-    """Look repeatedly until the result is as expected, and return it.
-
-    Errors of requests are ignored, because a server may be starting.
-
-    :param condition: completes the sentence "Waited until ..."
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            result = look()
-            if expected(result):
-                return result
-            last: object = result
-        except requests.RequestException as error:
-            last = error
-        assert time.monotonic() < deadline, f"Waited {seconds} s until {condition}; last result: {last!r}"
-        time.sleep(0.2)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import requests
 
-from dev.tests.helpers.clones import Clone, is_alive, wait_until
+from dev.tests.helpers.clones import Clone, is_alive
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from local_stack.airflow_api import AirflowApi

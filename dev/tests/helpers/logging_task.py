@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dev import MissingError
-from dev.tests.helpers.clones import Clone, run_clone, wait_until
+from dev.tests.helpers.clones import Clone, run_clone
 from dev.tools import minio
+from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 
 HERE = Path(__file__).parent

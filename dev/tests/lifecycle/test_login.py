@@ -6,12 +6,16 @@ import json
 import re
 import stat
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
-from dev.tests.helpers.clones import Clone, wait_until
+from dev.waiting import wait_until
 from mlflow_provider.server import findings
+
+if TYPE_CHECKING:
+    from dev.tests.helpers.clones import Clone
 
 PASSWORD_FILE = ".local/data/mlflow/login/password"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import mlflow
@@ -13,7 +14,10 @@ import requests
 import yaml
 
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
-from dev.tests.helpers.clones import Clone, wait_until
+from dev.waiting import wait_until
+
+if TYPE_CHECKING:
+    from dev.tests.helpers.clones import Clone
 
 SCALER = "attributes.run_name = 'Scaler'"  # the tutorial's run
 

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import requests
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 
 DAG_IDS = ["mlflow_tutorial_dag", "mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag"]

@@ -9,7 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import requests
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from include.features import clean, make_transformer
 from include.housing import TARGET, load_housing, split_housing
 from local_stack.demo import PIPELINE

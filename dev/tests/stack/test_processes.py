@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from dev.tests.helpers.clones import is_alive, wait_until
+from dev.tests.helpers.clones import is_alive
 from dev.tests.helpers.embedded_stack import COMPONENTS
+from dev.waiting import wait_until
 
 
 def test_everything_listens_on_loopback_only(stack):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack

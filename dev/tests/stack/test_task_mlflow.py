@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
-from dev.tests.helpers.clones import wait_until
 from dev.tests.helpers.embedded_stack import tags_of
+from dev.waiting import wait_until
 
 
 def test_mapped_tasks_share_one_parent(stack, endings):

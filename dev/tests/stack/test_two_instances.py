@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dev.tests.helpers.clones import run_clone, wait_until
+from dev.tests.helpers.clones import run_clone
 from dev.tests.helpers.embedded_stack import Stack, tags_of
 from dev.tests.helpers.logging_task import LoggingTask
+from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 
 RUN_ID = "daily__2026-01-31"

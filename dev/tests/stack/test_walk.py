@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
-from dev.tests.helpers.clones import ROOT, wait_until
+from dev.tests.helpers.clones import ROOT
 from dev.tests.helpers.pictures import SHOTS, picture_file, take_picture, write_animation
+from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack

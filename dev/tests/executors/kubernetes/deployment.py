@@ -15,11 +15,10 @@ import requests
 import yaml
 
 from dev import MissingError
-from dev.cluster import chart, node, platform
+from dev.cluster import chart, images, node, platform
 from dev.cluster.kubectl import Kubectl
 from dev.tests.executors.deployment import Deployment
-from dev.tests.executors.kubernetes import images
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 from local_stack.ports import Ports
 from local_stack.settings import ROOT

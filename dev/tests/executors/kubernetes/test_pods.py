@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from dev.cluster import chart, platform
 from dev.tests.executors.tracked_dag_run import FIRST_TRIES
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack.settings import ROOT
 
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"

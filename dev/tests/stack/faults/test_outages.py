@@ -8,7 +8,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from dev.tests.helpers.clones import is_alive, wait_until
+from dev.tests.helpers.clones import is_alive
+from dev.waiting import wait_until
 
 OUTAGE_SECONDS = 20
 

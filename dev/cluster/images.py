@@ -1,4 +1,4 @@
-"""The images of the cluster. ``python -m dev.tests.executors.kubernetes.images`` builds the project's own.
+"""The images of the cluster. ``python -m dev.cluster.images`` builds the project's own.
 
 A cluster with a kubeconfig of its own pulls the other images; its owner loads the project's into it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dev.docker import build_images
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 AIRFLOW = "registry.example.com/airflow-mlflow:1"  # as in airflow-values.yaml
 PAUSE = "registry.k8s.io/pause:3.10"  # for the cluster itself
 OTHERS = [*build_images.IMAGES["mlflow"], "docker.io/postgres:17.6", *build_images.IMAGES["minio"], PAUSE]
-TESTS = Path(__file__).parents[1]
+TESTS = ROOT / "dev" / "tests" / "executors"
 DAGS = (TESTS / "dags", TESTS / "kubernetes" / "dags")  # beside the project's own
 
 

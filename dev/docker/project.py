@@ -10,31 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 import yaml
 
 from dev.docker import build_images
 from dev.docker.engine import Docker, engine
-from dev.tests.helpers.artifacts import mlflow_client
-from dev.tests.helpers.clones import wait_until
+from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 from local_stack.ports import Ports
 from local_stack.settings import ROOT
-from mlflow_servers import free_port
-
-if TYPE_CHECKING:
-    import pytest
-    from mlflow import MlflowClient
 
 NAME = "astro-test"
 IMAGE = f"{NAME}/airflow:latest"
-GENERATED = ROOT / "dev" / "tests" / "docker" / "astro-compose.yaml"
+GENERATED = Path(__file__).with_name("astro-compose.yaml")
 OVERRIDE = ROOT / "docker-compose.override.yml"
 CELERY = ROOT / "deploy" / "celery" / "docker-compose.yml"  # replaces GENERATED
 # Stand-ins cannot have the digest of the real image.
-WITHOUT_DIGESTS = ROOT / "dev" / "tests" / "docker" / "without-digests.yaml"
+WITHOUT_DIGESTS = Path(__file__).with_name("without-digests.yaml")
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT")
 # MLflow's own, which open only its bucket.
 KEYS = {"aws_access_key_id": "mlflow-demo", "aws_secret_access_key": "mlflow-demo-secret"}
@@ -58,16 +52,17 @@ def built_images() -> Iterator[Docker]:
 
 @dataclass
 class Project:
-    """The containers of one Compose project, on free ports.
+    """The containers of one Compose project, on its own ports.
 
     :param name: prefix of its containers and volumes.
+    :param ports: by the variables in ``PORTS``.
     :param dag_files: the DAG files in the image.
     """
 
     docker: Docker
-    name: str = NAME
+    name: str
+    ports: dict[str, int]
     dag_files: list[str] = field(default_factory=lambda: DAG_FILES)
-    ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in PORTS})
 
     @property
     def files(self) -> list[Path]:
@@ -180,10 +175,6 @@ class Project:
             "exec", *variables, self.container("scheduler"), "bash", "-c", command, check=check
         )
 
-    def mlflow_client(self, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-        """Return MLflow's client, outside the containers, and set the environment that it needs."""
-        return mlflow_client(self.ports["MLFLOW_PORT"], monkeypatch)
-
     def airflow_api(self) -> AirflowApi:
         api = AirflowApi(self.ports["AIRFLOW_PORT"])
         api.log_in()
@@ -192,7 +183,7 @@ class Project:
     def run_task(self, task: str = "mlflow_task_dag train", **environment: str) -> str:
         """Run a task once where tasks run, and return its log."""
         # Otherwise the scheduler may run the task first.
-        self.airflow_api()._call("PATCH", f"/api/v2/dags/{task.split()[0]}", json={"is_paused": True})
+        self.airflow_api()._call("PATCH", f"/api/v2/dags/{task.split()[0]}", json={"is_paused": True})  # noqa: SLF001
         return self.airflow(f"airflow tasks test {task}", check=False, **environment)
 
     def pytest(self, what: str, dags: Path = ROOT / "dags", check: bool = True) -> str:
