@@ -1,4 +1,4 @@
-"""An operator that applies a model to data."""
+"""Operator that applies a model to data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.standard.hooks.subprocess import SubprocessHook
     from airflow.sdk import Context
 
-# A row of numbers takes some 20 bytes: 50,000 predictions. More burdens Airflow's API server and database.
+# About 50,000 predictions of 20 bytes. More would strain Airflow's API server and database.
 MAX_XCOM_BYTES = 1_000_000
 
 
@@ -34,40 +34,38 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
             task_id="predict", model_uri="models:/Housing@champion", data=load_features()
         )
 
-    The model runs in the task's process if that has what the model requires: the same major and minor
-    version of Python, and each line of the model's ``requirements.txt`` installed in a version that the line
-    allows (``mlflow-skinny`` does for ``mlflow``). MLflow pins exact versions when it logs a model, so
-    this is so where workers have what trained it. Otherwise the model runs in a virtualenv, built by the
-    first task that needs it, with uv if that is on the worker's ``PATH``, and kept for all tasks after it.
-    What a package index wants to know, uv and pip take from the worker's environment as ever, e.g.
-    ``PIP_INDEX_URL``.
+    The model runs in the task's process if the worker meets the model's requirements: the same major and
+    minor version of Python, and an installed version for each line of the model's ``requirements.txt``
+    (``mlflow-skinny`` counts as ``mlflow``). MLflow pins exact versions when it logs a model, so this is the
+    case on workers with the packages that trained it. Otherwise the model runs in a virtualenv. The first
+    task that needs the virtualenv builds it, with uv if uv is on the worker's ``PATH``, and later tasks reuse
+    it. uv and pip take the package index from the worker's environment, e.g. from ``PIP_INDEX_URL``.
 
-    The connection's login reaches a virtualenv as environment variables, and the data through a file that is
-    gone when the task ends. There, DataFrames hold numbers, booleans, text, categories and times without
-    time zone.
+    A model in a virtualenv gets the connection's login in environment variables, and the data in a file that
+    is deleted when the task ends. Its DataFrames may contain numbers, booleans, text, categories and times
+    without time zone.
 
     :param model_uri: the model, e.g. ``models:/Housing@champion`` or ``runs:/<run_id>/model`` (templated).
-    :param data: input of the model: DataFrame, Series, numpy array, sparse matrix, list or dict, or an
-        upstream task's output (templated). A list's elements are rows; they may be dicts. Lists and arrays
-        take column names from the model's signature, and all numbers its types, if that changes none.
-        A template has to render to such an object, which it does in a DAG with
-        ``render_template_as_native_obj=True``. Airflow does not show the data as rendered templates.
-    :param suppress_warnings: whether MLflow keeps its warnings about the model's requirements to itself; it
-        has none in a virtualenv.
-    :param dst_path: folder to download the model to (templated); a temporary one by default.
-    :param artifact_file: where to write the predictions as JSON among the artifacts of a run, e.g.
-        ``predictions.json`` (templated). Without it they are the task's XCom, if they take no more than
-        1 MB.
-    :param run_id: the run that ``artifact_file`` goes to (templated).
-    :param venv_cache_path: folder where virtualenvs are kept (templated); by default
-        ``airflow-provider-mlflow`` in the user's cache folder. Anyone who may write there may run code as
-        the worker. An unused virtualenv may be deleted at any time.
-    :return: a list with a row per prediction, of a table a dict by column names; or the URI of the artifact.
-        JSON has neither NaN nor infinity; they become null.
-    :raises MLflowProviderError: the model cannot be had, its virtualenv cannot be built, it fails there, or
-        the predictions take more than an XCom should.
-    :raises ValueError: there are no data, or a number that the type in the signature cannot hold; in a
-        virtualenv the latter is a MLflowProviderError.
+    :param data: input of the model: DataFrame, Series, numpy array, sparse matrix, list or dict, or the
+        output of an upstream task (templated). The elements of a list are rows, and may be dicts. Lists and
+        arrays get column names from the model's signature, and all numbers get its types if they keep their
+        value. A template must render to such an object, which requires ``render_template_as_native_obj=True``
+        in the DAG. Airflow does not show the data under *Rendered Templates*.
+    :param suppress_warnings: suppress MLflow's warnings about the model's requirements. There are none in a
+        virtualenv.
+    :param dst_path: folder to download the model to (templated). The default is a temporary folder.
+    :param artifact_file: path of a run's artifact to write the predictions to, as JSON, e.g.
+        ``predictions.json`` (templated). By default the predictions are the task's XCom, up to 1 MB.
+    :param run_id: the run for ``artifact_file`` (templated).
+    :param venv_cache_path: folder for virtualenvs (templated). The default is ``airflow-provider-mlflow`` in
+        the user's cache folder. Anyone who can write to it can run code as the worker. Unused virtualenvs
+        may be deleted at any time.
+    :return: a list with a row per prediction, which for a table is a dict by column name; or the URI of the
+        artifact. NaN and infinity, which JSON does not have, are null.
+    :raises MLflowProviderError: the model is not available, its virtualenv cannot be built, it fails there,
+        or the predictions are too large for an XCom.
+    :raises ValueError: there is no data, or the type in the signature cannot hold a number. In a virtualenv
+        the latter is an MLflowProviderError.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
     """
@@ -105,8 +103,8 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         self.venv_cache_path = venv_cache_path
 
     @cached_property
-    def hook(self) -> MLflowPyfuncHook:  # type: ignore[override]  # speaks mlflow.pyfunc, not REST
-        """The hook, made when it is first used."""
+    def hook(self) -> MLflowPyfuncHook:  # type: ignore[override]  # uses mlflow.pyfunc, not REST
+        """The hook for :attr:`mlflow_conn_id`."""
         return MLflowPyfuncHook(mlflow_conn_id=self.mlflow_conn_id)
 
     @cached_property
@@ -119,45 +117,45 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         data = self._checked_data()
         if bool(self.artifact_file) != bool(self.run_id):
             raise ValueError(
-                "Predictions become an artifact with artifact_file and run_id; give both or none."
+                "artifact_file and run_id belong together; set both to write an artifact, or neither."
             )
         with TemporaryDirectory(prefix="mlflow-", ignore_cleanup_errors=True) as folder:
             model = self.hook.download_model(self.model_uri, self.dst_path or Path(folder, "model"))
             unmet = model_environment.unmet_requirements(model)
             if unmet:
-                self.log.info("This worker lacks what the model requires: %s.", "; ".join(unmet))
-                place = "a virtualenv"
+                self.log.info("Model requirements not met on this worker: %s.", "; ".join(unmet))
+                location = "a virtualenv"
                 predictions = self._predict_in_virtualenv(model, data, Path(folder, "script"))
             else:
-                place = "this process"
+                location = "this process"
                 with self.hook.tracking():
                     predictions = script.predict(str(model), data, suppress_warnings=self.suppress_warnings)
-        result, written_to = self._result(predictions)
+        result, destination = self._result(predictions)
         rows = json.loads(predictions)
         self.log.info(
             "Predicted %d row(s) with %s in %s, written to %s.",
             len(rows) if isinstance(rows, list) else 1,
             self.model_uri,
-            place,
-            written_to,
+            location,
+            destination,
         )
         return result
 
     def _checked_data(self) -> Any:
         if self.data is None or isinstance(self.data, str):
-            what = "None: its upstream task returned nothing" if self.data is None else "text"
+            value = "None, because the upstream task returned nothing" if self.data is None else "a string"
             raise ValueError(
-                f"There is nothing to predict, data is {what}. Pass the output of a task; or a template, "
-                "in a DAG with render_template_as_native_obj=True."
+                f"Expected rows to predict, got {value}. Pass the output of a task, or a template in a DAG "
+                "with render_template_as_native_obj=True."
             )
-        # The output of a mapped task, and what a template makes of a tuple, are not quite a list.
+        # The outputs of mapped tasks and rendered tuples are sequences, but not lists.
         return list(self.data) if isinstance(self.data, Sequence) else self.data
 
     def _predict_in_virtualenv(self, model: Path, data: Any, folder: Path) -> str:
-        """Predict in a process of its own, which runs a copy of the module ``predict``.
+        """Predict in a separate process that runs a copy of :mod:`mlflow_provider.predict.script`.
 
-        :param folder: for the script and the files; Python imports also what lies next to a script, so it
-            holds nothing else.
+        :param folder: new folder for the script and its files. Python also imports modules next to a script,
+            so there is nothing else in it.
         """
         cache = Path(self.venv_cache_path) if self.venv_cache_path else model_environment.default_cache()
         folder.mkdir()
@@ -167,7 +165,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         script.write_request(request, data)
         shutil.copy(script.__file__, program)
         python = model_environment.virtualenv(model, cache, self._run)
-        with self.hook.tracking():  # a model may use the server too
+        with self.hook.tracking():  # the model may also use the server
             self._run(
                 [str(path) for path in (python, program, model, request, predictions)],
                 folder,
@@ -176,32 +174,32 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         return predictions.read_text()
 
     def _run(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
-        """Run a command and log what it prints."""
+        """Run a command and log its output."""
         result = self._subprocess.run_command(command, env=environment, cwd=str(folder))
         if result.exit_code:
             raise MLflowProviderError(
-                f"Connection {self.mlflow_conn_id!r}, model {self.model_uri}: {Path(command[0]).name} ended "
-                f"with {result.exit_code}, its last line is {result.output!r}. The rest is in the task's log."
+                f"Connection {self.mlflow_conn_id!r}, model {self.model_uri}: {Path(command[0]).name} exited "
+                f"with {result.exit_code}: {result.output!r}. The task's log has its full output."
             )
 
     def _result(self, predictions: str) -> tuple[Any, str]:
-        """Write the predictions; return what the task returns, and in words where they are."""
+        """Store the predictions; return the task's result, and a description of where they are."""
         if self.artifact_file and self.run_id:
-            what = f"Connection {self.mlflow_conn_id!r}, writing {self.artifact_file} to run {self.run_id}"
-            with self.hook.tracking() as client, wrap_mlflow_errors(what):
+            action = f"Connection {self.mlflow_conn_id!r}, writing {self.artifact_file} to run {self.run_id}"
+            with self.hook.tracking() as client, wrap_mlflow_errors(action):
                 client.log_text(self.run_id, predictions, self.artifact_file)
             uri = f"runs:/{self.run_id}/{self.artifact_file}"
             return uri, uri
         if not self.do_xcom_push:
-            return None, "nothing, as do_xcom_push is off"
+            return None, "nothing, because do_xcom_push is off"
         if (size := len(predictions.encode())) > MAX_XCOM_BYTES:
             raise MLflowProviderError(
-                f"The predictions of {self.model_uri} take {size:,} bytes, an XCom of this operator "
-                f"{MAX_XCOM_BYTES:,}. With artifact_file and run_id they become an artifact of a run."
+                f"The predictions of {self.model_uri} take {size:,} bytes, and XComs of this operator are "
+                f"limited to {MAX_XCOM_BYTES:,}. Set artifact_file and run_id to write them to an artifact."
             )
         return json.loads(predictions), "XCom"
 
     def on_kill(self) -> None:
-        """End the process that builds the virtualenv or predicts in it."""
+        """Stop the process that builds the virtualenv or predicts in it."""
         with suppress(ProcessLookupError):
             self._subprocess.send_sigterm()

@@ -1,1 +1,1 @@
-"""How ``ModelLoadAndPredictOperator`` applies a model to data."""
+"""Loading a model and applying it to data, for ``ModelLoadAndPredictOperator``."""

@@ -1,4 +1,4 @@
-"""What a model requires: whether it is installed in this process, and a virtualenv where it is not."""
+"""Checks whether this worker meets a model's requirements, and builds a virtualenv that does."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from mlflow_provider.exceptions import MLflowProviderError
 
 log = logging.getLogger(__name__)
 
-# Runs a command in a folder with these variables, logs what it prints, and raises if it fails.
+# Runs a command in a folder with environment variables, logs its output, and raises if it fails.
 Run = Callable[[list[str], Path, dict[str, str]], None]
 
-# Written by MLflow into the folder of a model; the last only if it was logged with constraints.
+# Files that MLflow writes to a model's folder; the last one only if the model was logged with constraints.
 PYTHON, REQUIREMENTS, CONSTRAINTS = "python_env.yaml", "requirements.txt", "constraints.txt"
 
 
 def unmet_requirements(model: Path) -> list[str]:
-    """Return in words what the model requires and this process lacks; nothing if it may run here.
+    """Return a description of each requirement of a model that this process does not meet.
 
-    A model may run here if the Python it was saved with has this one's major and minor version, and each
-    line of its ``requirements.txt`` that applies to this platform is installed in a version that the line
-    allows. MLflow pins the versions it finds when a model is logged, so a worker that was updated since
-    does not meet them. ``mlflow-skinny`` counts as ``mlflow``: it is the same code with fewer dependencies. A
-    line that only pip can check, an option or a URL, counts as unmet.
+    The requirements are the major and minor version of the Python that saved the model, and the lines of its
+    ``requirements.txt`` that apply to this platform. MLflow pins the installed versions when it logs a model,
+    so a worker that has been updated since does not meet them. ``mlflow-skinny`` counts as ``mlflow``,
+    because it is the same code with fewer dependencies. An option or a URL, which only pip can check, counts
+    as unmet.
 
-    :param model: folder with the model.
+    :param model: folder of the model.
     """
     python = _python(model)
-    unmet = [] if python == _this_python() else [f"Python {python}, this is {_this_python()}"]
+    unmet = [] if python == _this_python() else [f"Python {python}, running {_this_python()}"]
     return [*unmet, *(problem for line in _lines(model / REQUIREMENTS) for problem in _unmet_by(line))]
 
 
 def _python(model: Path) -> str:
-    """Return the Python that the model was saved with, e.g. ``3.12``."""
+    """Return the version of the Python that saved the model, e.g. ``3.12``."""
     import yaml
 
     file = model / PYTHON
@@ -83,7 +83,7 @@ def _unmet(requirement: Requirement) -> Iterator[str]:
     elif installed is None:
         yield f"{requirement}, not installed"
     elif not requirement.specifier.contains(installed.version, prereleases=True):
-        yield f"{requirement}, installed is {installed.version}"
+        yield f"{requirement}, installed {installed.version}"
     else:
         for extra in requirement.extras:
             for dependency in map(Requirement, installed.requires or ()):
@@ -99,7 +99,7 @@ def _installed(name: str) -> metadata.Distribution | None:
 
 
 def default_cache() -> Path:
-    """Return where virtualenvs are kept: the user's cache folder, since others may write to ``/tmp``.
+    """Return the default folder for virtualenvs, in the user's cache because others may write to ``/tmp``.
 
     .. seealso:: https://specifications.freedesktop.org/basedir-spec/latest/
     """
@@ -107,77 +107,82 @@ def default_cache() -> Path:
 
 
 def virtualenv(model: Path, cache: Path, run: Run) -> Path:
-    """Return the Python of a virtualenv with all that the model requires; build it where there is none.
+    """Return the Python of a virtualenv that meets a model's requirements, and build it if it is missing.
 
-    Models with the same requirements, constraints, Python and platform share one. It stays until its folder
-    is deleted.
+    Models with the same requirements, constraints, Python and platform share a virtualenv. It is kept until
+    its folder is deleted.
 
-    :param model: folder with the model.
-    :param cache: folder with the virtualenvs.
+    :param model: folder of the model.
+    :param cache: folder of the virtualenvs.
     :param run: runs a command and logs its output.
-    :raises MLflowProviderError: it cannot be built.
+    :raises MLflowProviderError: the virtualenv cannot be built.
     """
     python = _python(model)
-    listed = [*_lines(model / REQUIREMENTS), *_lines(model / CONSTRAINTS)]
-    decisive = [f"Python {python}", sysconfig.get_platform(), *listed]
-    home = cache / hashlib.sha256("\n".join(decisive).encode()).hexdigest()[:32]
+    lines = [*_lines(model / REQUIREMENTS), *_lines(model / CONSTRAINTS)]
+    key = "\n".join([f"Python {python}", sysconfig.get_platform(), *lines])
+    home = cache / hashlib.sha256(key.encode()).hexdigest()[:32]
     executable = home / "bin" / "python"
     if not executable.exists():
         try:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(home.with_suffix(".lock")):
-                if not executable.exists():  # another task may just have built it
+                if not executable.exists():  # another task may have built it by now
                     _build(home, python, model, run)
         except OSError as error:
             raise MLflowProviderError(
-                f"No virtualenv can be kept in {cache}: {error}. Set venv_cache_path to a writable folder."
+                f"Cannot create a virtualenv in {cache}: {error}. Set venv_cache_path to a writable folder."
             ) from error
-    log.info("The model runs in the virtualenv %s.", home)
+    log.info("Using the virtualenv %s", home)
     return executable
 
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Let one process at a time into a block; the lock ends with its process, however that ends."""
+    """Let one process at a time run a block. The lock is released when its process ends, even by a kill."""
     with file.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info("Another task is building the virtualenv; waiting for it.")
+            log.info("Waiting for another task that is building the virtualenv")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _build(home: Path, python: str, model: Path, run: Run) -> None:
-    log.info("Building the virtualenv %s; later tasks will reuse it.", home)
-    # A virtualenv whose Python was uninstalled, and remains of builds that were killed.
-    for remains in (home, *home.parent.glob(f"{home.name}-*")):
-        shutil.rmtree(remains, ignore_errors=True)
+    log.info("Building the virtualenv %s, which later tasks reuse", home)
+    # A virtualenv whose Python was uninstalled, and leftovers of builds that were killed.
+    for leftover in (home, *home.parent.glob(f"{home.name}-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
     with TemporaryDirectory(prefix=f"{home.name}-", dir=home.parent, ignore_cleanup_errors=True) as folder:
         _install(Path(folder, "venv"), python, model, run)
-        # It appears complete or not at all. Only its scripts would break when moved, and they are not run.
+        # Moved when complete. A move only breaks the scripts of a virtualenv, which are not used.
         Path(folder, "venv").rename(home)
 
 
 def _install(venv: Path, python: str, model: Path, run: Run) -> None:
-    """Make a virtualenv, with uv if it is on PATH, otherwise with pip."""
+    """Create a virtualenv, with uv if it is on PATH, otherwise with pip."""
     executable = str(venv / "bin" / "python")
-    # uv reads the package index from a variable of its own.
+    # uv has its own variable for the package index.
     index = {"UV_DEFAULT_INDEX": os.environ["PIP_INDEX_URL"]} if "PIP_INDEX_URL" in os.environ else {}
     environment = {**index, **os.environ}
-    same = python == _this_python()
+    is_this_python = python == _this_python()
     if uv := shutil.which("uv"):
-        run([uv, "venv", "--python", sys.executable if same else python, str(venv)], model, environment)
-        # pip compiles too. Workers are often forbidden to write bytecode, and would compile at every start.
+        run(
+            [uv, "venv", "--python", sys.executable if is_this_python else python, str(venv)],
+            model,
+            environment,
+        )
+        # As pip does. Workers often cannot write bytecode, and would compile at every start.
         install = [uv, "pip", "install", "--compile-bytecode", "--python", executable]
     else:
-        interpreter = sys.executable if same else shutil.which(f"python{python}")
+        interpreter = sys.executable if is_this_python else shutil.which(f"python{python}")
         if not interpreter:
             raise MLflowProviderError(
-                f"The model was saved with Python {python}, which this worker lacks. Put uv on the worker's "
-                f"PATH, which downloads it, or python{python}; or log the model with Python {_this_python()}."
+                f"The model was saved with Python {python}, which is not on this worker. Put python{python}, "
+                "or uv, which downloads it, on the worker's PATH; or log the model with Python "
+                f"{_this_python()}."
             )
         run([interpreter, "-m", "venv", str(venv)], model, environment)
-        # Isolated, or what PYTHONPATH leads to would count as installed.
+        # Isolated, because pip counts packages on PYTHONPATH as installed.
         install = [executable, "-I", "-m", "pip", "install"]
     run([*install, "-r", REQUIREMENTS], model, environment)

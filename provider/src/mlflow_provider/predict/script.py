@@ -1,14 +1,14 @@
-"""Loads a model and applies it to data, in a task's process or in one of its own.
+"""Load a model and apply it to data, in a task's process or in a separate one.
 
-In one of its own this file is a script, run by the Python of a model's virtualenv, where there is neither
+In a separate process this file is a script, run by the Python of a model's virtualenv, which has neither
 Airflow nor this package::
 
     python predict.py MODEL REQUEST PREDICTIONS
 
-MODEL is a folder, REQUEST and PREDICTIONS are JSON files. What pickle writes only the same pandas and numpy
-read, Parquet needs pyarrow on both sides, and the JSON of MLflow's model server knows no types where a model
-has no signature. So REQUEST holds what is in every Python as JSON, and arrays in numpy's own ``.npy`` format,
-which has been stable since 2007: a model gets what it would have got in the task's process.
+MODEL is a folder, REQUEST and PREDICTIONS are JSON files. REQUEST contains Python's own types as JSON, and
+arrays in numpy's ``.npy`` format, which is stable since 2007. A model therefore gets the same input as in the
+task's process. Pickle would need the same pandas and numpy on both sides, Parquet would need pyarrow, and the
+JSON of MLflow's model server loses types if a model has no signature.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-# Column types that pandas makes from plain values and None; all but `str` in every version.
+# Column types that pandas creates from plain values and None. All versions have them, except for `str`.
 _PLAIN_DTYPES = ("object", "str", "string", "boolean", "Int", "UInt", "Float")
 
 
 def predict(model: str, data: Any, *, suppress_warnings: bool = False) -> str:
     """Load a model and return its predictions for the data.
 
-    :param model: folder with the model.
-    :param data: what ``PyFuncModel.predict`` takes: DataFrame, Series, array, sparse matrix, list or dict.
-    :param suppress_warnings: whether MLflow keeps its warnings about the model to itself.
-    :return: JSON: a row per prediction; of a table, each row by the names of its columns.
+    :param model: folder of the model.
+    :param data: input of ``PyFuncModel.predict``: DataFrame, Series, array, sparse matrix, list or dict.
+    :param suppress_warnings: suppress MLflow's warnings about the model.
+    :return: JSON with a row per prediction. A row of a table is an object by column name.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
     """
@@ -46,13 +46,13 @@ def predict(model: str, data: Any, *, suppress_warnings: bool = False) -> str:
 
 
 def as_input(data: Any, schema: Any) -> Any:
-    """Give data the column names and number types that the model's signature says.
+    """Give data the column names and number types of the model's signature.
 
-    Lists come from JSON, where 1.0 may be written as 1, and an array has one type for all columns. MLflow
-    would refuse what is cast here: ``3.0`` for an integer, ``1`` for a boolean.
+    Lists may come from JSON, which writes 1.0 as 1, and an array has one type for all columns. MLflow would
+    reject such data: ``3.0`` for an integer, ``1`` for a boolean.
 
-    :param schema: the input of an ``mlflow.models.ModelSignature``; None without one.
-    :raises ValueError: a number would not be the same in the type that the signature says.
+    :param schema: input schema of an ``mlflow.models.ModelSignature``; None without a signature.
+    :raises ValueError: a number cannot be converted to the type in the signature without changing.
     """
     import numpy
     import pandas
@@ -80,37 +80,37 @@ def _with_types(table: pd.DataFrame | dict[str, Any], types: dict[Any, Any]) -> 
     import pandas
 
     table = table.copy()
-    for name, said in types.items():
+    for name, mlflow_type in types.items():
         if name in table and isinstance(table[name], (list, numpy.ndarray, pandas.Series)):
-            # A tensor's type is numpy's own already; a column of lists or objects has none there.
-            dtype = said.to_numpy() if hasattr(said, "to_numpy") else said
+            # The type of a tensor is numpy's already. Columns of lists or objects have no such type.
+            dtype = mlflow_type.to_numpy() if hasattr(mlflow_type, "to_numpy") else mlflow_type
             table[name] = _with_type(table[name], dtype, f"Column {name!r}")
     return table
 
 
-def _with_type(values: Any, dtype: Any, what: str) -> Any:
-    """Cast numbers and booleans; leave all else to MLflow."""
+def _with_type(values: Any, dtype: Any, label: str) -> Any:
+    """Cast numbers and booleans. MLflow handles everything else."""
     import numpy
 
     array = numpy.asarray(values.infer_objects() if hasattr(values, "infer_objects") else values)
     if array.dtype.kind not in "biuf" or getattr(dtype, "kind", "O") not in "biuf":
         return values
-    with numpy.errstate(all="ignore"):  # what does not fit is found below
+    with numpy.errstate(all="ignore"):  # values that do not fit are found below
         cast = array.astype(dtype)
-    # Every float rounds, and NaN is one; but what is finite has to stay so.
+    # Floats may be rounded and may be NaN, but a finite number must stay finite.
     same = numpy.isfinite(cast) == numpy.isfinite(array) if dtype.kind == "f" else cast == array
     if not same.all():
         raise ValueError(
-            f"{what}, row {numpy.argwhere(~same)[0][0]}: the model's signature says {dtype}, which cannot "
-            "hold this number. Convert the data first, or log the model with a signature of such data."
+            f"{label}, row {numpy.argwhere(~same)[0][0]}: the type in the model's signature, {dtype}, cannot "
+            "hold this number. Convert the data first, or log the model with a signature for such data."
         )
     return cast
 
 
 def to_json(predictions: Any) -> str:
-    """Turn predictions of any of the usual types into JSON.
+    """Return predictions as JSON.
 
-    :raises TypeError: they are, or hold, something that has no form in JSON.
+    :raises TypeError: the predictions contain a type that JSON cannot represent.
     """
     pandas = sys.modules.get("pandas")
     if pandas and isinstance(predictions, pandas.DataFrame):
@@ -123,19 +123,19 @@ def to_json(predictions: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what JSON does not know into what it knows."""
+    """Return a value as a type that JSON has."""
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     for method in ("toarray", "tolist", "isoformat"):  # sparse matrices; arrays, Series, scalars; times
         if hasattr(value, method):
             return getattr(value, method)()
-    raise TypeError(f"A prediction of type {type(value).__name__} has no form in JSON.")
+    raise TypeError(f"JSON cannot represent a prediction of type {type(value).__name__}.")
 
 
 def encode(value: Any) -> Any:
-    """Turn a model's input into what JSON holds; :func:`decode` turns it back.
+    """Return a model's input as types that JSON has, for :func:`decode`.
 
-    :raises TypeError: the value is, or holds, something that has no such form.
+    :raises TypeError: the input contains a type that cannot be encoded.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -147,7 +147,7 @@ def encode(value: Any) -> Any:
         return {"dict": [[encode(key), encode(element)] for key, element in value.items()]}
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
-    # What was not imported, the value cannot be of.
+    # The value can only have a type of a package that has been imported.
     numpy, pandas, sparse = (sys.modules.get(name) for name in ("numpy", "pandas", "scipy.sparse"))
     if pandas and isinstance(value, pandas.DataFrame):
         columns = [_encode_series(value.iloc[:, position]) for position in range(value.shape[1])]
@@ -161,7 +161,7 @@ def encode(value: Any) -> Any:
     if numpy and isinstance(value, (numpy.ndarray, numpy.generic)):
         return _encode_array(value)
     raise TypeError(
-        f"A {type(value).__name__} cannot be handed to a model in a virtualenv; convert it first."
+        f"A {type(value).__name__} cannot be passed to a model in a virtualenv; convert it first."
     )
 
 
@@ -181,7 +181,7 @@ def _encode_array(array: np.ndarray | np.generic) -> Any:
 def _encode_index(index: pd.Index) -> Any:
     if index.nlevels > 1:
         raise TypeError(
-            "An index of several levels cannot be handed to a model in a virtualenv; use reset_index()."
+            "An index of several levels cannot be passed to a model in a virtualenv; use reset_index()."
         )
     return _encode_series(index.to_series())
 
@@ -200,19 +200,19 @@ def _encode_series(series: pd.Series) -> dict[str, Any]:
     elif isinstance(dtype, numpy.dtype) and not dtype.hasobject:
         values = _encode_array(series.to_numpy())
     elif str(dtype).startswith(_PLAIN_DTYPES):
-        if str(dtype) not in ("object", "str"):  # where a missing value is an object of pandas
+        if str(dtype) not in ("object", "str"):  # which have their own object for a missing value
             series = series.astype(object).where(series.notna(), None)
         values = {"values": [encode(value) for value in series.tolist()], "dtype": str(dtype)}
     else:
         raise TypeError(
-            f"Column {series.name!r} of type {dtype} cannot be handed to a model in a virtualenv; "
+            f"Column {series.name!r} of type {dtype} cannot be passed to a model in a virtualenv; "
             "convert it first."
         )
     return {**values, "name": name}
 
 
 def decode(value: Any) -> Any:
-    """Turn what :func:`encode` made back into a model's input."""
+    """Return a model's input from the result of :func:`encode`."""
     if isinstance(value, list):
         return [decode(element) for element in value]
     if not isinstance(value, dict):
@@ -251,7 +251,7 @@ def _decode_frame(index: Any, labels: list[Any], columns: list[Any]) -> pd.DataF
     import pandas
 
     series = [_decode_series(column) for column in columns]
-    # By position, since labels may repeat.
+    # By position, because labels may repeat.
     frame = pandas.DataFrame(dict(enumerate(series)))
     frame.columns = pandas.Index(decode(labels))
     frame.index = pandas.Index(_decode_series(index))
@@ -268,7 +268,7 @@ def _decode_series(value: dict[str, Any], index: Any = None) -> pd.Series:
     elif "npy" in value:
         series = pandas.Series(_decode_array(value))
     else:
-        # pandas 3 calls its text columns `str`; before it, that name would turn None into text.
+        # pandas 3 calls its text columns `str`. In earlier versions that name turns None into text.
         is_text = value["dtype"] == "str" and int(pandas.__version__.split(".")[0]) < 3
         series = pandas.Series(decode(value["values"]), dtype="object" if is_text else value["dtype"])
     series.name = decode(value["name"])
@@ -278,17 +278,17 @@ def _decode_series(value: dict[str, Any], index: Any = None) -> pd.Series:
 
 
 def write_request(file: Path, data: Any) -> None:
-    """Write what the script reads.
+    """Write the script's REQUEST file.
 
-    :raises TypeError: the data has no form that is independent of package versions.
+    :raises TypeError: the data contains a type that cannot be encoded.
     """
     file.write_text(json.dumps(encode(data)))
 
 
 def main(model: str, request_file: str, predictions_file: str) -> None:
-    """Do what the script is for."""
+    """Predict, and write the predictions to a file."""
     data = decode(json.loads(Path(request_file).read_text()))
-    # All that the model requires was installed here. MLflow would look it all up again, for half a second.
+    # The requirements are met here. MLflow would check them again, which takes half a second.
     Path(predictions_file).write_text(predict(model, data, suppress_warnings=True))
 
 

@@ -1,4 +1,4 @@
-"""A worker is told what a model lacks, and a virtualenv with it is built once, whole, by one task."""
+"""A worker reports unmet requirements, and a virtualenv that meets them is built once and completely."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ dependencies:
 - -r requirements.txt
 """
 
-# A task is a process too, and a copy of one that has imported all this.
+# Tasks are processes that are forked from one with all these imports.
 PROCESSES = multiprocessing.get_context("fork")
 
 
@@ -45,9 +45,13 @@ class BuildingError(Exception):
     """Raised instead of building a virtualenv."""
 
 
+def build_nothing(*_: object) -> None:
+    raise BuildingError
+
+
 @pytest.fixture
 def make_model(tmp_path: Path) -> Callable[..., Path]:
-    """A function that makes a model's folder, of which these are the requirements."""
+    """A function that creates a model's folder with these requirements."""
 
     def make(requirements: str, python: str = platform.python_version()) -> Path:
         folder = tmp_path / "model"
@@ -72,14 +76,14 @@ class TestUnmetRequirements:
             "requests[socks]; sys_platform == 'beos'",
         ],
     )
-    def test_are_none_where_all_is_installed(self, make_model, requirements):
+    def test_are_empty_if_everything_is_installed(self, make_model, requirements):
         assert unmet_requirements(make_model(requirements)) == []
 
     @pytest.mark.parametrize(
-        ("requirement", "said"),
+        ("requirement", "description"),
         [
-            ("pandas==1.0.0", f"pandas==1.0.0, installed is {PANDAS}"),
-            ("mlflow==3.0.0rc1", f"mlflow==3.0.0rc1, installed is {MLFLOW}"),
+            ("pandas==1.0.0", f"pandas==1.0.0, installed {PANDAS}"),
+            ("mlflow==3.0.0rc1", f"mlflow==3.0.0rc1, installed {MLFLOW}"),
             ("nowhere-to-be-found", "nowhere-to-be-found, not installed"),
             ("requests[use-chardet-on-py3,socks]", "PySocks!=1.5.7,>=1.5.6; extra == 'socks', not installed"),
             ("pandas @ https://example.com/pandas.whl", "only pip can check"),
@@ -87,20 +91,20 @@ class TestUnmetRequirements:
             ("-c constraints.txt", "-c constraints.txt, which only pip can check"),
         ],
     )
-    def test_are_named_with_what_is_installed_instead(self, make_model, requirement, said):
+    def test_name_the_installed_version(self, make_model, requirement, description):
         model = make_model(f"mlflow=={MLFLOW}\n{requirement}\n")
 
         unmet = " and ".join(unmet_requirements(model)).replace('"', "'")
 
-        assert said in unmet
+        assert description in unmet
 
-    def test_another_python_is_one_but_another_patch_of_it_is_none(self, make_model):
+    def test_include_the_minor_version_of_python_but_not_its_patch(self, make_model):
         this = ".".join(platform.python_version_tuple()[:2])
 
         assert unmet_requirements(make_model("", python=f"{this}.99")) == []
-        assert unmet_requirements(make_model("", python="3.7.1")) == [f"Python 3.7, this is {this}"]
+        assert unmet_requirements(make_model("", python="3.7.1")) == [f"Python 3.7, running {this}"]
 
-    def test_a_model_that_says_nothing_of_them_may_run_here(self, make_model):
+    def test_are_empty_for_a_model_without_requirements(self, make_model):
         model = make_model("")
         (model / "python_env.yaml").unlink()
         (model / "requirements.txt").unlink()
@@ -123,7 +127,7 @@ def cache(tmp_path):
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """The only folder of programs, besides the system's."""
+    """The only folder on PATH besides the system's."""
     programs = tmp_path / "programs"
     programs.mkdir()
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
@@ -132,7 +136,7 @@ def path(tmp_path, monkeypatch):
 
 @pytest.fixture
 def uv(path):
-    """Installs faster than pip, so it does where either would."""
+    """uv, which is faster than pip."""
     (path / "uv").symlink_to(find_uv_bin())
 
 
@@ -157,7 +161,7 @@ def folders(cache: Path) -> list[Path]:
 
 
 @pytest.mark.usefixtures("installer")
-def test_virtualenv_has_what_the_model_requires_and_not_what_the_worker_has(model, cache, monkeypatch):
+def test_a_virtualenv_has_the_packages_of_the_model_and_not_those_of_the_worker(model, cache, monkeypatch):
     elsewhere = cache.parent / "elsewhere"
     shutil.unpack_archive(model / "greeting-1.0-py3-none-any.whl", elsewhere, "zip")
     monkeypatch.setenv("PYTHONPATH", str(elsewhere))  # must not count as installed
@@ -169,43 +173,33 @@ def test_virtualenv_has_what_the_model_requires_and_not_what_the_worker_has(mode
     assert greets(python)
     assert subprocess.run([python, "-c", "import pandas"], capture_output=True, check=False).returncode
     assert list(python.parent.parent.rglob("greeting.*.pyc")), "compiled"
-    assert cache.stat().st_mode & 0o777 == 0o700, "nobody else may put one there"
+    assert cache.stat().st_mode & 0o777 == 0o700, "nobody else may write there"
 
 
 @pytest.mark.usefixtures("uv")
 class TestVirtualenv:
-    def test_is_built_once(self, model, cache):
-        first = virtualenv(model, cache, run)
-
-        def must_not_run(*_):
-            pytest.fail("it was there")
-
-        assert virtualenv(model, cache, must_not_run) == first
-
     @pytest.mark.parametrize(
         ("requirements", "python", "is_shared"),
         [
+            ("./greeting-1.0-py3-none-any.whl\n", platform.python_version(), True),
             ("# one\n./greeting-1.0-py3-none-any.whl  # two\n", platform.python_version(), True),
             ("./greeting-1.0-py3-none-any.whl\npackaging\n", platform.python_version(), False),
             ("./greeting-1.0-py3-none-any.whl\n", "3.7.1", False),
         ],
     )
-    def test_is_shared_by_models_that_require_the_same(
+    def test_is_shared_by_models_with_the_same_requirements(
         self, make_model, model, cache, requirements, python, is_shared
     ):
         first = virtualenv(model, cache, run)
 
-        def build(*_):
-            raise BuildingError
-
         other = make_model(requirements, python)
         if is_shared:
-            assert virtualenv(other, cache, build) == first
+            assert virtualenv(other, cache, build_nothing) == first
         else:
-            with pytest.raises((BuildingError, MLflowProviderError)):  # there may be no such Python here
-                virtualenv(other, cache, build)
+            with pytest.raises((BuildingError, MLflowProviderError)):  # this Python may not be installed
+                virtualenv(other, cache, build_nothing)
 
-    def test_that_failed_leaves_nothing(self, model, cache):
+    def test_leaves_nothing_if_the_build_fails(self, model, cache):
         (model / "greeting-1.0-py3-none-any.whl").write_text("broken")
 
         with pytest.raises(subprocess.CalledProcessError):
@@ -213,23 +207,23 @@ class TestVirtualenv:
 
         assert folders(cache) == []
 
-    def test_whose_builder_was_killed_is_never_used(self, model, cache):
-        def run_half(*arguments):
+    def test_is_not_used_if_its_build_was_killed(self, model, cache):
+        def run_and_die(*arguments):
             run(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        builder = PROCESSES.Process(target=virtualenv, args=(model, cache, run_half))
+        builder = PROCESSES.Process(target=virtualenv, args=(model, cache, run_and_die))
         builder.start()
         builder.join()
         assert builder.exitcode == -signal.SIGKILL
-        assert folders(cache), "half a virtualenv"
+        assert folders(cache), "an incomplete virtualenv"
 
         python = virtualenv(model, cache, run)
 
         assert greets(python)
-        assert folders(cache) == [python.parent.parent], "the half is gone"
+        assert folders(cache) == [python.parent.parent], "the incomplete one is deleted"
 
-    def test_whose_python_is_gone_is_built_anew(self, model, cache):
+    def test_is_rebuilt_if_its_python_was_uninstalled(self, model, cache):
         python = virtualenv(model, cache, run)
         python.unlink()
         python.symlink_to("/usr/bin/python-that-was-uninstalled")
@@ -239,13 +233,13 @@ class TestVirtualenv:
     def test_is_built_by_one_of_several_tasks_and_used_by_all(self, model, cache):
         commands, pythons = PROCESSES.SimpleQueue(), PROCESSES.SimpleQueue()
 
-        def run_and_note(command, *arguments):
+        def run_and_record(command, *arguments):
             commands.put(command)
             run(command, *arguments)
 
         def task():
-            pythons.put(virtualenv(model, cache, run_and_note))
-            assert greets(virtualenv(model, cache, run_and_note))
+            pythons.put(virtualenv(model, cache, run_and_record))
+            assert greets(virtualenv(model, cache, run_and_record))
 
         tasks = [PROCESSES.Process(target=task) for _ in range(8)]
         for process in tasks:
@@ -258,29 +252,31 @@ class TestVirtualenv:
         assert [commands.get()[1] for _ in range(2)] == ["venv", "pip"]
         assert commands.empty()
 
-    def test_takes_pips_index_for_uv_too(self, model, cache, monkeypatch):
+    def test_uses_pips_index_also_with_uv(self, model, cache, monkeypatch):
         monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
         monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.example.com/simple")
-        seen = {}
+        used = {}
 
-        def note(command, folder, environment):
-            seen.update(environment)
+        def run_and_record(command, folder, environment):
+            used.update(environment)
             run(command, folder, environment)
 
-        virtualenv(model, cache, note)
+        virtualenv(model, cache, run_and_record)
 
-        assert seen["UV_DEFAULT_INDEX"] == "https://pypi.example.com/simple"
+        assert used["UV_DEFAULT_INDEX"] == "https://pypi.example.com/simple"
         assert "UV_DEFAULT_INDEX" not in os.environ
 
 
-class TestWhatCannotBeBuilt:
-    def test_a_python_that_pip_cannot_fetch_is_named(self, make_model, cache, monkeypatch):
+class TestErrors:
+    def test_a_missing_python_is_named(self, make_model, cache, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
 
-        with pytest.raises(MLflowProviderError, match=r"Python 3\.7, which this worker lacks.*Put uv on"):
+        with pytest.raises(
+            MLflowProviderError, match=r"Python 3\.7, which is not on this worker.*Put python3"
+        ):
             virtualenv(make_model("", python="3.7.1"), cache, run)
 
-    def test_a_folder_that_cannot_be_written_is_named(self, model, tmp_path):
+    def test_a_folder_that_is_not_writable_is_named(self, model, tmp_path):
         file = tmp_path / "file"
         file.touch()
 
@@ -288,7 +284,7 @@ class TestWhatCannotBeBuilt:
             virtualenv(model, file / "cache", run)
 
 
-def test_default_cache_is_the_users(monkeypatch):
+def test_the_default_cache_is_the_users(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert default_cache() == Path.home() / ".cache" / "airflow-provider-mlflow"
 

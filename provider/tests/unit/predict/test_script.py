@@ -1,4 +1,4 @@
-"""A model gets its input as it was given, also through a file, and its predictions become JSON."""
+"""Input reaches a model unchanged, also through a file, and predictions become JSON."""
 
 from __future__ import annotations
 
@@ -66,44 +66,44 @@ class TestInput:
         ids=lambda array: str(array.dtype),
     )
     def test_arrays_keep_type_and_shape(self, array):
-        back = through_a_file(array)
+        copy = through_a_file(array)
 
-        assert (back.dtype, back.shape) == (array.dtype, array.shape)
-        np.testing.assert_array_equal(back, array)
+        assert (copy.dtype, copy.shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(copy, array)
 
     @pytest.mark.parametrize("kind", [csr_matrix, csc_matrix])
     def test_sparse_matrices_stay_sparse(self, kind):
         matrix = kind(np.array([[0, 1.5], [0, 0]]))
 
-        back = through_a_file(matrix)
+        copy = through_a_file(matrix)
 
-        assert back.nnz == 1
-        np.testing.assert_array_equal(back.toarray(), matrix.toarray())
+        assert copy.nnz == 1
+        np.testing.assert_array_equal(copy.toarray(), matrix.toarray())
 
-    def test_lists_and_dicts_keep_what_they_hold(self):
+    def test_lists_and_dicts_keep_their_elements(self):
         value = {"a": np.array([1.0]), 2: [None, True, "x", b"\xff"], "npy": {"frame": []}}
 
-        back = through_a_file(value)
+        copy = through_a_file(value)
 
-        np.testing.assert_array_equal(back.pop("a"), value.pop("a"))
-        assert back == value
+        np.testing.assert_array_equal(copy.pop("a"), value.pop("a"))
+        assert copy == value
 
     @pytest.mark.parametrize(
-        ("value", "said"),
+        ("value", "problem"),
         [
             (pd.DataFrame({"sold": pd.to_datetime(["2026-01-31"], utc=True)}), "'sold' of type datetime64"),
             (HOUSES.set_index(["street", "rooms"]), "reset_index"),
             ([object()], "A object cannot"),
         ],
     )
-    def test_what_would_not_arrive_as_it_is_is_refused(self, value, said):
-        with pytest.raises(TypeError, match=said):
+    def test_a_value_that_would_change_is_rejected(self, value, problem):
+        with pytest.raises(TypeError, match=problem):
             encode(value)
 
 
 class TestTypesOfTheSignature:
     @pytest.mark.parametrize(
-        ("given", "said", "cast"),
+        ("values", "mlflow_type", "cast"),
         [
             ([3.0, 5.0], "long", [3, 5]),
             ([0, 1], "boolean", [False, True]),
@@ -113,16 +113,14 @@ class TestTypesOfTheSignature:
             (["Elm"], "long", ["Elm"]),
         ],
     )
-    def test_numbers_become_what_the_signature_says(self, given, said, cast):
-        types = Schema([ColSpec(said, "x")])
-
-        frame = as_input([[value] for value in given], types)
+    def test_numbers_get_the_type_of_the_signature(self, values, mlflow_type, cast):
+        frame = as_input([[value] for value in values], Schema([ColSpec(mlflow_type, "x")]))
 
         assert frame["x"].tolist() == cast
-        assert isinstance(frame["x"].tolist()[0], type(cast[0]) if said != "float" else float)
+        assert isinstance(frame["x"].tolist()[0], type(cast[0]) if mlflow_type != "float" else float)
 
     @pytest.mark.parametrize(
-        ("value", "said"),
+        ("value", "mlflow_type"),
         [
             (3.5, "long"),
             (np.nan, "long"),
@@ -133,13 +131,13 @@ class TestTypesOfTheSignature:
             (1e300, "float"),
         ],
     )
-    def test_a_number_that_the_type_cannot_hold_is_refused(self, value, said):
+    def test_a_number_that_does_not_fit_the_type_is_rejected(self, value, mlflow_type):
         frame = pd.DataFrame({"x": [1, value]})
 
         with pytest.raises(ValueError, match="Column 'x', row 1"):
-            as_input(frame, Schema([ColSpec(said, "x")]))
+            as_input(frame, Schema([ColSpec(mlflow_type, "x")]))
 
-    def test_tensors_are_cast_and_refused_too(self):
+    def test_tensors_are_also_cast_and_rejected(self):
         schema = Schema([TensorSpec(np.dtype("uint8"), (-1, 2))])
 
         assert as_input([[1.0, 2.0]], schema).dtype == "uint8"
@@ -152,15 +150,13 @@ class TestTypesOfTheSignature:
         assert frame["x"].dtype == "int64"
 
     def test_a_dict_of_tensors_is_cast_by_its_names(self):
-        schema = Schema(
-            [TensorSpec(np.dtype("int64"), (-1,), "a"), TensorSpec(np.dtype("int64"), (-1,), "b")]
-        )
+        schema = Schema([TensorSpec(np.dtype("int64"), (-1,), name) for name in "ab"])
 
-        given = as_input({"a": np.array([1.0]), "b": np.array([2.0])}, schema)
+        tensors = as_input({"a": np.array([1.0]), "b": np.array([2.0])}, schema)
 
-        assert [array.dtype for array in given.values()] == ["int64", "int64"]
+        assert [tensor.dtype for tensor in tensors.values()] == ["int64", "int64"]
 
-    def test_what_was_given_stays_as_it_was(self):
+    def test_the_callers_data_is_not_changed(self):
         frame = pd.DataFrame({"x": [1.0]})
 
         as_input(frame, Schema([ColSpec("long", "x")]))
@@ -188,7 +184,7 @@ class TestPredictions:
     def test_become_rows(self, predictions, rows):
         assert json.loads(to_json(predictions)) == rows
 
-    def test_what_is_missing_or_no_number_becomes_null(self):
+    def test_missing_and_infinite_values_become_null(self):
         frame = pd.DataFrame({"x": [np.nan, np.inf], "y": pd.array([None, 1], "Int64"), "z": [pd.NaT, None]})
 
         text = to_json(frame)
@@ -197,6 +193,6 @@ class TestPredictions:
         assert json.loads(text) == [nulls, {**nulls, "y": 1}]
         assert "NaN" not in text
 
-    def test_what_has_no_form_in_json_is_named(self):
-        with pytest.raises(TypeError, match="type object has no form"):
+    def test_a_type_that_json_cannot_represent_is_named(self):
+        with pytest.raises(TypeError, match="JSON cannot represent a prediction of type object"):
             to_json([object()])
