@@ -1,4 +1,4 @@
-"""The predict operator, against a server that wants a login: in the task's process, and in a virtualenv."""
+"""The predict operator, in the task's process and in a virtualenv, against a server that requires a login."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HOUSES = pd.DataFrame({"area": [80.0, 120.0], "rooms": [3, 5]})
 PRICES = [2 * 80.0 + 3 * 3 + 1, 2 * 120.0 + 3 * 5 + 1]
 
-# Does what its input says, which for a model is a way to be looked at from inside.
+# Does what its input says, to look at a model from inside.
 OBEDIENT_MODEL = """
 import os, sys, time
 from pathlib import Path
@@ -74,7 +74,7 @@ class Obedient(mlflow.pyfunc.PythonModel):
 mlflow.models.set_model(Obedient())
 """
 
-# Returns its input, as its signature lets that through.
+# Returns its input after MLflow has checked it by the signature.
 STRICT_MODEL = """
 import mlflow
 
@@ -120,7 +120,7 @@ def models(mlflow_auth_server: MLflowServer, tmp_path_factory: pytest.TempPathFa
         model = LinearRegression().fit(np.eye(3)[:, :2], np.eye(3)[:, :2] @ [2.0, 3.0] + 1)
         here: Any = {"pip_requirements": ["scikit-learn"]}
         with mlflow.start_run() as run:
-            # As floats: a signature of integers warns of what is missing.
+            # As floats, because MLflow warns of integers in a signature.
             housing = mlflow.sklearn.log_model(
                 model,
                 name="housing",
@@ -155,8 +155,8 @@ def predict(execute) -> Callable[..., Any]:
     return predict
 
 
-# What 1.1.0 predicted, as it took no notice of the signature.
-AS_BEFORE: dict[str, Any] = {
+# Accepted by 1.1.0, which ignored the signature.
+UNTYPED: dict[str, Any] = {
     "array": TYPED_HOUSES.to_numpy(dtype="float64"),
     "array of objects": TYPED_HOUSES.to_numpy(dtype="object"),
     "rows": [[80, 3.0, 1], [120, 5.0, 0]],
@@ -169,73 +169,69 @@ AS_BEFORE: dict[str, Any] = {
 
 class TestInProcess:
     @pytest.mark.parametrize(
-        "data",
+        ("model", "data"),
         [
-            HOUSES.astype("float64"),
-            HOUSES.to_numpy(),
-            HOUSES.to_numpy().tolist(),
-            [[80, 3], [120, 5]],
-            [{"area": 80, "rooms": 3}, {"rooms": 5, "area": 120.0}],
-            {"area": np.array([80.0, 120]), "rooms": np.array([3.0, 5])},
-            {"area": [80.0, 120.0], "rooms": [3.0, 5.0]},
+            pytest.param("housing", HOUSES.astype("float64"), id="frame"),
+            pytest.param("housing", HOUSES.to_numpy(), id="array"),
+            pytest.param("housing", HOUSES.to_numpy().tolist(), id="list"),
+            pytest.param("housing", [[80, 3], [120, 5]], id="integers"),
+            pytest.param("housing", [{"area": 80, "rooms": 3}, {"rooms": 5, "area": 120.0}], id="dicts"),
+            pytest.param(
+                "housing", {"area": np.array([80.0, 120]), "rooms": np.array([3.0, 5])}, id="arrays"
+            ),
+            pytest.param("housing", {"area": [80.0, 120.0], "rooms": [3.0, 5.0]}, id="dict of lists"),
+            pytest.param("nameless", HOUSES.to_numpy(), id="array, columns without names"),
+            pytest.param("nameless", [[80, 3], [120, 5]], id="list, columns without names"),
+            pytest.param("nameless", np.array([[80, 3], [120, 5]]), id="integers, columns without names"),
         ],
-        ids=["frame", "array", "list", "integers", "dicts", "dict of arrays", "dict of lists"],
     )
-    def test_takes_data_of_every_kind(self, predict, models, data):
-        assert predict(models.housing, data) == pytest.approx(PRICES)
+    def test_accepts_data_of_every_type(self, predict, models, model, data):
+        assert predict(getattr(models, model), data) == pytest.approx(PRICES)
 
-    @pytest.mark.parametrize(
-        "data",
-        [HOUSES.to_numpy(), [[80, 3], [120, 5]], np.array([[80, 3], [120, 5]])],
-        ids=["array", "list", "array of integers"],
-    )
-    def test_takes_arrays_of_models_whose_columns_have_no_names(self, predict, models, data):
-        assert predict(models.nameless, data) == pytest.approx(PRICES)
-
-    @pytest.mark.parametrize("data", AS_BEFORE.values(), ids=AS_BEFORE)
+    @pytest.mark.parametrize("data", UNTYPED.values(), ids=UNTYPED)
     def test_casts_whole_numbers_to_the_types_of_the_signature(self, predict, models, data):
         assert predict(models.strict, data) == TYPED_HOUSES.to_dict("records")
 
-    def test_refuses_what_would_lose_information_and_names_the_column(self, predict, models):
+    def test_rejects_a_number_that_would_change_and_names_the_column(self, predict, models):
         with pytest.raises(ValueError, match="Column 'rooms', row 1: "):
             predict(models.strict, [[80.0, 3.0, 1], [120.0, 5.5, 0]])
 
-    def test_hands_what_has_no_signature_over_as_it_is(self, predict, models):
-        assert predict(models.obedient, {"do": "give_back", "what": HOUSES["rooms"]}) == [3, 5]
-        assert predict(models.obedient, {"do": "give_back", "what": csr_matrix(np.eye(2))}) == [
-            [1, 0],
-            [0, 1],
-        ]
-
-    def test_returns_a_table_as_rows(self, predict, models):
-        rows = predict(models.obedient, {"do": "give_back", "what": HOUSES})
-
-        assert rows == [{"area": 80.0, "rooms": 3}, {"area": 120.0, "rooms": 5}]
+    @pytest.mark.parametrize(
+        ("value", "rows"),
+        [
+            (HOUSES["rooms"], [3, 5]),
+            (csr_matrix(np.eye(2)), [[1, 0], [0, 1]]),
+            (HOUSES, [{"area": 80.0, "rooms": 3}, {"area": 120.0, "rooms": 5}]),
+        ],
+        ids=["series", "sparse matrix", "table"],
+    )
+    def test_passes_data_unchanged_to_a_model_without_a_signature(self, predict, models, value, rows):
+        assert predict(models.obedient, {"do": "give_back", "what": value}) == rows
 
     @pytest.mark.parametrize("uri", ["models:/Housing, predicted@champion", "models:/Housing, predicted/1"])
-    def test_takes_registered_models(self, predict, models, uri):
+    def test_accepts_registered_models(self, predict, models, uri):
         assert predict(uri, HOUSES.astype("float64")) == pytest.approx(PRICES)
 
-    def test_keeps_the_model_where_it_is_told_to(self, predict, models, tmp_path):
+    def test_keeps_the_model_in_dst_path(self, predict, models, tmp_path):
         predict(f"runs:/{models.run_id}/housing", HOUSES.astype("float64"), dst_path=str(tmp_path / "new"))
 
         assert list((tmp_path / "new").rglob("MLmodel"))
 
-    def test_runs_in_this_process_and_leaves_its_environment_as_it_was(self, predict, models):
-        before = dict(os.environ)
+    def test_runs_in_this_process_and_restores_its_environment(self, predict, models):
+        environment = dict(os.environ)
 
         prefix = predict(models.obedient, {"do": "name_prefix"})
 
         assert prefix == sys.prefix
-        assert dict(os.environ) == before
+        assert dict(os.environ) == environment
 
-    def test_an_error_of_the_model_stays_what_it_is(self, predict, models):
+    def test_raises_the_models_own_error(self, predict, models):
         with pytest.raises(ValueError, match="no such street"):
             predict(models.obedient, {"do": "fail"})
 
 
 class TestPredictions:
-    def test_become_an_artifact_of_a_run(self, predict, models, hook):
+    def test_may_become_an_artifact_of_a_run(self, predict, models, hook):
         uri = predict(
             models.housing,
             HOUSES.astype("float64"),
@@ -249,24 +245,22 @@ class TestPredictions:
 
             assert mlflow.artifacts.load_dict(uri) == pytest.approx(PRICES)
 
-    def test_the_log_says_what_predicted_how_many_rows_and_where_they_are(
-        self, predict, models, capfd, caplog
-    ):
+    def test_are_logged_with_their_number_and_destination(self, predict, models, capfd, caplog):
         uri = f"runs:/{models.run_id}/logged.json"
         to_run = {"artifact_file": "logged.json", "run_id": models.run_id}
-        for arguments, place in (({}, "XCom"), (to_run, uri), ({"do_xcom_push": False}, "nothing, as")):
+        for arguments, destination in (({}, "XCom"), (to_run, uri), ({"do_xcom_push": False}, "nothing")):
             predict(models.housing, HOUSES, **arguments)
 
-            logged = "".join(capfd.readouterr()) + caplog.text
-            said = f"Predicted 2 row(s) with {models.housing} in this process, written to {place}"
-            assert logged.count(said) == 1
+            log = "".join(capfd.readouterr()) + caplog.text
+            line = f"Predicted 2 row(s) with {models.housing} in this process, written to {destination}"
+            assert log.count(line) == 1
 
-    @pytest.mark.parametrize("given", [{"artifact_file": "predictions.json"}, {"run_id": "1"}])
-    def test_need_file_and_run_to_become_one(self, predict, models, given):
-        with pytest.raises(ValueError, match="artifact_file and run_id"):
-            predict(models.housing, [[1.0, 2.0]], **given)
+    @pytest.mark.parametrize("argument", [{"artifact_file": "predictions.json"}, {"run_id": "1"}])
+    def test_need_both_file_and_run_to_become_an_artifact(self, predict, models, argument):
+        with pytest.raises(ValueError, match="artifact_file and run_id belong together"):
+            predict(models.housing, [[1.0, 2.0]], **argument)
 
-    def test_a_run_that_is_not_there_is_named(self, predict, models):
+    def test_a_missing_run_is_named(self, predict, models):
         with pytest.raises(MLflowProviderError, match=r"'mlflow_default', writing p\.json to run nowhere: "):
             predict(models.housing, [[1.0, 2.0]], artifact_file="p.json", run_id="nowhere")
 
@@ -274,7 +268,7 @@ class TestPredictions:
         "artifact_file",
         ["../climbed.json", "../../../../climbed.json", "a/../../climbed.json", "{tmp_path}/climbed.json"],
     )
-    def test_cannot_climb_out_of_the_runs_folder(
+    def test_cannot_be_written_outside_the_runs_folder(
         self, predict, models, mlflow_server, tmp_path, artifact_file
     ):
         path = artifact_file.format(tmp_path=tmp_path)
@@ -285,7 +279,7 @@ class TestPredictions:
         for folder in (mlflow_server.folder, tmp_path):
             assert list(folder.rglob("climbed*")) == []
 
-    def test_that_are_too_many_for_an_xcom_are_refused(self, predict, models):
+    def test_are_rejected_if_too_large_for_an_xcom(self, predict, models):
         data = {"do": "give_back", "what": "x" * MAX_XCOM_BYTES}
 
         with pytest.raises(MLflowProviderError, match=r"1,000,002 bytes.*artifact_file and run_id"):
@@ -293,21 +287,23 @@ class TestPredictions:
         assert predict(models.obedient, data, do_xcom_push=False) is None
 
 
-class TestWhatCannotBePredicted:
-    @pytest.mark.parametrize(("data", "said"), [(None, "None"), ("[[80.0, 3.0]]", "text.*as_native_obj")])
-    def test_data_that_did_not_arrive_is_named(self, predict, models, data, said):
-        with pytest.raises(ValueError, match=said):
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("data", "problem"), [(None, "got None"), ("[[80.0, 3.0]]", "got a string.*as_native_obj")]
+    )
+    def test_data_that_is_not_rows_is_an_error(self, predict, models, data, problem):
+        with pytest.raises(ValueError, match=problem):
             predict(models.housing, data)
 
     @pytest.mark.parametrize("uri", ["models:/nowhere@champion", "runs:/nowhere/model"])
-    def test_a_model_that_is_not_there_is_named_with_the_connection(self, predict, models, uri):
+    def test_a_missing_model_is_named_with_the_connection(self, predict, models, uri):
         with pytest.raises(MLflowProviderError, match=f"'mlflow_default', downloading model {uri}: "):
             predict(uri, HOUSES)
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """Where the virtualenv is that the tests share, as tasks would."""
+    """The folder of the virtualenv that the tests share, as tasks do."""
     return tmp_path_factory.mktemp("cache") / "virtualenvs"
 
 
@@ -322,54 +318,56 @@ def predict_elsewhere(predict, models, cache, uv_on_path):
 
 
 class TestInVirtualenv:
-    def test_runs_with_a_login_that_is_in_no_argument_file_log_or_result(
+    def test_has_a_login_that_appears_in_no_argument_file_log_or_result(
         self, predict_elsewhere, cache, capfd, caplog
     ):
-        seen = predict_elsewhere({"do": "look_around"})
+        report = predict_elsewhere({"do": "look_around"})
 
-        assert Path(seen["prefix"]).parent == cache
-        assert "Housing, predicted" in seen["experiments"], "it could log in"
-        assert any("request.json" in file for file in seen["files"])
+        assert Path(report["prefix"]).parent == cache
+        assert "Housing, predicted" in report["experiments"], "the login works"
+        assert any("request.json" in file for file in report["files"])
         log = "".join(capfd.readouterr()) + caplog.text
         assert "predict.py" in log
         cached = "".join(path.read_text(errors="replace") for path in cache.rglob("*") if path.is_file())
-        everything = json.dumps(seen) + log + cached
+        everything = json.dumps(report) + log + cached
         assert ADMIN_PASSWORD not in everything
         assert json.dumps(ADMIN_PASSWORD).strip('"') not in everything
 
-    def test_gets_what_it_would_get_in_the_process(self, predict, predict_elsewhere, models):
-        given = [HOUSES, HOUSES["rooms"].astype("int8"), HOUSES.to_numpy(), [1, None, "x"], {"a": np.eye(1)}]
-        data = {"do": "describe", "what": given}
+    def test_gets_the_same_input_as_in_the_process(self, predict, predict_elsewhere, models):
+        values = [HOUSES, HOUSES["rooms"].astype("int8"), HOUSES.to_numpy(), [1, None, "x"], {"a": np.eye(1)}]
+        data = {"do": "describe", "what": values}
 
         assert predict_elsewhere(data) == predict(models.obedient, data)
 
-    def test_casts_and_refuses_there_as_well(self, predict, models, cache, uv_on_path):
+    def test_casts_and_rejects_numbers_as_in_the_process(self, predict, models, cache, uv_on_path):
         def predict_there(data):
             return predict(models.strict_elsewhere, data, venv_cache_path=str(cache))
 
-        assert predict_there(AS_BEFORE["rows"]) == TYPED_HOUSES.to_dict("records")
+        assert predict_there(UNTYPED["rows"]) == TYPED_HOUSES.to_dict("records")
         with pytest.raises(MLflowProviderError, match="Column 'rooms', row 1: "):
             predict_there([[80.0, 3.0, 1], [120.0, 5.5, 0]])
 
-    def test_is_found_by_the_second_task(self, predict_elsewhere, capfd, caplog):
+    def test_is_reused_by_the_second_task(self, predict_elsewhere, capfd, caplog):
         caplog.set_level("INFO", logger="mlflow_provider")
         predict_elsewhere({"do": "give_back", "what": 1})
         caplog.clear()
 
         predict_elsewhere({"do": "give_back", "what": 2})
 
-        assert "The model runs in the virtualenv" in caplog.text
+        assert "Using the virtualenv" in caplog.text
         assert "in a virtualenv, written to XCom." in "".join(capfd.readouterr()) + caplog.text
         assert "Building" not in caplog.text
 
-    def test_an_error_there_is_one_error_here_and_its_traceback_in_the_log(self, predict_elsewhere, capfd):
-        with pytest.raises(MLflowProviderError, match=r"model models:/m-.*'ValueError: no such street'"):
+    def test_an_error_is_raised_here_and_has_its_traceback_in_the_log(self, predict_elsewhere, capfd):
+        with pytest.raises(
+            MLflowProviderError, match=r"model models:/m-.*exited with 1: 'ValueError: no such street'"
+        ):
             predict_elsewhere({"do": "fail"})
 
         assert "in fail" in "".join(capfd.readouterr())
 
     @pytest.mark.usefixtures("uv_on_path")
-    def test_on_kill_ends_it(self, models, cache, mlflow_default, tmp_path):
+    def test_on_kill_stops_it(self, models, cache, mlflow_default, tmp_path):
         file = tmp_path / "pid"
         operator = ModelLoadAndPredictOperator(
             task_id="task",
@@ -378,20 +376,20 @@ class TestInVirtualenv:
             venv_cache_path=str(cache),
         )
 
-        def kill_when_it_runs():
+        def kill_when_running():
             while not (file.exists() and file.read_text()):
                 time.sleep(0.05)
             operator.on_kill()
 
-        killer = threading.Thread(target=kill_when_it_runs, daemon=True)
+        killer = threading.Thread(target=kill_when_running, daemon=True)
         killer.start()
-        with pytest.raises(MLflowProviderError, match="ended with -15"):
+        with pytest.raises(MLflowProviderError, match="exited with -15"):
             operator.execute({})
         killer.join()
 
         assert not Path("/proc", file.read_text()).exists()
 
-    def test_on_kill_with_nothing_to_end_is_quiet(self):
+    def test_on_kill_does_nothing_without_a_process(self):
         ModelLoadAndPredictOperator(task_id="task", model_uri="models:/m-1", data=[]).on_kill()
 
 
@@ -457,7 +455,7 @@ with open(os.path.join(folder, "result.json"), "w") as file:
 @pytest.mark.skipif(
     airflow.__version__.startswith("3.1."), reason="3.1 tests only DAGs that it has processed"
 )
-def test_airflow_renders_and_maps_data_of_every_kind_and_stores_none(models, mlflow_default, tmp_path):
+def test_airflow_renders_and_maps_data_of_every_type_and_stores_none(models, mlflow_default, tmp_path):
     (tmp_path / "predict.py").write_text(DAG_FILE.format(uri=models.housing))
     environment = {
         **os.environ,
