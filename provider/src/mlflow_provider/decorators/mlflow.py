@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
-    """Calls a function inside :func:`mlflow_provider.task_run`.
+    """Call a function inside :func:`mlflow_provider.task_run`.
 
     :param mlflow_conn_id: connection of type ``mlflow`` (templated).
-    :param experiment: name of the experiment; the DAG ID by default (templated).
-    :param run_name: name of the run; the task ID by default (templated).
-    :param tags: more tags for the run (templated).
-    :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
-    :param autolog: whether to switch ``mlflow.autolog`` on, or the arguments to do so with.
-    :param retry: whether the next try of a failed task starts a ``new`` run, or has to ``continue`` this one.
-    :param on_tracking_error: ``fail`` the task if MLflow cannot be reached, or ``warn`` and go on.
+    :param experiment: name of the experiment, by default the DAG ID (templated).
+    :param run_name: name of the run, by default the task ID (templated).
+    :param tags: additional tags of the run (templated).
+    :param nested: create the run under a parent run, which the DAG run has once per experiment.
+    :param autolog: call ``mlflow.autolog``, with these arguments if it is a mapping.
+    :param retry: start a ``new`` run when a failed task is retried, or ``continue`` the previous one.
+    :param on_tracking_error: ``fail`` the task if MLflow does not respond, or ``warn`` and run it untracked.
     """
 
     template_fields: Sequence[str] = (
@@ -89,7 +89,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
 def mlflow_task(
     python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
 ) -> TaskDecorator:
-    """Turn a function into a task that runs inside an MLflow run; in DAGs it is ``@task.mlflow``.
+    """Turn a function into a task that runs inside an MLflow run. DAGs use it as ``@task.mlflow``.
 
     .. code-block:: python
 
@@ -101,7 +101,7 @@ def mlflow_task(
         train.expand(alpha=[0.1, 1.0, 10.0])
 
     :param python_callable: the function.
-    :param multiple_outputs: whether to push each value of a returned dict as an XCom of its own.
+    :param multiple_outputs: push each value of a returned dict as a separate XCom.
     :param kwargs: parameters of :class:`MLflowDecoratedOperator` and of any operator.
     """
     return task_decorator_factory(

@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 
 class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
-    """Wait for a version of a registered model, or for a version behind one of its aliases.
+    """Wait for a version of a registered model, or for a version behind an alias.
 
-    Without ``after_version`` any version will do, also one that was there before the DAG run. With it, the
-    sensor waits for a newer one, or for the alias to point at another one. As it compares versions and not
-    times, it also finds a version that was created while it did not look: between two tries, or while the
-    triggerer was down. A registered model or an alias that is missing may come later. While
-    MLflow is down, busy or failing the sensor waits; it fails at once when MLflow refuses.
+    Without ``after_version`` any version is found, also one from before the DAG run. With it, the sensor
+    waits for a newer version, or for the alias to point at another version. The sensor compares versions, not
+    times, and therefore also finds a version that was created between two tries, or while the triggerer was
+    down. The registered model and the alias may be created later. While MLflow is down, busy or failing, the
+    sensor waits. It fails at once if MLflow rejects the request.
 
-    Like the registry operators it returns MLflow's answer, here for the newest version or the one behind
-    the alias, and pushes ``name``, ``version`` and ``model_uri``.
+    The sensor returns MLflow's answer and pushes ``name``, ``version`` and ``model_uri``, as the registry
+    operators do.
 
     :param name: name of the registered model (templated).
-    :param alias: wait for this alias (templated); without it, for the newest version.
-    :param after_version: the version that is known already, e.g. ``"3"`` (templated).
+    :param alias: the alias to wait for (templated). By default the sensor waits for the newest version.
+    :param after_version: the last known version, e.g. ``"3"`` (templated).
     :param mlflow_conn_id: connection to the MLflow server (templated).
-    :param deferrable: wait in the triggerer, which takes no worker's slot; by default as Airflow's
-        ``[operators] default_deferrable`` says.
+    :param deferrable: wait in the triggerer, without a worker slot. The default is Airflow's setting
+        ``[operators] default_deferrable``.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/ml/model-registry/
@@ -87,12 +87,13 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
         return PokeReturnValue(bool(version), self._found(context, version) if version else None)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the version that the triggerer found, or raise the error that it reported."""
+        """Return the version that the trigger found, or raise the error that it reported."""
         event = event or {}
         if version := event.get("version"):
             return self._found(context, version)
-        problem = f"The triggerer stopped waiting for {self.name!r} and gave no reason: {event!r}."
-        raise MLflowProviderError(event.get("error") or problem)
+        raise MLflowProviderError(
+            event.get("error") or f"Expected a version of {self.name!r} from the trigger, got {event!r}."
+        )
 
     @property
     def _known_version(self) -> str | None:

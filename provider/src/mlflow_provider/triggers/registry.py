@@ -1,7 +1,7 @@
-"""Triggers for what happens in the MLflow model registry.
+"""Triggers for events in the MLflow model registry.
 
-MLflow keeps no log of such events. So these triggers ask at intervals and compare the answer with the one
-before: of several moves of an alias within an interval only the last is seen, but no version is missed.
+MLflow has no event log, so the triggers poll the registry and compare its answer with the previous one. No
+version is missed; of several moves of an alias between two requests, only the last is reported.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Seconds between two requests to a server that does not answer, unless poll_interval is longer.
+# Maximum seconds between two requests to a server that does not respond, unless poll_interval is longer.
 MAX_DELAY = 300.0
-# Not the event loop's own: a server that hangs would block the threads of all other triggers.
+# Separate from the event loop's own, because a server that hangs would block the threads of other triggers.
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="mlflow-registry")
 
-# By trigger ID: the cursor before and after the last event that this process passed to Airflow.
+# By trigger ID: the cursors before and after the last event that this process passed to Airflow.
 _last_event_cursors: dict[int | None, tuple[dict[str, Any], dict[str, Any]]] = {}
 
 
 class MLflowRegistryEventTrigger(BaseEventTrigger):
-    """Watches a registered model for an asset: for its new versions, or for an alias that moves.
+    """Watch a registered model for an asset: its new versions, or an alias.
 
     .. code-block:: python
 
@@ -57,39 +57,39 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
                 for event in triggering_asset_events[champion]:
                     print(event.extra["payload"]["model_uri"])
 
-    Each asset event has as ``extra["payload"]``
+    The ``extra["payload"]`` of each asset event contains
 
-    - ``name`` of the registered model, and ``alias``: None for new versions,
+    - ``name`` of the registered model, and ``alias``, which is None for new versions,
     - ``version``, its ``model_uri``, and its ``run_id`` if it has one,
-    - ``previous_version``: the one announced before, or None,
-    - ``versions``: all new ones, if there are several since the last request; the last is ``version``.
+    - ``previous_version``, which is the version of the previous event, or None,
+    - ``versions``, all new versions since the previous event, of which ``version`` is the last.
 
-    There is at most one event per request, because Airflow up to 3.3 starts a DAG run with the first of
-    several events that its scheduler finds, and keeps the others for the next run. ``poll_interval`` should
-    leave the scheduler time to start one.
+    A request creates at most one event, because Airflow up to 3.3 starts a DAG run for the first of several
+    events that the scheduler finds, and keeps the others for the next run. Choose a ``poll_interval`` that
+    gives the scheduler time to start one.
 
-    What exists when the watch begins is no event; a registered model that is missing may come later. An
-    alias that moves is an event; deleting it is none, and neither is setting it again to the version
-    announced last. A registered model that is deleted and created again is a new one.
+    The state at the beginning of the watch is not an event. The registered model may be created later. Moving
+    an alias is an event. Deleting an alias, or setting it to the same version again, is not. A registered
+    model that is deleted and created again counts as new.
 
-    What happens while nobody watches, because the triggerer is down or every DAG that listens is paused, is
-    announced when the watch goes on: what was announced last is kept with the asset (Airflow 3.1 and 3.2:
-    in an Airflow Variable, which all watches of the same model and alias share). It is written after Airflow
-    has stored an event, so no event is lost. If the triggerer is killed in the second or two between, that
-    event is repeated, with the same payload or a newer one.
+    Changes while nobody watches, because the triggerer is down or every scheduled DAG is paused, are reported
+    when the watch continues. Its cursor is stored with the asset (in Airflow 3.1 and 3.2 in a Variable that
+    all watches of the same model and alias share). The cursor is stored after the event, so no event is lost.
+    If the triggerer is killed in the second or two between, the event is repeated, with the same payload or a
+    newer one.
 
-    If MLflow does not answer, or refuses, the request is retried after ``poll_interval``, then less and
-    less often, down to every five minutes; the log says so once.
+    If MLflow does not respond, or rejects the request, the request is retried after ``poll_interval``, then
+    at growing intervals of up to five minutes. The log reports this once.
 
-    Since Airflow 3.3, all watches of a registered model with the same connection and interval share one
-    request.
+    In Airflow 3.3 and later, all watches of a registered model with the same connection and interval share
+    their requests.
 
     :param name: name of the registered model.
-    :param alias: the alias to watch; without it, new versions are.
+    :param alias: the alias to watch. By default new versions are watched.
     :param mlflow_conn_id: connection to the MLflow server.
     :param poll_interval: seconds between two requests.
-    :param queue: the queue of the triggerers that run the watch; Airflow before 3.4 has none for assets, and
-        ignores it.
+    :param queue: queue of the triggerers that run the watch. Ignored before Airflow 3.4, which introduced
+        queues for asset watchers.
 
     .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
     """
@@ -121,7 +121,7 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[dict[str, Any] | None]:
-        """Yield the registered model as it is now, None while it is missing, after every interval."""
+        """Yield the registered model, or None while it is missing, at every interval."""
         registry = _Registry(kwargs["mlflow_conn_id"], kwargs["poll_interval"])
         while True:
             yield await registry.fetch(partial(get_registered_model, name=kwargs["name"]))
@@ -130,10 +130,10 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[dict[str, Any] | None]
     ) -> AsyncIterator[TriggerEvent]:
-        """Yield the first event, and return.
+        """Yield the first event and return.
 
-        Airflow starts the trigger anew, but only after it has stored the event, so the new trigger may move
-        the cursor past it. A trigger that went on by itself could not know when the event is stored.
+        Airflow restarts the trigger after it has stored the event, so the next trigger can move the cursor
+        past the event. A trigger that continued could not know when the event is stored.
         """
         registry = _Registry(self.mlflow_conn_id, self.poll_interval)
         cursor = await self._resume()
@@ -148,28 +148,28 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
                 continue
             get_versions = partial(_get_versions, model=model, alias=self.alias, previous=previous)
             if not (versions := await registry.fetch(get_versions)):
-                continue  # deleted in the meantime
+                continue  # deleted since
             yield TriggerEvent(_payload(versions, self.alias, previous))
             after = _cursor(model, versions[-1]["version"], cursor["events"] + 1)
             _last_event_cursors[self.trigger_id] = cursor, after
             return
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch on its own, as Airflow 3.1 and 3.2 do."""
+        """Watch without a shared stream, as in Airflow 3.1 and 3.2."""
         _, kwargs = self.serialize()
         async for event in self.filter_shared_stream(self.open_shared_stream(kwargs)):
             yield event
 
     @property
     def _key(self) -> str:
-        # No slash can be in the name of a model.
+        # The name of a model cannot contain a slash.
         return "/".join(filter(None, ("mlflow", self.mlflow_conn_id, self.name, self.alias)))
 
     async def _resume(self) -> dict[str, Any] | None:
-        """Return what was announced last: None if nothing ever was."""
+        """Return the cursor of the last event, or None before the first look."""
         cursor = await load_cursor(self, self._key)
         before, after = _last_event_cursors.get(self.trigger_id, (None, None))
-        # Not if another triggerer has watched in the meantime.
+        # Only if no other triggerer has moved the cursor since.
         if after and before == cursor:
             await save_cursor(self, self._key, after)
             cursor = after
@@ -178,14 +178,14 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
 
 
 class MLflowModelVersionTrigger(BaseTrigger):
-    """Waits until a registered model has a new version, or an alias of it points at another one.
+    """Wait until a registered model has a new version, or an alias points at another version.
 
-    Its only event is ``{"version": ...}``, or ``{"error": ...}`` when MLflow refuses or the connection is
-    wrong. If MLflow does not answer, the request is retried.
+    The only event is ``{"version": ...}``, or ``{"error": ...}`` if MLflow rejects the request or the
+    connection is wrong. If MLflow does not respond, the request is retried.
 
     :param name: name of the registered model, which may not exist yet.
-    :param alias: wait for this alias; without it, for the newest version.
-    :param after_version: the version that is known already; without it, any will do.
+    :param alias: the alias to wait for. By default the trigger waits for the newest version.
+    :param after_version: the last known version. By default any version ends the wait.
     :param mlflow_conn_id: connection to the MLflow server.
     :param poll_interval: seconds between two requests.
     """
@@ -230,12 +230,12 @@ class MLflowModelVersionTrigger(BaseTrigger):
 
 
 class _Registry:
-    """Sends requests to an MLflow server, without blocking the event loop, until there is an answer.
+    """Send requests to an MLflow server until it responds, without blocking the event loop.
 
     :param conn_id: connection to the server.
-    :param poll_interval: seconds to wait before a request is retried; more after each failure.
-    :param raise_permanent: whether to raise errors that retrying will not cure. The watch of an asset does
-        not: Airflow would start it again at once, and it goes on when the connection has been corrected.
+    :param poll_interval: seconds before the first retry. The delay doubles with each failure.
+    :param raise_permanent: raise errors that a retry cannot fix. The watch of an asset does not, because
+        Airflow would restart it at once; it continues after the connection is corrected.
     """
 
     def __init__(self, conn_id: str, poll_interval: float, *, raise_permanent: bool = False) -> None:
@@ -245,17 +245,18 @@ class _Registry:
         self._hook: MLflowClientHook | None = None
 
     async def fetch(self, request: Callable[[MLflowClientHook], T]) -> T:
-        """Return what a request returns: a function that takes a hook and runs in a thread.
+        """Run a request in a thread and return its result.
 
-        :raises MLflowProviderError: retrying would not help, and ``raise_permanent`` is set.
+        :param request: takes the hook.
+        :raises MLflowProviderError: a retry cannot fix the error, and ``raise_permanent`` is set.
         """
-        # asgiref's thread, as only from there Airflow 3.1 looks up a connection through the event loop.
+        # By asgiref, because Airflow 3.1 can look up a connection only from its threads.
         send = sync_to_async(self._send, thread_sensitive=False, executor=_THREADS)
         delay, logged = self.poll_interval, ""
         while True:
             try:
                 answer = await send(request)
-            except MLflowProviderError as error:  # noqa: PERF203  each request may fail
+            except MLflowProviderError as error:  # noqa: PERF203  every request may fail
                 transient = is_transient(error)
                 if self.raise_permanent and not transient:
                     raise
@@ -267,7 +268,7 @@ class _Registry:
                 delay = min(2 * delay, max(MAX_DELAY, self.poll_interval))
             else:
                 if logged:
-                    log.info("MLflow answers again (connection %r).", self.conn_id)
+                    log.info("MLflow responds again (connection %r).", self.conn_id)
                 return answer
 
     def _send(self, request: Callable[[MLflowClientHook], T]) -> T:
@@ -278,7 +279,7 @@ class _Registry:
 
 
 def is_transient(error: MLflowProviderError) -> bool:
-    """Whether the same request may succeed later: MLflow is down, busy or failing."""
+    """Return whether the same request may succeed later, because MLflow is down, busy or failing."""
     if isinstance(error, MLflowAPIError):
         from mlflow_provider.server.rest import RETRIED_STATUS_CODES
 
@@ -287,7 +288,7 @@ def is_transient(error: MLflowProviderError) -> bool:
 
 
 def get_registered_model(hook: MLflowClientHook, name: str) -> dict[str, Any] | None:
-    """Return a registered model as MLflow describes it, or None if there is none."""
+    """Return MLflow's description of a registered model, or None if it does not exist."""
     try:
         return hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
     except MLflowNotFoundError:
@@ -295,11 +296,11 @@ def get_registered_model(hook: MLflowClientHook, name: str) -> dict[str, Any] | 
 
 
 def new_version(model: dict[str, Any], alias: str | None, known: str | None) -> str | None:
-    """Return the version an alias points at, or the newest one, unless it is known already.
+    """Return the version behind an alias, or the newest version, unless it is the known one.
 
-    :param model: a registered model as MLflow describes it.
+    :param model: MLflow's description of a registered model.
     :param alias: the alias; None for the newest version.
-    :param known: a version, e.g. ``"3"``.
+    :param known: the last known version, e.g. ``"3"``.
     """
     version = _version(model, alias)
     if version is None or known is None:
@@ -310,14 +311,14 @@ def new_version(model: dict[str, Any], alias: str | None, known: str | None) -> 
 def _version(model: dict[str, Any], alias: str | None) -> str | None:
     if alias:
         return next((each["version"] for each in model.get("aliases", []) if each["alias"] == alias), None)
-    # One for each stage, so of models without stages: the newest.
+    # The newest version of each stage.
     return max((each["version"] for each in model.get("latest_versions", [])), key=int, default=None)
 
 
 def _get_versions(
     hook: MLflowClientHook, model: dict[str, Any], alias: str | None, previous: str | None
 ) -> list[dict[str, Any]]:
-    """Return the version an alias points at, or all that are newer than the previous one, oldest first."""
+    """Return the version behind an alias, or all versions after the previous one, oldest first."""
     if alias is None:
         newer = f"name = {quoted(model['name'])} and version_number > {previous or 0}"
         return hook.search("model-versions", newer, ["version_number ASC"])
@@ -328,8 +329,8 @@ def _get_versions(
 
 
 def _cursor(model: dict[str, Any] | None, version: str | None, events: int) -> dict[str, Any]:
-    # A registered model that is created again starts again with version 1, and an alias may move back: the
-    # moment and the number of events so far tell such cursors apart.
+    # The creation time and the number of events distinguish cursors with the same version: a registered model
+    # that is created again starts with version 1, and an alias may move back.
     return {"created": model and model["creation_timestamp"], "version": version, "events": events}
 
 

@@ -1,4 +1,4 @@
-"""The sensor, against a real server: looking itself, and going on when the triggerer has found a version."""
+"""The sensor, against a real server: poking, and continuing after the trigger found a version."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def sensor(name: str, **arguments) -> MLflowModelVersionSensor:
         ({"alias": "champion", "after_version": "2"}, "1"),
     ],
 )
-def test_a_version_that_is_there_is_returned(execute, model, xcoms, arguments, version, deferrable):
-    found = execute(MLflowModelVersionSensor, name=model.name, deferrable=deferrable, **arguments)
+def test_an_existing_version_is_returned(execute, model, xcoms, arguments, version, deferrable):
+    result = execute(MLflowModelVersionSensor, name=model.name, deferrable=deferrable, **arguments)
 
-    assert found["model_version"]["version"] == version
+    assert result["model_version"]["version"] == version
     assert {key: xcoms[key] for key in ("name", "version", "model_uri")} == {
         "name": model.name,
         "version": version,
@@ -44,15 +44,15 @@ def test_a_version_that_is_there_is_returned(execute, model, xcoms, arguments, v
         {"alias": "challenger"},
     ],
 )
-def test_a_version_that_is_known_or_missing_is_waited_for(model, arguments):
+def test_the_sensor_waits_for_a_missing_or_another_version(model, arguments):
     assert not sensor(model.name, **arguments).poke({})
 
 
-def test_a_model_that_is_missing_is_waited_for(mlflow_default, name):
+def test_the_sensor_waits_for_a_missing_model(mlflow_default, name):
     assert not sensor(name).poke({})
 
 
-def test_waiting_goes_on_in_the_triggerer(model):
+def test_a_deferrable_sensor_waits_in_the_triggerer(model):
     waiting = sensor(model.name, alias="champion", after_version=1, deferrable=True)
 
     with pytest.raises(TaskDeferred) as deferred:
@@ -64,7 +64,7 @@ def test_waiting_goes_on_in_the_triggerer(model):
     assert deferred.value.timeout.total_seconds() == 30
 
 
-def test_the_version_that_the_triggerer_found_is_returned(execute, model, xcoms, monkeypatch):
+def test_the_version_that_the_trigger_found_is_returned(execute, model, xcoms, monkeypatch):
     monkeypatch.setattr(
         MLflowModelVersionSensor,
         "execute",
@@ -80,7 +80,7 @@ def test_the_version_that_the_triggerer_found_is_returned(execute, model, xcoms,
     sees="in the task's log: what is wrong, Retrying",
     green="by itself",
 )
-def test_a_server_that_fails_is_asked_again(false_server, airflow_connection):
+def test_a_failing_server_is_polled_again(false_server, airflow_connection):
     airflow_connection(host=false_server(Answer(503, "down")).url, extra='{"retries": 0}')
 
     assert not sensor("Housing").poke({})
@@ -94,12 +94,14 @@ def test_a_wrong_login_fails_at_once(false_server, airflow_connection, deferrabl
         sensor("Housing", deferrable=deferrable).execute({})
 
 
-def test_what_the_triggerer_says_is_the_error():
-    with pytest.raises(MLflowProviderError, match="login rejected"):
-        sensor("Housing").execute_complete({}, {"error": "login rejected"})
-
-
-@pytest.mark.parametrize("event", [None, {}, {"version": ""}])
-def test_an_event_without_a_version_is_an_error(event):
-    with pytest.raises(MLflowProviderError, match="stopped waiting for 'Housing'"):
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        ({"error": "login rejected"}, "login rejected"),
+        (None, "Expected a version of 'Housing'"),
+        ({"version": ""}, "Expected a version of 'Housing'"),
+    ],
+)
+def test_an_event_without_a_version_is_an_error(event, problem):
+    with pytest.raises(MLflowProviderError, match=problem):
         sensor("Housing").execute_complete({}, event)

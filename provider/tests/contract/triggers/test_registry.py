@@ -1,4 +1,4 @@
-"""What happens in a real registry becomes events: none is lost, none comes twice."""
+"""Changes in a real registry become events; none is lost or repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTERVAL = 0.05  # seconds
 
 
 class Store:
-    """Stands in for Airflow's asset state store: holds what a watch keeps with its asset."""
+    """A stand-in for Airflow's asset state store, with the cursor of a watch."""
 
     def __init__(self) -> None:
         self.cursors: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class Store:
 
 
 class Triggerer:
-    """Starts a watch as Airflow's does: anew when it has returned."""
+    """Restarts a watch when it has returned, as Airflow's triggerer does."""
 
     def __init__(self, trigger_id: int, name: str, alias: str | None) -> None:
         self.trigger_id = trigger_id
@@ -54,7 +54,7 @@ class Triggerer:
         return watch
 
     def look(self, looks: int = 1) -> list[dict[str, Any]]:
-        """Start the watch, let it look that often, and return the payloads of its events."""
+        """Start the watch for a number of requests, and return the payloads of its events."""
         watch = self.start()
         _, kwargs = watch.serialize()
 
@@ -72,7 +72,7 @@ class Triggerer:
         return [(event["previous_version"], event["version"]) for event in self.look()]
 
     def die(self) -> None:
-        """Lose what the process knew; what Airflow stores stays."""
+        """Lose the state of the process; the state in Airflow is kept."""
         registry._last_event_cursors.clear()
 
 
@@ -92,30 +92,38 @@ def champions(registered_model) -> Triggerer:
     return Triggerer(2, registered_model.name, "champion")
 
 
-def test_what_is_there_when_the_watch_begins_is_no_event(model, versions, champions):
+def test_the_state_at_the_beginning_of_the_watch_is_not_an_event(model, versions, champions):
     assert versions.look(2) == []
     assert champions.look(2) == []
 
 
-def test_a_new_version_is_an_event(model, versions):
-    versions.look()
-    model.create_version()
+@pytest.mark.parametrize(
+    ("watch", "change", "version", "previous_version"),
+    [
+        pytest.param("versions", lambda model: model.create_version(), "3", "2", id="new version"),
+        pytest.param("champions", lambda model: model.set_alias("champion", "2"), "2", "1", id="moved alias"),
+    ],
+)
+def test_a_change_is_one_event(request, model, watch, change, version, previous_version):
+    triggerer = request.getfixturevalue(watch)
+    triggerer.look()
+    change(model)
 
-    assert versions.look() == [
+    assert triggerer.look() == [
         {
             "name": model.name,
-            "alias": None,
-            "version": "3",
-            "versions": ["3"],
-            "previous_version": "2",
+            "alias": "champion" if watch == "champions" else None,
+            "version": version,
+            "versions": [version],
+            "previous_version": previous_version,
             "run_id": None,
-            "model_uri": f"models:/{model.name}/3",
+            "model_uri": f"models:/{model.name}/{version}",
         }
     ]
-    assert versions.look() == []
+    assert triggerer.look() == []
 
 
-def test_several_new_versions_between_two_looks_are_one_event(model, versions):
+def test_several_new_versions_between_two_requests_are_one_event(model, versions):
     versions.look()
     for _ in range(3):
         model.create_version()
@@ -136,24 +144,6 @@ def test_the_event_of_a_version_names_its_run(hook, registered_model, versions, 
     assert event["run_id"] == logged_model.run_id
 
 
-def test_a_moved_alias_is_an_event(model, champions):
-    champions.look()
-    model.set_alias("champion", "2")
-
-    assert champions.look() == [
-        {
-            "name": model.name,
-            "alias": "champion",
-            "version": "2",
-            "versions": ["2"],
-            "previous_version": "1",
-            "run_id": None,
-            "model_uri": f"models:/{model.name}/2",
-        }
-    ]
-    assert champions.look() == []
-
-
 def test_an_alias_may_move_back(model, champions):
     champions.look()
     model.set_alias("champion", "2")
@@ -163,7 +153,7 @@ def test_an_alias_may_move_back(model, champions):
     assert champions.moves() == [("2", "1")]
 
 
-def test_of_several_moves_between_two_looks_the_last_is_the_event(model, champions):
+def test_of_several_moves_between_two_requests_the_last_is_the_event(model, champions):
     champions.look()
     model.set_alias("champion", "2")
     model.set_alias("champion", model.create_version())
@@ -171,7 +161,7 @@ def test_of_several_moves_between_two_looks_the_last_is_the_event(model, champio
     assert champions.moves() == [("1", "3")]
 
 
-def test_a_deleted_alias_is_no_event_and_neither_is_its_return(model, champions):
+def test_deleting_and_restoring_an_alias_is_not_an_event(model, champions):
     champions.look()
     model.delete_alias("champion")
     assert champions.look() == []
@@ -182,7 +172,7 @@ def test_a_deleted_alias_is_no_event_and_neither_is_its_return(model, champions)
     assert champions.moves() == [("1", "2")]
 
 
-def test_a_deleted_version_is_no_event(model, versions):
+def test_a_deleted_version_is_not_an_event(model, versions):
     versions.look()
     model.delete_version(model.create_version())
     assert versions.look() == []
@@ -190,7 +180,7 @@ def test_a_deleted_version_is_no_event(model, versions):
     assert versions.moves() == [("2", "4")]
 
 
-def test_a_missing_model_is_waited_for(registered_model, versions, champions):
+def test_the_watch_waits_for_a_missing_model(registered_model, versions, champions):
     assert versions.look() == champions.look() == []
     registered_model.create()
     assert versions.look() == champions.look() == []
@@ -199,7 +189,7 @@ def test_a_missing_model_is_waited_for(registered_model, versions, champions):
     assert versions.moves() == champions.moves() == [(None, "1")]
 
 
-def test_a_model_that_is_created_again_is_a_new_one(model, versions, champions):
+def test_a_model_that_is_created_again_counts_as_new(model, versions, champions):
     versions.look()
     champions.look()
     model.delete()
@@ -210,7 +200,7 @@ def test_a_model_that_is_created_again_is_a_new_one(model, versions, champions):
     assert versions.moves() == champions.moves() == [(None, "1")]
 
 
-def test_a_name_with_a_quote_is_watched(hook, registered_model):
+def test_the_name_of_a_model_may_contain_a_quote(hook, registered_model):
     quoted = type(registered_model)(f"{registered_model.name}'s", hook)
     quoted.create()
     versions = Triggerer(1, quoted.name, None)
@@ -220,7 +210,7 @@ def test_a_name_with_a_quote_is_watched(hook, registered_model):
     assert versions.moves() == [(None, "1")]
 
 
-def test_what_happens_while_the_triggerer_is_down_is_announced_once(model, versions, champions):
+def test_changes_while_the_triggerer_is_down_are_reported_once(model, versions, champions):
     versions.look()
     champions.look()
     versions.die()
@@ -232,7 +222,7 @@ def test_what_happens_while_the_triggerer_is_down_is_announced_once(model, versi
     assert versions.look() == champions.look() == []
 
 
-def test_the_cursor_moves_when_the_watch_is_started_again(model, versions):
+def test_the_cursor_moves_when_the_watch_is_restarted(model, versions):
     versions.look()
     model.create_version()
     versions.look()
@@ -251,18 +241,18 @@ def test_an_event_that_airflow_may_not_have_stored_is_repeated(model, champions)
     assert champions.look() == []
 
 
-def test_the_cursor_of_another_triggerer_is_left_alone(model, champions):
+def test_the_cursor_of_another_triggerer_is_kept(model, champions):
     champions.look()
     model.set_alias("champion", "2")
     champions.look()
-    kept = dict(registry._last_event_cursors)
+    cursors = dict(registry._last_event_cursors)
     champions.die()
     champions.look()
     champions.look()
     model.set_alias("champion", "1")
     champions.look()
     champions.look()
-    registry._last_event_cursors.update(kept)  # the first triggerer has the watch back
+    registry._last_event_cursors.update(cursors)  # the first triggerer runs the watch again
 
     assert champions.look() == []
     assert champions.store.version == "1"
@@ -285,7 +275,7 @@ def test_two_assets_of_one_trigger_have_the_same_cursor(model, versions):
     assert other.cursors == versions.store.cursors
 
 
-def test_run_announces_what_happens_while_it_runs(model, champions):
+def test_run_reports_changes_while_it_runs(model, champions):
     async def follow() -> tuple[TriggerEvent, list[TriggerEvent]]:
         stream = champions.start().run()
         event = asyncio.ensure_future(anext(stream))
@@ -301,7 +291,7 @@ def test_run_announces_what_happens_while_it_runs(model, champions):
 
 
 def test_watches_of_one_model_share_their_requests(model, monkeypatch):
-    shared_stream = pytest.importorskip("airflow.triggers.shared_stream", reason="Airflow 3.3 has it first")
+    shared_stream = pytest.importorskip("airflow.triggers.shared_stream", reason="new in Airflow 3.3")
     requests: list[str] = []
 
     def counted(hook, name):
@@ -340,7 +330,7 @@ def test_watches_of_one_model_share_their_requests(model, monkeypatch):
     sees="in the triggerer's log, once: what is wrong, Retrying",
     green="by itself, when that is put right",
 )
-def test_a_watch_outlives_a_server_that_fails_and_a_wrong_login(
+def test_a_watch_survives_a_failing_server_and_a_wrong_login(
     false_server, airflow_connection, champions, caplog
 ):
     body = '{"registered_model": {"name": "n", "creation_timestamp": 1, "aliases": []}}'
@@ -351,15 +341,15 @@ def test_a_watch_outlives_a_server_that_fails_and_a_wrong_login(
     with caplog.at_level(logging.INFO, logger=registry.__name__):
         assert champions.look() == []
 
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert [level for level, _ in said] == ["WARNING", "ERROR", "INFO"]  # once each, not at every request
-    assert "503" in said[0][1]
-    assert "login rejected; correct Login and Password" in said[1][1]
-    assert said[2][1] == "MLflow answers again (connection 'mlflow_default')."
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in lines] == ["WARNING", "ERROR", "INFO"]  # once each, not for every request
+    assert "503" in lines[0][1]
+    assert "login rejected; correct Login and Password" in lines[1][1]
+    assert lines[2][1] == "MLflow responds again (connection 'mlflow_default')."
     assert len(server.requests) == 5
 
 
-def test_a_connection_that_is_put_right_is_read_again(mlflow_server, airflow_connection, model, champions):
+def test_a_corrected_connection_is_read_again(mlflow_server, airflow_connection, model, champions):
     airflow_connection(host="http://127.0.0.1:1")
 
     async def first_look() -> None:
@@ -376,57 +366,51 @@ def test_a_connection_that_is_put_right_is_read_again(mlflow_server, airflow_con
     assert champions.store.version == "1"
 
 
-def wait_for(name: str, **arguments: Any) -> dict[str, Any]:
-    """Run the sensor's trigger to its end, and return the payload of its event."""
-
-    async def payloads() -> list[dict[str, Any]]:
-        trigger = MLflowModelVersionTrigger(name, poll_interval=INTERVAL, **arguments)
-        return [event.payload async for event in trigger.run()]
-
-    [payload] = asyncio.run(payloads())
-    return payload
-
-
-@pytest.mark.parametrize(
-    ("arguments", "version"),
-    [
-        ({}, "2"),
-        ({"after_version": "1"}, "2"),
-        ({"alias": "champion"}, "1"),
-        ({"alias": "champion", "after_version": "2"}, "1"),
-    ],
-)
-def test_a_version_that_is_there_ends_the_wait(model, arguments, version):
-    assert wait_for(model.name, **arguments) == {"version": version}
-
-
+@pytest.mark.parametrize("exists_already", [False, True])
 @pytest.mark.parametrize(
     ("alias", "after_version"), [(None, None), (None, "0"), ("champion", None), ("champion", "7")]
 )
-def test_a_version_that_comes_later_ends_the_wait(registered_model, alias, after_version):
+def test_a_version_ends_the_wait(registered_model, alias, after_version, exists_already):
+    def create() -> None:
+        registered_model.create()
+        version = registered_model.create_version()
+        if alias:
+            registered_model.set_alias(alias, version)
+
     async def follow() -> dict[str, Any]:
+        if exists_already:
+            create()
         trigger = MLflowModelVersionTrigger(
             registered_model.name, alias, after_version, poll_interval=INTERVAL
         )
         event = asyncio.ensure_future(anext(trigger.run()))
-        await asyncio.to_thread(registered_model.create)
-        version = await asyncio.to_thread(registered_model.create_version)
-        if alias:
-            await asyncio.to_thread(registered_model.set_alias, alias, version)
+        if not exists_already:
+            await asyncio.to_thread(create)
         return (await event).payload
 
     assert asyncio.run(follow()) == {"version": "1"}
 
 
-def test_the_wait_ends_when_mlflow_refuses(false_server, airflow_connection):
+def wait_for_error(**arguments: Any) -> str:
+    """Run the sensor's trigger to its end, and return the error in its event."""
+
+    async def payloads() -> list[dict[str, Any]]:
+        trigger = MLflowModelVersionTrigger("Housing", poll_interval=INTERVAL, **arguments)
+        return [event.payload async for event in trigger.run()]
+
+    [payload] = asyncio.run(payloads())
+    return payload["error"]
+
+
+def test_the_wait_ends_if_mlflow_rejects_the_request(false_server, airflow_connection):
     airflow_connection(host=false_server(Answer(503), Answer(401)).url)
 
-    assert "authentication required" in wait_for("Housing")["error"]
+    assert "authentication required" in wait_for_error()
 
 
-@pytest.mark.skipif(airflow.__version__.startswith("3.1."), reason="3.1 finds this out only in a triggerer")
-def test_the_wait_ends_when_there_is_no_such_connection():
-    error = wait_for("Housing", mlflow_conn_id="nowhere")["error"]
+@pytest.mark.skipif(airflow.__version__.startswith("3.1."), reason="3.1 notices it only in a triggerer")
+def test_the_wait_ends_if_the_connection_is_missing():
+    error = wait_for_error(mlflow_conn_id="nowhere")
 
     assert "Connection 'nowhere'" in error
     assert "there is no such connection" in error

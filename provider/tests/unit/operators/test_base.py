@@ -1,4 +1,4 @@
-"""What holds for every operator of the package: Airflow can template, map and construct it."""
+"""Airflow can construct, template and map every operator and sensor of the package."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from airflow.sdk.execution_time import macros
 from jinja2 import UndefinedError
 from jinja2.exceptions import SecurityError
 
-from mlflow_provider import operators
+from mlflow_provider import operators, sensors
 from mlflow_provider.operators.base import MLflowBaseOperator
 from mlflow_provider.operators.deployment import PredictOperator
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
 
 
 def operator_classes() -> list[type[MLflowBaseOperator]]:
-    """All public operators, found rather than listed, so that a new one is tested too."""
+    """All operators and sensors, so that new ones are tested automatically."""
     modules = [
-        importlib.import_module(f"{operators.__name__}.{found.name}")
-        for found in pkgutil.iter_modules(operators.__path__)
-        if found.name != "base"
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for package in (operators, sensors)
+        for module in pkgutil.iter_modules(package.__path__)
+        if module.name != "base"
     ]
     return [
         value
@@ -37,17 +38,17 @@ def operator_classes() -> list[type[MLflowBaseOperator]]:
 
 
 each_operator = pytest.mark.parametrize(
-    "operator_class", operator_classes(), ids=lambda found: found.__name__
+    "operator_class", operator_classes(), ids=lambda operator_class: operator_class.__name__
 )
 
 
 def arguments(operator_class: type[MLflowBaseOperator], value: str) -> dict[str, str]:
-    """Every argument that an operator must get, and all its templated ones."""
+    """A value for each required argument and each template field."""
     parameters = inspect.signature(operator_class.__init__).parameters.values()
     required = [
-        found.name
-        for found in parameters
-        if found.kind is found.KEYWORD_ONLY and found.default is found.empty
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
     ]
     return dict.fromkeys([*operator_class.template_fields, *required], value)
 
@@ -105,17 +106,13 @@ def test_data_is_rendered_but_not_shown(operator_class, data, dag):
 
 
 @each_operator
-def test_connection_is_a_template_field(operator_class):
+def test_required_arguments_and_the_connection_are_template_fields(operator_class):
     assert "mlflow_conn_id" in operator_class.template_fields
-
-
-@each_operator
-def test_everything_an_operator_must_get_is_a_template_field(operator_class):
     assert set(arguments(operator_class, "")) == set(operator_class.template_fields)
 
 
 @each_operator
-def test_operator_may_be_mapped_over_every_template_field(operator_class, dag):
+def test_an_operator_may_be_mapped_over_every_template_field(operator_class, dag):
     for field in operator_class.template_fields:
         partial = arguments(operator_class, "same for all")
         del partial[field]
@@ -133,17 +130,17 @@ def test_operator_may_be_mapped_over_every_template_field(operator_class, dag):
 
 
 @each_operator
-def test_connection_may_come_from_the_dags_default_args(operator_class, dag):
-    given = arguments(operator_class, "value")
-    del given["mlflow_conn_id"]
+def test_the_connection_may_come_from_the_dags_default_args(operator_class, dag):
+    without_connection = arguments(operator_class, "value")
+    del without_connection["mlflow_conn_id"]
 
-    operator = operator_class(task_id="task", **given)
+    operator = operator_class(task_id="task", **without_connection)
 
     assert operator.mlflow_conn_id == operator.hook.mlflow_conn_id == "mlflow_of_the_dag"
 
 
 @each_operator
-def test_hook_has_the_connection_as_it_was_rendered(operator_class):
+def test_the_hook_uses_the_rendered_connection(operator_class):
     operator = operator_class(task_id="task", **arguments(operator_class, "mlflow_{{ stage }}"))
 
     operator.render_template_fields({"stage": "prod"})

@@ -1,4 +1,4 @@
-"""DAGs that were written for provider 1.1.0 still construct."""
+"""DAGs written for provider 1.1.0 still work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from mlflow_provider.operators import registry
 
-# The operators of 1.1.0: what each had to get, and the defaults of what it could get.
+# The operators of 1.1.0: their required arguments, and the defaults of the others.
 LEGACY = {
     "CreateRegisteredModelOperator": ({"name"}, {"tags": None, "description": None}),
     "GetRegisteredModelOperator": ({"name"}, {}),
@@ -27,20 +27,16 @@ each_legacy = pytest.mark.parametrize(("name", "required", "defaults"), [(n, *a)
 
 
 @each_legacy
-def test_defaults_are_those_of_1_1_0(name, required, defaults):
-    operator = getattr(registry, name)(task_id="task", **dict.fromkeys(required, "given"))
+def test_arguments_and_defaults_are_those_of_1_1_0(name, required, defaults):
+    operator_class = getattr(registry, name)
+    arguments = dict.fromkeys(["mlflow_conn_id", *required, *defaults], "value")
+    expected = {"mlflow_conn_id": "mlflow_default", **dict.fromkeys(required, "value"), **defaults}
 
-    expected = {"mlflow_conn_id": "mlflow_default", **dict.fromkeys(required, "given"), **defaults}
-    assert {argument: getattr(operator, argument) for argument in expected} == expected
+    by_default = operator_class(task_id="task", **dict.fromkeys(required, "value"))
+    operator = operator_class(task_id="task", **arguments)
 
-
-@each_legacy
-def test_arguments_of_1_1_0_are_taken(name, required, defaults):
-    given = dict.fromkeys(["mlflow_conn_id", *required, *defaults], "given")
-
-    operator = getattr(registry, name)(task_id="task", **given)
-
-    assert {argument: getattr(operator, argument) for argument in given} == given
+    assert {name: getattr(by_default, name) for name in expected} == expected
+    assert {name: getattr(operator, name) for name in arguments} == arguments
 
 
 @pytest.mark.parametrize(

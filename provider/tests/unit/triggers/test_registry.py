@@ -1,4 +1,4 @@
-"""What the triggers decide, and what Airflow keeps of them."""
+"""The triggers' decisions, and what Airflow stores of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MODEL = {
         (MODEL, "challenger", None, None),
     ],
 )
-def test_a_version_is_new_when_it_is_newer_and_an_alias_when_it_is_elsewhere(model, alias, known, version):
+def test_a_version_is_new_if_it_is_newer_and_an_alias_if_it_moved(model, alias, known, version):
     assert new_version(model, alias, known) == version
 
 
@@ -58,50 +58,40 @@ def test_a_version_is_new_when_it_is_newer_and_an_alias_when_it_is_elsewhere(mod
         (MLflowConfigurationError("mlflow_default", "Host", "empty", "enter one"), False),
     ],
 )
-def test_what_passes_by_itself_is_told_apart_from_what_does_not(error, transient):
+def test_transient_errors_are_distinguished_from_permanent_ones(error, transient):
     assert is_transient(error) is transient
 
 
 @pytest.mark.parametrize(
     "trigger",
     [
+        MLflowRegistryEventTrigger("Housing"),
         MLflowRegistryEventTrigger("Housing", "champion", "mlflow_other", 5.0),
         MLflowModelVersionTrigger("Housing", "champion", "3", "mlflow_other", 5.0),
     ],
 )
-def test_a_trigger_that_is_started_again_is_the_same(trigger):
+def test_a_restarted_trigger_has_the_same_arguments(trigger):
     classpath, kwargs = trigger.serialize()
 
     assert classpath == f"mlflow_provider.triggers.registry.{type(trigger).__name__}"
     assert type(trigger)(**kwargs).serialize() == (classpath, kwargs)
 
 
-def test_the_first_argument_is_all_that_a_watch_needs():
-    trigger = MLflowRegistryEventTrigger("Housing")
-
-    assert trigger.serialize()[1] == {
-        "name": "Housing",
-        "alias": None,
-        "mlflow_conn_id": "mlflow_default",
-        "poll_interval": 60.0,
-    }
-
-
-def test_an_asset_takes_the_watch():
+def test_an_asset_accepts_the_watch():
     watcher = AssetWatcher(name="mlflow", trigger=MLflowRegistryEventTrigger("Housing"))
 
     assert isinstance(Asset("housing", watchers=[watcher]).watchers[0].trigger, BaseEventTrigger)
 
 
-def test_a_watch_has_a_queue_where_airflow_knows_queues_of_watches():
+def test_a_watch_has_a_queue_if_airflow_supports_it():
     watch = MLflowRegistryEventTrigger("Housing", queue="mlflow")
 
-    takes_queue = "queue" in inspect.signature(BaseEventTrigger.__init__).parameters
-    assert getattr(watch, "queue", None) == ("mlflow" if takes_queue else None)
-    assert "queue" not in watch.serialize()[1], "Airflow keeps it beside the arguments"
+    is_supported = "queue" in inspect.signature(BaseEventTrigger.__init__).parameters
+    assert getattr(watch, "queue", None) == ("mlflow" if is_supported else None)
+    assert "queue" not in watch.serialize()[1], "Airflow stores it separately"
 
 
-def test_watches_share_a_stream_when_model_connection_and_interval_are_the_same():
+def test_watches_with_the_same_model_connection_and_interval_share_a_stream():
     key = MLflowRegistryEventTrigger("Housing").shared_stream_key()
 
     assert key == MLflowRegistryEventTrigger("Housing", "champion").shared_stream_key()
@@ -113,20 +103,20 @@ def test_watches_share_a_stream_when_model_connection_and_interval_are_the_same(
         assert other.shared_stream_key() != key
 
 
-def test_a_server_that_does_not_answer_does_not_block_the_loop(airflow_connection):
+def test_a_server_that_does_not_respond_does_not_block_the_loop(airflow_connection):
     airflow_connection(host="http://127.0.0.1:1")
     released = threading.Event()
 
     def request(hook) -> bool:
         return released.wait(30)
 
-    async def answer_while_the_loop_goes_on() -> bool:
+    async def answer_while_the_loop_runs() -> bool:
         answer = asyncio.ensure_future(_Registry("mlflow_default", 60).fetch(request))
         await asyncio.sleep(0.05)
         released.set()
         return await answer
 
-    assert asyncio.run(answer_while_the_loop_goes_on())
+    assert asyncio.run(answer_while_the_loop_runs())
 
 
 def test_a_request_is_sent_once_and_has_a_short_timeout(airflow_connection):
@@ -138,19 +128,19 @@ def test_a_request_is_sent_once_and_has_a_short_timeout(airflow_connection):
 
 
 def test_a_watch_without_a_store_keeps_its_cursor_in_a_variable(monkeypatch):
-    kept = {}
-    monkeypatch.setattr(Variable, "get", lambda key, default, deserialize_json: kept.get(key, default))
+    variables = {}
+    monkeypatch.setattr(Variable, "get", lambda key, default, deserialize_json: variables.get(key, default))
     monkeypatch.setattr(
-        Variable, "set", lambda key, value, description, serialize_json: kept.update({key: value})
+        Variable, "set", lambda key, value, description, serialize_json: variables.update({key: value})
     )
     watch = MLflowRegistryEventTrigger("Housing", "champion")
 
     async def save_and_load() -> list[object]:
         keys = ["mlflow/mlflow_default/Housing/champion", "mlflow/mlflow_default/" + 256 * "ü"]
-        before = [await load_cursor(watch, key) for key in keys]
+        initial = [await load_cursor(watch, key) for key in keys]
         for key in keys:
             await save_cursor(watch, key, {"version": key[-1]})
-        return [before, [await load_cursor(watch, key) for key in keys]]
+        return [initial, [await load_cursor(watch, key) for key in keys]]
 
     assert asyncio.run(save_and_load()) == [[None, None], [{"version": "n"}, {"version": "ü"}]]
-    assert all(len(key) <= 250 and key.isascii() for key in kept)
+    assert all(len(key) <= 250 and key.isascii() for key in variables)
