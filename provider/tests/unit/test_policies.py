@@ -1,4 +1,4 @@
-"""Beside what the DAG's author has asked for, the end of a DAG run closes what was left open."""
+"""The end of a DAG run closes open MLflow runs, in addition to the callbacks of the DAG's author."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.bases.decorator import task_decorator_factory
 
-from mlflow_provider import policies as policy
+from mlflow_provider import policies
 from mlflow_provider.decorators.mlflow import MLflowDecoratedOperator
 
 each_end = pytest.mark.parametrize("end", ["success", "failure"])
@@ -38,7 +38,7 @@ def dag():
 
 def closed(dag: DAG) -> list[str]:
     """The connections whose open runs the end of a DAG run closes."""
-    policy.dag_policy(dag)
+    policies.dag_policy(dag)
     success, failure = (
         [callback.keywords["mlflow_conn_id"] for callback in callbacks or []]
         for callbacks in (dag.on_success_callback, dag.on_failure_callback)
@@ -47,22 +47,22 @@ def closed(dag: DAG) -> list[str]:
     return success
 
 
-@pytest.mark.parametrize("given", [None, notify, [notify]])
+@pytest.mark.parametrize("callback", [None, notify, [notify]])
 @each_end
-def test_a_dag_with_the_decorator_gets_the_callback(given, end):
-    with DAG("housing", schedule=None, **{f"on_{end}_callback": given}) as dag:
+def test_a_dag_with_the_decorator_gets_the_callback(callback, end):
+    with DAG("housing", schedule=None, **{f"on_{end}_callback": callback}) as dag:
         train.override(mlflow_conn_id="mlflow_remote").expand(alpha=[0.1, 1.0])
         train.override(mlflow_conn_id="mlflow_remote")()
 
-    policy.dag_policy(dag)
+    policies.dag_policy(dag)
 
-    *before, close = getattr(dag, f"on_{end}_callback")
-    assert before == ([] if given is None else [notify])
+    *callbacks, close = getattr(dag, f"on_{end}_callback")
+    assert callbacks == ([] if callback is None else [notify])
     assert close.keywords == {"mlflow_conn_id": "mlflow_remote"}
     assert getattr(dag, f"has_on_{end}_callback") is True
 
 
-def test_another_dag_is_left_alone(dag):
+def test_a_dag_without_tracked_tasks_does_not_change(dag):
     task(train.function)()
 
     assert closed(dag) == []
@@ -70,7 +70,7 @@ def test_another_dag_is_left_alone(dag):
 
 
 @pytest.mark.parametrize("conn_id", ["{{ params.server }}", "{% if a %}b{% endif %}", None, 5, choose])
-def test_a_connection_that_only_the_task_knows_is_passed_over(dag, conn_id):
+def test_a_connection_that_only_the_task_knows_is_skipped(dag, conn_id):
     train.override(mlflow_conn_id=conn_id() if conn_id is choose else conn_id)()
     train.override(mlflow_conn_id="mlflow_known")()
 
@@ -85,14 +85,14 @@ def test_a_connection_that_only_the_task_knows_is_passed_over(dag, conn_id):
         lambda mapped: mapped.expand_kwargs(choose()),
     ],
 )
-def test_an_expanded_connection_is_passed_over(dag, expand):
+def test_a_mapped_connection_is_skipped(dag, expand):
     arguments = {"python_callable": notify, "op_args": [], "op_kwargs": {}}
     expand(MLflowDecoratedOperator.partial(task_id="train", **arguments))
 
     assert closed(dag) == []
 
 
-def test_a_subclass_counts_and_so_do_default_args():
+def test_subclasses_and_default_args_are_recognized():
     class Train(MLflowDecoratedOperator):
         pass
 
@@ -104,14 +104,20 @@ def test_a_subclass_counts_and_so_do_default_args():
     assert closed(dag) == ["mlflow_dag", "mlflow_remote"]
 
 
-def test_the_setting_switches_it_off(dag, monkeypatch):
+def test_running_it_twice_changes_nothing(dag):
+    train()
+
+    assert closed(dag) == closed(dag) == ["mlflow_default"]
+
+
+def test_a_setting_disables_it(dag, monkeypatch):
     monkeypatch.setenv("AIRFLOW__MLFLOW__CLOSE_OPEN_RUNS", "False")
     train()
 
     assert closed(dag) == []
 
 
-def test_what_it_does_not_understand_is_logged_and_breaks_no_dag(dag, monkeypatch, caplog):
+def test_an_error_is_logged_and_breaks_no_dag(dag, monkeypatch, caplog):
     monkeypatch.setenv("AIRFLOW__MLFLOW__CLOSE_OPEN_RUNS", "maybe")
     train()
 
@@ -121,5 +127,5 @@ def test_what_it_does_not_understand_is_logged_and_breaks_no_dag(dag, monkeypatc
     assert "DAG housing" in caplog.text
 
 
-def test_airflow_loads_it_while_it_is_itself_being_imported():
+def test_airflow_loads_it_while_the_provider_is_being_imported():
     subprocess.run([sys.executable, "-c", "import mlflow_provider.server.connection"], check=True)
