@@ -182,7 +182,7 @@ class TestDirect:
 
     @pytest.mark.fault(
         "The object store that tasks write to is down",
-        sees="the task's error names the store's address; its log: the artifact store does not answer",
+        sees="the task's error names the store's address; its log: the artifact store does not respond",
         green="with *Clear*, when it is up",
     )
     def test_a_task_fails_while_the_store_is_down(self, store, log_artifact, goes_green, caplog):

@@ -156,7 +156,7 @@ def test_the_store_cannot_be_changed_while_the_stack_is_up(running):
 
 @pytest.mark.fault(
     "The stack's MinIO is killed",
-    sees="nothing; it is started again",
+    sees="nothing; it is restarted",
     green="by itself",
 )
 def test_minio_restarts_when_it_is_killed(running, objects):

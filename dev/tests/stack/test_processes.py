@@ -43,7 +43,7 @@ def test_status_shows_every_component(stack):
 
 @pytest.mark.fault(
     "One of MLflow's processes is killed",
-    sees="nothing; it is started again",
+    sees="nothing; it is restarted",
     green="by itself",
 )
 @pytest.mark.parametrize("which", [0, 1], ids=["parent", "child"])
@@ -60,7 +60,7 @@ def test_mlflow_restarts_when_one_of_its_processes_is_killed(idle_stack, which):
 
 
 @pytest.mark.fault(
-    "MLflow is killed under a DAG run",
+    "MLflow is killed during a DAG run",
     sees="tasks that take longer",
     green="by itself",
 )

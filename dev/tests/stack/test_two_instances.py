@@ -34,7 +34,7 @@ def other_stack(stack: Stack) -> Iterator[Stack]:
 
 @pytest.mark.fault(
     "Two Airflows have DAG runs of the same ID on one MLflow",
-    sees="each its own runs",
+    sees="each Airflow its own runs",
     green="all along",
 )
 def test_each_airflow_closes_only_its_own_runs(stack, other_stack):

@@ -48,7 +48,7 @@ def test_a_task_whose_scheduler_is_killed_runs_again(idle_stack, start_logging, 
 
 
 @pytest.mark.fault(
-    "All of the stack is killed (`kill -9`) while a task runs, and started again",
+    "The whole stack is killed (`kill -9`) while a task runs, and restarted",
     sees="the run of that try KILLED, and a new one",
     green="by itself, after `make up`",
 )

@@ -77,7 +77,7 @@ def test_the_version_that_the_trigger_found_is_returned(execute, model, xcoms, m
 
 @pytest.mark.fault(
     "MLflow fails while a sensor waits",
-    sees="in the task's log: what is wrong, Retrying",
+    sees="in the task's log: the error, Retrying",
     green="by itself",
 )
 def test_a_failing_server_is_polled_again(false_server, airflow_connection):

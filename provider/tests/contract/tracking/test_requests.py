@@ -145,7 +145,7 @@ class TestPatience:
 
 class TestLostAnswer:
     @pytest.mark.fault(
-        "The answer that a run was created is lost on its way",
+        "The response to the creation of a run is lost",
         sees="nothing",
         green="by itself, with one run",
     )
@@ -171,8 +171,8 @@ class TestLostAnswer:
         assert status_of(runs()) == ["FINISHED"]
 
     @pytest.mark.fault(
-        "MLflow refuses (403)",
-        sees="the task's error: what MLflow said",
+        "MLflow denies permission (403)",
+        sees="the task's error: MLflow's message",
         green="with *Clear*, when MLflow allows it",
     )
     def test_a_refusal_is_final(self, track, a_try, mlflow_proxy):
@@ -229,7 +229,7 @@ class TestEndOfDagRun:
     @pytest.mark.fault(
         "MLflow hangs when a DAG run ends",
         sees="a warning in the callback's log: MLflow runs ... may be left RUNNING",
-        green="`mlflow_doctor` ends what was left open",
+        green="`mlflow_doctor` ends the open runs",
     )
     def test_a_server_that_hangs_is_left_after_five_seconds(
         self, track, a_try, mlflow_proxy, end_of_dag_run, caplog

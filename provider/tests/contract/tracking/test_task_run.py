@@ -340,7 +340,7 @@ class TestNextTry:
 
     @pytest.mark.fault(
         "A task's process is killed (`kill -9`), and there are retries",
-        sees="the run of that try KILLED, and why",
+        sees="the run of that try KILLED, with the reason",
         green="by its next try",
     )
     def test_a_retry_of_a_try_that_was_killed_starts_its_own_run(
@@ -713,7 +713,7 @@ with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
 
 
 @pytest.mark.fault(
-    "Airflow ends a task while compiled code computes",
+    "Airflow ends a task in the middle of compiled code",
     sees="the run KILLED: Airflow ended the task",
     green="with *Clear*",
 )

@@ -327,8 +327,8 @@ def test_watches_of_one_model_share_their_requests(model, monkeypatch):
 
 @pytest.mark.fault(
     "MLflow fails, or the login is wrong, while an asset is watched",
-    sees="in the triggerer's log, once: what is wrong, Retrying",
-    green="by itself, when that is put right",
+    sees="in the triggerer's log, once: the error, Retrying",
+    green="by itself, when it is corrected",
 )
 def test_a_watch_survives_a_failing_server_and_a_wrong_login(
     false_server, airflow_connection, champions, caplog
