@@ -117,7 +117,7 @@ def test_the_servers_log_names_a_missing_bucket_and_the_next_start_creates_it(al
 @pytest.mark.fault(
     "In Docker: MLflow's keys of the store are wrong",
     sees="MLflow's log: SignatureDoesNotMatch",
-    green="when they are right",
+    green="when they are corrected",
 )
 def test_the_servers_log_names_a_wrong_s3_key(alone, overridden, write_artifact):
     alone.up("mlflow", over=overridden("mlflow: { environment: { AWS_SECRET_ACCESS_KEY: wrong } }"))

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.mark.fault(
     "On many machines: a worker is killed (`kill -9`) with its tasks, which have retries",
-    sees="the runs of those tries KILLED, and why",
+    sees="the runs of those tries KILLED, with the reason",
     green="by their next tries",
 )
 def test_tasks_of_a_killed_worker_are_retried_on_another(deployment, tasks, fault_is_over):

@@ -34,7 +34,7 @@ def faketime() -> str:
 
 @pytest.mark.fault(
     "The clock of one worker is an hour behind, and a task is killed there",
-    sees="the run of that try KILLED, and a new one that names it",
+    sees="the run of that try KILLED, and a new one that links to it",
     green="by its next try",
 )
 def test_the_next_try_finds_the_run_of_the_last_one_whatever_its_clock(

@@ -30,7 +30,7 @@ NO_LONG_WAIT = {"retries": 0}
 
 class TestStart:
     @pytest.mark.fault(
-        "MLflow is down for 5 s when a task starts", sees="a later start of the task", green="by itself"
+        "MLflow is down for 5 s when a task starts", sees="the task starts later", green="by itself"
     )
     def test_a_task_waits_for_a_server_that_is_down_for_five_seconds(
         self, mlflow_server, a_try, train, runs, airflow_connection, later
@@ -93,7 +93,7 @@ class TestStart:
         'MLflow is down, and the task may run without it (`on_tracking_error="warn"`)',
         sees="a warning in the task's log: This task runs without an MLflow run",
         green="all along",
-        lost="what the task logged, as chosen",
+        lost="what the task logged, as configured",
     )
     def test_a_task_that_may_runs_without_the_server(self, server, train, runs, caplog):
         with server.down():
@@ -143,8 +143,8 @@ class TestMiddle:
         assert (run.info.status, run.data.metrics) == ("FINISHED", {"before": 1, "after": 2})
 
     @pytest.mark.fault(
-        "MLflow dies in the middle of a task, and stays down",
-        sees="the task's error: MLflow does not answer; its log: MLflow run ... may be left RUNNING",
+        "MLflow is killed in the middle of a task, and stays down",
+        sees="the task's error names the server's address; its log: MLflow run ... may be left RUNNING",
         green="with *Clear*, when MLflow is up; this also ends the open run",
     )
     @pytest.mark.parametrize("logs", [True, False], ids=["while it logs", "before its end"])

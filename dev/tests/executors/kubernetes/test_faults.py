@@ -10,7 +10,7 @@ from dev.tests.executors.tracked_dag_run import FIRST_TRIES
 
 @pytest.mark.fault(
     "On Kubernetes: the pod of a task with retries is deleted",
-    sees="the run of that try KILLED, and why",
+    sees="the run of that try KILLED, with the reason",
     green="by its next try",
 )
 def test_a_task_whose_pod_is_deleted_is_retried_in_another(deployment, tasks):
@@ -22,7 +22,7 @@ def test_a_task_whose_pod_is_deleted_is_retried_in_another(deployment, tasks):
 
 @pytest.mark.fault(
     "On Kubernetes: a task with retries exceeds its memory and is killed",
-    sees="the run of that try KILLED, and why",
+    sees="the run of that try KILLED, with the reason",
     green="by its next try",
 )
 def test_a_task_killed_for_its_memory_is_retried(run_dag):
