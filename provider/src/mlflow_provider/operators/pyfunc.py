@@ -16,6 +16,7 @@ from mlflow_provider.exceptions import MLflowProviderError, wrap_mlflow_errors
 from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
 from mlflow_provider.operators.base import MLflowBaseOperator
 from mlflow_provider.predict import model_environment, script
+from mlflow_provider.process.request_auth import RequestAuth
 
 if TYPE_CHECKING:
     from airflow.providers.standard.hooks.subprocess import SubprocessHook
@@ -166,11 +167,10 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         shutil.copy(script.__file__, program)
         python = model_environment.virtualenv(model, cache, self._run)
         with self.hook.tracking():  # the model may also use the server
-            self._run(
-                [str(path) for path in (python, program, model, request, predictions)],
-                folder,
-                dict(os.environ),
-            )
+            # Without this package, the virtualenv has no such login method; it takes the login variables.
+            variables = {name: value for name, value in os.environ.items() if value != RequestAuth.name}
+            paths = (python, program, model, request, predictions)
+            self._run([str(path) for path in paths], folder, variables)
         return predictions.read_text()
 
     def _run(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
