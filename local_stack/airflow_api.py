@@ -29,7 +29,8 @@ class AirflowApi:
         )
         self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
-    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Send a request with arguments of :mod:`requests`, and return the JSON of the response."""
         # Longer than SQLite's writers wait for each other.
         response = self._session.request(method, f"{self._url}{path}", timeout=120, **arguments)
         if not response.ok:
@@ -39,7 +40,7 @@ class AirflowApi:
 
     def log_in(self) -> None:
         """Get a token for all later calls."""
-        token = self._call("GET", "/auth/token")["access_token"]
+        token = self.call("GET", "/auth/token")["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def heartbeats(self) -> dict[str, float]:
@@ -47,7 +48,7 @@ class AirflowApi:
 
         :return: seconds since the epoch, of those that Airflow considers healthy.
         """
-        health = self._call("GET", "/api/v2/monitor/health")
+        health = self.call("GET", "/api/v2/monitor/health")
         return {
             name.replace("_", "-"): _seconds(health[name][f"latest_{name}_heartbeat"])
             for name in ("scheduler", "triggerer", "dag_processor")
@@ -56,7 +57,7 @@ class AirflowApi:
 
     def prepare_for_tasks(self) -> None:
         """Load the api-server's part for tasks; otherwise the first task waits seconds for it."""
-        self._call("GET", "/execution/health")
+        self.call("GET", "/execution/health")
 
     def create_or_replace(self, kind: str, entities: list[dict[str, Any]]) -> list[str]:
         """Create connections, variables or pools in one request.
@@ -65,55 +66,55 @@ class AirflowApi:
         :return: the errors of those that Airflow rejected.
         """
         action = {"action": "create", "entities": entities, "action_on_existence": "overwrite"}
-        result = self._call("PATCH", f"/api/v2/{kind}", json={"actions": [action]})
+        result = self.call("PATCH", f"/api/v2/{kind}", json={"actions": [action]})
         return [error["error"] for error in result["create"]["errors"]]
 
     def parsed(self) -> dict[str, float]:
         """Return when each DAG file was last parsed: seconds since the epoch, by path below ``dags/``."""
-        dags = self._call("GET", "/api/v2/dags", params={"limit": 100})["dags"]
+        dags = self.call("GET", "/api/v2/dags", params={"limit": 100})["dags"]
         times = {dag["relative_fileloc"]: dag["last_parsed_time"] for dag in dags}
         times |= {error["filename"]: error["timestamp"] for error in self.import_errors()}
         return {path: _seconds(time) for path, time in times.items()}
 
     def import_errors(self) -> list[dict[str, Any]]:
         """Return the import errors of DAG files: ``filename``, ``stack_trace``, ``timestamp``."""
-        return self._call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
+        return self.call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
 
     def unpause(self, dag_id: str) -> None:
         """Allow the DAG to run, also when its asset is updated."""
-        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+        self.call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
     def trigger(self, dag_id: str, **params: Any) -> str:
         """Unpause and trigger the DAG, and return the DAG run's ID."""
         self.unpause(dag_id)
         body = {"logical_date": None, "conf": params}
-        return self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"]
+        return self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"]
 
     def first_dag_run(self, dag_id: str, since: str) -> dict[str, Any] | None:
         """Return the DAG's first run since a time, such as another one's ``run_after``, or None."""
         params = {"run_after_gte": since, "order_by": "run_after", "limit": 1}
-        dag_runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=params)["dag_runs"]
+        dag_runs = self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=params)["dag_runs"]
         return dag_runs[0] if dag_runs else None
 
     def is_watched(self, asset: str) -> bool:
         """Return whether the triggerer has begun to watch the asset."""
-        assets = self._call("GET", "/api/v2/assets", params={"name_pattern": asset})["assets"]
-        stores = (self._call("GET", f"/api/v2/assets/{each['id']}/state-store") for each in assets)
+        assets = self.call("GET", "/api/v2/assets", params={"name_pattern": asset})["assets"]
+        stores = (self.call("GET", f"/api/v2/assets/{each['id']}/state-store") for each in assets)
         return any(store["asset_state_store"] for store in stores)
 
     def dag_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a DAG run: ``state``, ``end_date`` (None while it runs), ``duration`` in seconds."""
-        return self._call("GET", _run(dag_id, run_id))
+        return self.call("GET", _run(dag_id, run_id))
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return a DAG run's task instances: ``task_id``, ``map_index``, ``state``, ``try_number``."""
         path = f"{_run(dag_id, run_id)}/taskInstances"
-        return self._call("GET", path, params={"limit": 100})["task_instances"]
+        return self.call("GET", path, params={"limit": 100})["task_instances"]
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
         """Return a task instance, including the ``hostname`` of its latest try."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
-        return self._call("GET", path if map_index == -1 else f"{path}/{map_index}")
+        return self.call("GET", path if map_index == -1 else f"{path}/{map_index}")
 
     def xcom(self, dag_id: str, run_id: str, key: str, task_id: str = "~") -> Any:
         """Return an XCom of the DAG run.
@@ -122,19 +123,17 @@ class AirflowApi:
         :raises LocalError: no task pushed it.
         """
         tasks = f"{_run(dag_id, run_id)}/taskInstances"
-        entries = self._call("GET", f"{tasks}/{task_id}/xcomEntries", params={"xcom_key": key})[
-            "xcom_entries"
-        ]
+        entries = self.call("GET", f"{tasks}/{task_id}/xcomEntries", params={"xcom_key": key})["xcom_entries"]
         if not entries:
             raise LocalError(f"{dag_id}: no task of the DAG run {run_id} pushed the XCom {key!r}.")
         path = f"{tasks}/{entries[0]['task_id']}/xcomEntries/{key}"
-        return self._call("GET", path, params={"map_index": entries[0]["map_index"]})["value"]
+        return self.call("GET", path, params={"map_index": entries[0]["map_index"]})["value"]
 
     def log(self, dag_id: str, run_id: str, task: dict[str, Any]) -> str:
         """Return the log of a task instance's last try, with exceptions as Python shows them."""
         path = f"{_run(dag_id, run_id)}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
         lines = []
-        for entry in self._call("GET", path, params={"map_index": task["map_index"]})["content"]:
+        for entry in self.call("GET", path, params={"map_index": task["map_index"]})["content"]:
             lines.append(entry["event"])
             for error in entry.get("error_detail") or []:
                 frames = error["frames"]

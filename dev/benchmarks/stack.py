@@ -128,7 +128,7 @@ def measure_lesson(clone: Clone) -> Iterator[Table]:
     pause = {"json": {"is_paused": True}}  # otherwise the scheduler would also run what dag.test() runs
     seconds: dict[str, list[float]] = {"a plain script": [], "`dag.test()`": [], "the scheduler": []}
     for _ in range(ROUNDS):
-        airflow._call("PATCH", f"/api/v2/dags/{LESSON}", **pause)  # noqa: SLF001
+        airflow.call("PATCH", f"/api/v2/dags/{LESSON}", **pause)
         seconds["a plain script"].append(lesson(clone, "script"))
         seconds["`dag.test()`"].append(lesson(clone, "test"))
         seconds["the scheduler"].append(run(airflow, LESSON))

@@ -183,7 +183,7 @@ class Project:
     def run_task(self, task: str = "mlflow_task_dag train", **environment: str) -> str:
         """Run a task once where tasks run, and return its log."""
         # Otherwise the scheduler may run the task first.
-        self.airflow_api()._call("PATCH", f"/api/v2/dags/{task.split()[0]}", json={"is_paused": True})  # noqa: SLF001
+        self.airflow_api().call("PATCH", f"/api/v2/dags/{task.split()[0]}", json={"is_paused": True})
         return self.airflow(f"airflow tasks test {task}", check=False, **environment)
 
     def pytest(self, what: str, dags: Path = ROOT / "dags", check: bool = True) -> str:

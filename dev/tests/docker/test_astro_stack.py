@@ -60,7 +60,7 @@ def test_an_extra_link_leads_to_the_published_port(started, airflow):
     run_id = airflow.trigger(dag_id)
     wait_until("it has run", lambda: airflow.dag_run(dag_id, run_id)["state"] == "success")
     task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/register_model"
-    link = airflow._call("GET", f"{task}/links")["extra_links"]["MLflow model version"]
+    link = airflow.call("GET", f"{task}/links")["extra_links"]["MLflow model version"]
     assert link.startswith(f"http://localhost:{started.ports['MLFLOW_PORT']}/")
 
 
@@ -71,7 +71,7 @@ def test_the_connections_are_applied(started):
 
 def test_the_test_button_says_that_mlflow_answers(airflow):
     body = {"connection_id": "mlflow_default", "conn_type": "mlflow", "host": "http://mlflow", "port": 5000}
-    answer = airflow._call("POST", "/api/v2/connections/test", json=body)
+    answer = airflow.call("POST", "/api/v2/connections/test", json=body)
     assert answer["status"], answer["message"]
 
 
@@ -86,11 +86,11 @@ def test_triggering_features_leads_to_predictions(started, airflow, mlflow):
     with suppress(MlflowException):  # there was none, or else the candidate might not be better
         mlflow.delete_registered_model_alias("Housing pipeline", "champion")
     predict = demo.PIPELINE[-1]
-    before = len(airflow._call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"])
+    before = len(airflow.call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"])
 
     demo.run_pipeline(Console(), airflow, started.local_ports)
 
-    runs = airflow._call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"]
+    runs = airflow.call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"]
     assert [run["state"] for run in runs[before:]] == ["success"]
     run = mlflow.get_run(airflow.xcom(predict, runs[-1]["dag_run_id"], "mlflow_run_id"))
     champion = mlflow.get_model_version_by_alias("Housing pipeline", "champion")

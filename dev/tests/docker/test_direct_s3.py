@@ -19,7 +19,7 @@ CONNECTION = "/api/v2/connections/mlflow_default"
 def change_extra(project, extra: dict[str, object]) -> None:
     """Change Extra of ``mlflow_default``, as its form does."""
     connection = {"connection_id": "mlflow_default", "conn_type": "mlflow", "extra": json.dumps(extra)}
-    project.airflow_api()._call("PATCH", CONNECTION, params={"update_mask": "extra"}, json=connection)
+    project.airflow_api().call("PATCH", CONNECTION, params={"update_mask": "extra"}, json=connection)
 
 
 @pytest.fixture(autouse=True)

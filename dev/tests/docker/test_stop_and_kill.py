@@ -11,7 +11,7 @@ def test_data_survives_down_and_up(started, mlflow, tmp_path):
     wait_until("it has run", lambda: airflow.dag_run(TUTORIAL, run_id)["state"] == "success")
     artifacts = in_mlflow(mlflow, tmp_path / "before", "Housing")
     objects = in_bucket(started.bucket)
-    dag_runs = airflow._call("GET", "/api/v2/dags/~/dagRuns")
+    dag_runs = airflow.call("GET", "/api/v2/dags/~/dagRuns")
     assert artifacts
     assert artifacts.items() <= objects.items()
 
@@ -22,7 +22,7 @@ def test_data_survives_down_and_up(started, mlflow, tmp_path):
     assert in_bucket(started.bucket) == objects
     assert in_mlflow(mlflow, tmp_path / "after", "Housing") == artifacts
     assert mlflow.get_registered_model("Housing").tags == {"model_type": "regression", "data": "housing"}
-    assert started.airflow_api()._call("GET", "/api/v2/dags/~/dagRuns") == dag_runs
+    assert started.airflow_api().call("GET", "/api/v2/dags/~/dagRuns") == dag_runs
 
 
 def test_down_with_volumes_removes_the_data(started):

@@ -52,7 +52,7 @@ class Stack:
 
     def call(self, method: str, path: str, **body: Any) -> Any:
         """Call Airflow's API."""
-        return self.airflow._call(method, f"/api/v2/{path}", json=body)
+        return self.airflow.call(method, f"/api/v2/{path}", json=body)
 
     def wait_for_end(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Wait until the DAG run has ended, and return it."""
@@ -125,6 +125,6 @@ class Stack:
         states = {"state": ["running", "queued"]}
         wait_until(
             "no DAG runs",
-            lambda: self.airflow._call("GET", "/api/v2/dags/~/dagRuns", params=states)["dag_runs"],
+            lambda: self.airflow.call("GET", "/api/v2/dags/~/dagRuns", params=states)["dag_runs"],
             lambda runs: not runs,
         )

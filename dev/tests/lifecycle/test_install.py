@@ -59,7 +59,7 @@ def test_an_activated_environment_is_not_another_python(running):
 
 def test_airflows_command_line_finds_include(airflow, running):
     """With README's command; the tasks run in this process."""
-    airflow._call("PATCH", "/api/v2/dags/mlflow_task_dag", json={"is_paused": True})
+    airflow.call("PATCH", "/api/v2/dags/mlflow_task_dag", json={"is_paused": True})
     done = subprocess.run(
         [running.folder / ".venv" / "bin" / "airflow", "dags", "test", "mlflow_task_dag"],
         cwd="/",

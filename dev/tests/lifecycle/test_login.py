@@ -82,7 +82,7 @@ def test_only_the_file_and_mlflows_environment_contain_the_password(running, pas
     shown += "".join(log.read_text() for log in (running.folder / ".local/logs").iterdir())
     tasks = (running.folder / ".local/data/airflow/logs").rglob("*.log")
     shown += "".join(log.read_text() for log in tasks)
-    shown += demo_output + running.make("doctor") + json.dumps(airflow._call("GET", "/api/v2/connections"))
+    shown += demo_output + running.make("doctor") + json.dumps(airflow.call("GET", "/api/v2/connections"))
     assert "mlflow_tutorial_dag" in shown
     assert password not in shown
     assert holders == {"mlflow"}

@@ -105,7 +105,7 @@ class TestInterrupted:
 
     def test_a_demo_interrupted_while_dags_run_reports_that_the_stack_is_up(self, running, airflow):
         def runs() -> int:
-            return airflow._call("GET", "/api/v2/dags/~/dagRuns")["total_entries"]
+            return airflow.call("GET", "/api/v2/dags/~/dagRuns")["total_entries"]
 
         before = runs()
         process = running.start("demo")
@@ -119,7 +119,7 @@ class TestInterrupted:
         wait_until(
             "they have ended",
             lambda: (
-                not airflow._call("GET", "/api/v2/dags/~/dagRuns", params={"state": ["running", "queued"]})[
+                not airflow.call("GET", "/api/v2/dags/~/dagRuns", params={"state": ["running", "queued"]})[
                     "dag_runs"
                 ]
             ),

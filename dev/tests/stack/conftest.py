@@ -74,7 +74,7 @@ def _stack() -> Iterator[Stack]:
             airflow = AirflowApi(clone.airflow_port)
             airflow.log_in()
             runs = {
-                dag_id: airflow._call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]
+                dag_id: airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]
                 for dag_id in (*DAG_IDS, *PIPELINE)
             }
             if not SHOTS:

@@ -45,7 +45,7 @@ class Watched:
         """The version that each watch announced last."""
         cursors = {}
         pattern = {"name_pattern": f"{self.name}_%"}
-        for asset in self.stack.airflow._call("GET", "/api/v2/assets", params=pattern)["assets"]:
+        for asset in self.stack.airflow.call("GET", "/api/v2/assets", params=pattern)["assets"]:
             watch = asset["name"].removeprefix(f"{self.name}_")
             for entry in self.stack.call("GET", f"assets/{asset['id']}/state-store")["asset_state_store"]:
                 cursors[watch] = entry["value"]["version"]
