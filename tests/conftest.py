@@ -19,8 +19,9 @@ import pytest
 CONNECTION = "AIRFLOW_CONN_MLFLOW_DEFAULT"
 START_SECONDS = 300  # on a busy machine
 
-# Otherwise Airflow would create ~/airflow when it is imported.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-"))
+if "AIRFLOW_HOME" not in os.environ:  # Airflow would create ~/airflow when it is imported
+    HOME = tempfile.TemporaryDirectory(prefix="airflow-")
+    os.environ["AIRFLOW_HOME"] = HOME.name
 
 
 @pytest.fixture(scope="session")
