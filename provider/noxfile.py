@@ -1,7 +1,7 @@
-"""What has to pass before a release: `uvx nox` runs the tests, builds the package and checks it.
+"""Checks before a release: `uvx nox` runs the tests, builds the package and checks it.
 
-`uvx nox -s tests` runs the tests at all corners of what the provider supports. Each session makes
-an environment of its own.
+`uvx nox -s tests` runs the tests at all corners of the supported versions. Each session has its own
+environment.
 """
 
 import os
@@ -16,13 +16,12 @@ PROVIDER = Path(__file__).parent
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests(newest)", "package"]
 
-# The older ones need some packages of their time: Airflow 3.1.0 does not import with a later structlog; 3.2
-# tests no DAG with a later FastAPI, and warns of a later SQLAlchemy; neither of their MLflows serves a model
-# with a later Starlette.
+# Older versions of Airflow need packages of their time: 3.1.0 fails to import with a later structlog, and 3.2
+# fails to test a DAG with a later FastAPI, and warns about a later SQLAlchemy.
 CORNERS = {
     "lowest": (
         "3.10",
-        ("apache-airflow==3.1.0", "structlog==25.4.*", "mlflow-skinny==3.0.*", "starlette<1"),
+        ("apache-airflow==3.1.0", "structlog==25.4.*", "mlflow-skinny==3.0.*"),
     ),
     "middle": (
         "3.12",
@@ -31,11 +30,10 @@ CORNERS = {
             "fastapi<0.140",
             "sqlalchemy<2.1",
             "mlflow-skinny==3.9.*",
-            "starlette<1",
         ),
     ),
     "newest": ("3.13", ("apache-airflow==3.3.*", "mlflow-skinny==3.17.*")),
-    # uv takes pre-releases of those packages only that ask for one themselves.
+    # uv installs pre-releases only of packages whose requirement names one.
     "next": (
         "3.14",
         (
@@ -49,11 +47,11 @@ CORNERS = {
 
 
 def _interpreter(version: str) -> str:
-    """Return the Python of a version, also one that only pyenv knows; this one where the machine has none."""
+    """Return the Python of a version, from PATH or pyenv, or the running one if it is not installed."""
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
     candidates = [shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python")]
     for python in filter(None, candidates):
-        # What pyenv puts on PATH may be a name without a Python behind it.
+        # A shim of pyenv may exist without a Python.
         if not subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
             return str(python)
     return sys.executable
@@ -74,7 +72,7 @@ def tests(session: nox.Session, packages: tuple[str, ...]) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build the sdist, and the wheel from it; check both, and install the wheel."""
+    """Build the sdist, build the wheel from it, check both, and install the wheel."""
     folder = session.create_tmp()
     shutil.rmtree(folder)
     session.install("build[uv]", "twine")
