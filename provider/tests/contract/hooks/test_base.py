@@ -1,4 +1,4 @@
-"""MLflow's Python package reaches the connection's server, and nothing of that stays behind."""
+"""MLflow's Python package uses the connection's server, and the process is left as it was."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-def test_a_model_logged_in_one_block_is_loaded_in_the_next(hook, logged_model, predict, mlflow_server):
+def test_models_and_artifacts_of_a_block_go_through_the_server_and_are_loaded_in_the_next(
+    hook, logged_model, predict, mlflow_server
+):
     assert predict(hook.connection, logged_model.run_uri) == pytest.approx(logged_model.predictions)
     assert predict(hook.connection, logged_model.uri) == pytest.approx(logged_model.predictions)
-
-
-def test_artifacts_go_through_the_server_into_its_store(hook, logged_model, mlflow_server, tmp_path):
     with hook.tracking():
         run = mlflow.get_run(logged_model.run_id)
         folds = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/plan/folds.json")
@@ -60,7 +59,7 @@ def test_experiment_and_run_of_a_block_end_with_it(hook, name, error):
     assert mlflow.active_run() is None
 
 
-def test_a_run_that_the_worker_named_is_continued_and_stays_named(hook, monkeypatch, logged_model):
+def test_a_run_id_in_the_workers_environment_is_used_and_stays_there(hook, monkeypatch, logged_model):
     # start_run deletes the variable, so that a second block would start a run of its own.
     monkeypatch.setenv("MLFLOW_RUN_ID", logged_model.run_id)
 
@@ -71,7 +70,7 @@ def test_a_run_that_the_worker_named_is_continued_and_stays_named(hook, monkeypa
         assert os.environ["MLFLOW_RUN_ID"] == logged_model.run_id
 
 
-def test_an_experiment_chosen_outside_of_the_block_is_not_used_inside(hook, monkeypatch, name):
+def test_an_experiment_set_outside_the_block_is_not_used_inside(hook, monkeypatch, name):
     monkeypatch.setattr(fluent, "_active_experiment_id", "424242")
 
     with hook.tracking(), mlflow.start_run() as run:
@@ -81,7 +80,7 @@ def test_an_experiment_chosen_outside_of_the_block_is_not_used_inside(hook, monk
 
 
 class TestArtifactStores:
-    """MLflow keeps its S3 client by the endpoint, and boto3 the first keys it saw in the environment."""
+    """MLflow caches its S3 client by endpoint, and boto3 caches the first keys of the environment."""
 
     EMPTY_BUCKET = Answer(body="<ListBucketResult/>")
 
@@ -91,7 +90,7 @@ class TestArtifactStores:
 
     @pytest.fixture
     def hook_with_key(self, store, airflow_connection):
-        """A function that returns a hook whose artifacts lie in the store, behind this access key."""
+        """A function that returns a hook with this access key for the store."""
 
         def hook(key: str) -> MLflowBaseHook:
             keys = {"aws_access_key_id": key, "aws_secret_access_key": "s3cret"}
@@ -116,14 +115,7 @@ class TestArtifactStores:
 
         return keys
 
-    def test_of_two_connections_get_each_its_own_key(self, hook_with_key, access_keys):
-        for key in ("ADA", "EVE"):
-            with hook_with_key(key).tracking():
-                get_artifact_repository("s3://bucket/housing").list_artifacts()
-
-        assert access_keys() == ["ADA", "EVE"]
-
-    def test_in_blocks_inside_and_after_one_another_get_each_its_own_key(
+    def test_of_nested_and_consecutive_blocks_each_get_their_own_key(
         self, hook_with_key, access_keys, store, monkeypatch
     ):
         def look() -> None:
@@ -138,11 +130,13 @@ class TestArtifactStores:
             with hook_with_key("EVE").tracking():
                 look()
             look()
+        with hook_with_key("EVE").tracking():
+            look()
         look()
 
-        assert access_keys() == ["WORKER", "ADA", "EVE", "ADA", "WORKER"]
+        assert access_keys() == ["WORKER", "ADA", "EVE", "ADA", "EVE", "WORKER"]
 
-    def test_of_a_deployment_target_gets_its_own_key(self, hook_with_key, access_keys, airflow_connection):
+    def test_of_a_deployment_target_use_its_own_key(self, hook_with_key, access_keys, airflow_connection):
         for key in ("ADA", "EVE"):
             target = airflow_connection(f"target_{key}", conn_type="aws", login=key, password="s3cret")
             mlflow_conn_id = hook_with_key("STORE").mlflow_conn_id
@@ -152,21 +146,14 @@ class TestArtifactStores:
         assert access_keys() == ["ADA", "EVE"]
 
 
-def test_client_answers_outside_of_a_block_and_changes_nothing(hook, logged_model):
+def test_client_works_outside_a_block_raises_mlflows_own_errors_and_changes_nothing(hook, logged_model, name):
     before = variables()
 
     run = hook.client.get_run(logged_model.run_id)
-
-    assert run.data.metrics == {"rmse": 0.5}
-    assert hook.get_conn() is hook.client
-    assert variables() == before
-
-
-def test_client_passes_mlflows_own_errors_on_and_changes_nothing(hook, name):
-    before = variables()
-
     with pytest.raises(MlflowException) as raised:
         hook.client.get_registered_model(name)
 
+    assert run.data.metrics == {"rmse": 0.5}
     assert raised.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert hook.get_conn() is hook.client
     assert variables() == before

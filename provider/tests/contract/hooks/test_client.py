@@ -29,55 +29,32 @@ class TestRun:
         assert isinstance(response, requests.Response)
         assert response.json()["experiment"]["experiment_id"] == "0"
 
-    def test_sends_a_json_body_by_default(self, hook, name):
-        response = hook.run("api/2.0/mlflow/registered-models/create", request_params={"name": name})
-
-        assert (response.status_code, response.json()["registered_model"]["name"]) == (200, name)
-
-    def test_returns_the_response_also_when_the_server_refuses(self, hook, mlflow_default, name):
-        missing = MLflowClientHook("GET").run(
-            "api/2.0/mlflow/registered-models/get", request_params={"name": name}
+    def test_sends_a_json_body_by_default_and_also_returns_refusals(self, hook, name):
+        created, malformed = (
+            hook.run("api/2.0/mlflow/registered-models/create", request_params=params)
+            for params in ({"name": name}, {})
         )
-        malformed = hook.run("api/2.0/mlflow/registered-models/create", request_params={})
 
-        assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+        assert (created.status_code, created.json()["registered_model"]["name"]) == (200, name)
         assert (malformed.status_code, malformed.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
 
-    def test_sends_headers_and_passes_the_rest_to_requests(self, false_server, airflow_connection):
-        server = false_server(Answer(302, headers={"Location": "/elsewhere"}))
-        airflow_connection(host=server.url)
-
-        response = MLflowClientHook().run("x", headers={"X-Team": "housing"}, allow_redirects=False)
-
-        assert response.status_code == 302
-        assert server.requests[0]["X-Team"] == "housing"
-
-    def test_ignores_keywords_that_requests_does_not_know_as_1_1_0_did(
+    def test_sends_all_headers_and_passes_known_arguments_to_requests(
         self, false_server, airflow_connection, caplog, capfd
     ):
-        airflow_connection(host=false_server(Answer()).url)
+        server = false_server(Answer(302, headers={"Location": "/elsewhere"}))
+        airflow_connection(conn_type="http", host=server.url, extra={"X-Team": "housing"})
 
-        response = MLflowClientHook().run("x", extra_options={"check_response": False}, url="y", timeout=5)
+        response = MLflowClientHook().run(
+            "x", {"X-Task": "train"}, allow_redirects=False, extra_options={"check_response": False}, url="y"
+        )
 
-        assert response.ok
+        assert response.status_code == 302
+        assert (server.requests[0]["X-Team"], server.requests[0]["X-Task"]) == ("housing", "train")
         logged = caplog.text + "".join(capfd.readouterr())  # in Airflow 3.1 by logging, later by structlog
         assert "run() ignores unknown arguments: extra_options, url" in logged
 
-    def test_sends_the_extra_of_an_http_connection_as_headers(self, false_server, airflow_connection):
-        server = false_server(Answer())
-        airflow_connection(conn_type="http", host=server.url, extra={"X-Team": "housing"})
-
-        MLflowClientHook().run("x")
-
-        assert server.requests[0]["X-Team"] == "housing"
-
 
 class TestCall:
-    def test_returns_what_mlflow_answers(self, hook, logged_model):
-        run = hook.get_run(logged_model.run_id)
-
-        assert run["info"]["status"] == "FINISHED"
-
     def test_leaves_out_what_is_none(self, hook, name):
         created = hook.call("POST", "registered-models/create", {"name": name, "description": None})
 
@@ -97,7 +74,7 @@ class TestCall:
             (MLflowAPIError, "registered-models/create", {}, 400, "INVALID_PARAMETER_VALUE"),
         ],
     )
-    def test_raises_what_mlflow_said(
+    def test_raises_an_error_with_the_message_of_mlflow(
         self, hook, mlflow_server, error_class, path, params, status_code, error_code
     ):
         method = "GET" if path.endswith("get") else "POST"
@@ -132,36 +109,35 @@ class TestTestConnection:
     def test_is_true_where_the_api_answers(self, hook, mlflow_server):
         assert hook.test_connection() == (True, f"MLflow responds at {mlflow_server.url}.")
 
-    def test_is_false_where_the_server_refuses_the_host_name(self, mlflow_server, airflow_connection):
-        airflow_connection(host=mlflow_server.unknown_url)
-        # What a health check would have said.
-        assert requests.get(f"{mlflow_server.unknown_url}/health", timeout=10).ok
-
-        works, message = MLflowClientHook().test_connection()
-
-        assert not works
-        host = mlflow_server.unknown_url.removeprefix("http://")
-        assert "403" in message
-        assert f"{host!r}; add it to the server's --allowed-hosts" in message
-
     @pytest.mark.parametrize(
-        ("fields", "advice"),
+        ("fields", "message"),
         [
+            ({"host": ""}, "Field Host: empty; enter the address"),
             ({"port": free_port()}, "nothing listens on that port"),
             ({"host": "mlflow.invalid"}, "host name cannot be resolved"),
             ({"host": "my mlflow"}, "host name cannot be resolved"),
         ],
     )
-    def test_is_false_where_nothing_answers(self, airflow_connection, fields, advice):
+    def test_is_false_where_nothing_responds(self, airflow_connection, fields, message):
         airflow_connection(**{"host": "127.0.0.1", **fields})
+
+        works, actual = MLflowClientHook().test_connection()
+
+        assert not works
+        assert message in actual
+
+    def test_is_false_where_the_server_rejects_the_host_name(self, mlflow_server, airflow_connection):
+        airflow_connection(host=mlflow_server.unknown_url)
+        assert requests.get(f"{mlflow_server.unknown_url}/health", timeout=60).ok  # proves nothing
 
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert advice in message
+        host = mlflow_server.unknown_url.removeprefix("http://")
+        assert f"403 Forbidden: the server rejects the host name {host!r}; add it to" in message
 
     @pytest.mark.parametrize("host", ["", "127.0.0.1:1", "mlflow.invalid"])
-    def test_names_no_connection_as_the_form_makes_an_id_up(self, airflow_connection, host):
+    def test_names_no_connection_because_the_form_invents_an_id(self, airflow_connection, host):
         airflow_connection("random_id", host=host)
 
         _, message = MLflowClientHook(mlflow_conn_id="random_id").test_connection()
@@ -177,9 +153,9 @@ class TestTestConnection:
 
         assert message.startswith("Connection 'minio_default', field Password: empty;")
 
-    def test_is_false_where_no_answer_comes_in_time(self, airflow_connection, monkeypatch):
+    def test_is_false_without_a_response_in_time(self, airflow_connection, monkeypatch):
         monkeypatch.setattr(limits, "INTERACTIVE_TIMEOUT", 0.2)
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never responds
             airflow_connection(host="127.0.0.1", port=silent.getsockname()[1])
 
             works, message = MLflowClientHook().test_connection()
@@ -209,7 +185,7 @@ class TestTestConnection:
         assert "this is not an MLflow server" in message
         assert "correct Host and Port" in message
 
-    def test_is_false_at_once_where_the_server_fails(self, false_server, airflow_connection):
+    def test_is_false_without_a_retry_where_the_server_fails(self, false_server, airflow_connection):
         server = false_server(Answer(503, "upstream is down"), Answer())
         airflow_connection(host=server.url)
 
@@ -221,19 +197,15 @@ class TestTestConnection:
 
 
 class TestGetOrCreateExperiment:
-    def test_creates_it_with_its_tags_and_finds_it_again(self, hook, name):
+    def test_creates_it_with_tags_and_artifact_location_and_finds_it_again(self, hook, name):
         created = hook.get_or_create_experiment(name, tags={"data": "housing"})
+        in_s3 = hook.get_or_create_experiment(f"{name} in S3", artifact_location="s3://bucket/housing")
 
         assert hook.get_or_create_experiment(name, tags={"data": "ignored"}) == created
-        experiment = hook.call("GET", "experiments/get", {"experiment_id": created})["experiment"]
-        assert {"key": "data", "value": "housing"} in experiment["tags"]
-        assert experiment["artifact_location"] == f"mlflow-artifacts:/{created}"
-
-    def test_gives_it_the_artifact_location(self, hook, name):
-        experiment_id = hook.get_or_create_experiment(name, artifact_location="s3://bucket/housing")
-
-        experiment = hook.call("GET", "experiments/get", {"experiment_id": experiment_id})["experiment"]
-        assert experiment["artifact_location"] == "s3://bucket/housing"
+        by_id = {experiment["experiment_id"]: experiment for experiment in hook.search_experiments()}
+        assert {"key": "data", "value": "housing"} in by_id[created]["tags"]
+        assert by_id[created]["artifact_location"] == f"mlflow-artifacts:/{created}"
+        assert by_id[in_s3]["artifact_location"] == "s3://bucket/housing"
 
     def test_creates_it_once_for_tasks_that_race(self, mlflow_default, name):
         tasks = 16
@@ -241,7 +213,7 @@ class TestGetOrCreateExperiment:
 
         def task(_: int) -> str:
             hook = MLflowClientHook()
-            hook.call("POST", "experiments/search", {"max_results": 1})  # so that the race is for the create
+            hook.call("POST", "experiments/search", {"max_results": 1})  # connects before the race
             start.wait()
             return hook.get_or_create_experiment(name)
 
@@ -251,7 +223,7 @@ class TestGetOrCreateExperiment:
         assert len(experiment_ids) == tasks
         assert len(set(experiment_ids)) == 1
 
-    def test_that_another_task_created_and_deleted_meanwhile_is_the_only_error_in_the_log(
+    def test_that_was_created_and_deleted_by_another_task_is_the_only_error_in_the_log(
         self, false_server, airflow_connection
     ):
         missing = Answer(404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
@@ -263,11 +235,11 @@ class TestGetOrCreateExperiment:
 
         assert exceptions_in_log(raised.value) == [str(raised.value)]
 
-    def test_says_what_to_do_about_a_deleted_one(self, hook, name):
+    def test_names_the_command_that_restores_a_deleted_one(self, hook, name):
         experiment_id = hook.get_or_create_experiment(name)
         hook.client.delete_experiment(experiment_id)
 
-        with pytest.raises(MLflowAPIError, match=f"is deleted.*--experiment-id {experiment_id}") as raised:
+        with pytest.raises(MLflowAPIError, match=f"is deleted.*--experiment-id {experiment_id}$") as raised:
             hook.get_or_create_experiment(name)
 
         assert raised.value.error_code == "INVALID_STATE"
@@ -284,21 +256,23 @@ class TestRegistry:
         with pytest.raises(MLflowAlreadyExistsError, match=name):
             hook.create_registered_model(name)
 
-    def test_a_version_is_found_by_its_alias(self, hook, name):
-        hook.create_registered_model(name)
-        hook.call("POST", "model-versions/create", {"name": name, "source": "s3://bucket/model"})
-        hook.client.set_registered_model_alias(name, "champion", "1")
-
-        assert hook.get_model_version_by_alias(name, "champion")["model_version"]["version"] == "1"
-
-    def test_a_missing_alias_or_model_is_not_found(self, hook, name):
+    def test_a_version_is_found_by_its_number_or_alias_and_a_missing_one_is_not(self, hook, name):
         with pytest.raises(MLflowNotFoundError):
             hook.get_model_version_by_alias(name, "champion")
         hook.create_registered_model(name)
         with pytest.raises(MLflowNotFoundError, match="champion"):
             hook.get_model_version_by_alias(name, "champion")
+        with pytest.raises(MLflowNotFoundError):
+            hook.get_model_version(name, 1)
+        hook.call("POST", "model-versions/create", {"name": name, "source": "s3://bucket/model"})
+        hook.client.set_registered_model_alias(name, "champion", "1")
 
-    def test_an_alias_that_mlflow_refuses_is_not_called_missing(self, hook, name):
+        found = hook.get_model_version_by_alias(name, "champion")
+
+        assert found["model_version"]["version"] == "1"
+        assert found == hook.get_model_version(name, 1)
+
+    def test_an_alias_that_mlflow_refuses_is_not_missing(self, hook, name):
         with pytest.raises(MLflowAPIError) as raised:
             hook.get_model_version_by_alias(name, "")
 
@@ -307,7 +281,7 @@ class TestRegistry:
 
     @pytest.mark.parametrize("registered_as", ["uri", "run_uri"])
     @pytest.mark.parametrize("looked_for_as", ["uri", "run_uri"])
-    def test_a_version_is_found_by_the_model_it_was_made_from(
+    def test_a_version_is_found_by_the_model_it_was_created_from(
         self, hook, name, logged_model, registered_as, looked_for_as
     ):
         with hook.tracking():
@@ -320,33 +294,33 @@ class TestRegistry:
 
     def test_the_newest_of_several_versions_is_found(self, hook, name):
         hook.create_registered_model(name)
-        other, wanted = "s3://bucket/other", "s3://bucket/it's"
-        for source in [other, wanted, *[other] * 9, wanted]:  # versions 2 and 12: text sorts otherwise
-            hook.call("POST", "model-versions/create", {"name": name, "source": source})
+        other, source = "s3://bucket/other", "s3://bucket/it's"
+        for each in [
+            other,
+            source,
+            *[other] * 9,
+            source,
+        ]:  # versions 2 and 12, which sort differently as text
+            hook.call("POST", "model-versions/create", {"name": name, "source": each})
 
-        found = hook.find_model_version(name, wanted)
+        found = hook.find_model_version(name, source)
 
         assert found is not None
         assert found["model_version"]["version"] == "12"
 
-    def test_no_version_is_found_where_there_is_none(self, hook, name, logged_model):
-        assert hook.find_model_version(name, logged_model.uri) is None
-        assert hook.find_model_version(name, logged_model.run_uri) is None
-        assert hook.find_model_version(name, "s3://bucket/model") is None
-
-    def test_a_run_that_is_missing_is_not_found(self, hook, name):
+    def test_no_version_is_found_without_one(self, hook, name, logged_model):
+        for source in (logged_model.uri, logged_model.run_uri, "s3://bucket/model"):
+            assert hook.find_model_version(name, source) is None
+        assert hook.search("model-versions", f"name = '{name}'") == []
         with pytest.raises(MLflowNotFoundError):
             hook.find_model_version(name, f"runs:/{'0' * 32}/model")
 
-    @pytest.mark.parametrize(("wanted", "found"), [(1000, 5), (5, 5), (3, 3), (1, 1)])
-    def test_search_goes_on_from_page_to_page(self, hook, name, monkeypatch, wanted, found):
+    def test_search_continues_from_page_to_page(self, hook, name, monkeypatch):
         monkeypatch.setattr(client, "PAGE_SIZE", 2)
-        for number in range(5):
-            hook.create_registered_model(f"{name}-{number}")
+        names = [f"{name}-{number}" for number in range(5)]
+        for each in names:
+            hook.create_registered_model(each)
 
-        models = hook.search("registered-models", f"name LIKE '{name}%'", ["name DESC"], max_results=wanted)
-
-        assert [model["name"] for model in models] == [f"{name}-{4 - number}" for number in range(found)]
-
-    def test_search_without_a_hit_is_empty(self, hook, name):
-        assert hook.search("model-versions", f"name = '{name}'") == []
+        for limit in (1, 3, 5, 1000):
+            models = hook.search("registered-models", f"name LIKE '{name}%'", ["name DESC"], limit)
+            assert [model["name"] for model in models] == names[::-1][:limit]

@@ -17,7 +17,7 @@ FEATURES = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])  # what co
 
 @pytest.fixture
 def hook(mlflow_auth_server, airflow_connection):
-    """A hook for a server that lets nobody in without a login."""
+    """A hook for a server that requires a login."""
     return MLflowPyfuncHook(airflow_connection(**mlflow_auth_server.connection))
 
 
@@ -27,6 +27,8 @@ def model(hook, log_model, name):
 
 
 def test_get_conn_is_the_pyfunc_module_with_the_connections_login(hook, model):
+    from mlflow.pyfunc import PythonModel
+
     before = dict(os.environ)
 
     pyfunc = hook.get_conn()
@@ -34,25 +36,17 @@ def test_get_conn_is_the_pyfunc_module_with_the_connections_login(hook, model):
     requirements = pyfunc.get_model_dependencies(model.uri)
 
     assert isinstance(pyfunc, ModuleType)
+    assert pyfunc.PythonModel is PythonModel  # classes are not wrapped
     assert loaded.predict(FEATURES).tolist() == pytest.approx(model.predictions)
     assert "scikit-learn" in Path(requirements).read_text()
     assert dict(os.environ) == before
 
 
-def test_classes_of_the_module_stay_what_they_are(hook):
-    from mlflow.pyfunc import PythonModel
-
-    assert hook.get_conn().PythonModel is PythonModel
-
-
-def test_download_model_returns_the_folder_of_the_model(hook, model, tmp_path):
+def test_download_model_returns_the_folder_of_a_model_or_names_a_missing_one(hook, model, tmp_path):
     folder = hook.download_model(model.run_uri, tmp_path / "new")
 
     assert (folder / "MLmodel").exists()
     assert folder.is_relative_to(tmp_path / "new")
-
-
-def test_download_model_names_connection_and_model_that_is_not_there(hook, tmp_path):
     with pytest.raises(MLflowProviderError, match="'mlflow_default', downloading model models:/nowhere/1: "):
         hook.download_model("models:/nowhere/1", tmp_path)
 

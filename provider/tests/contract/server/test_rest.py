@@ -1,4 +1,4 @@
-"""What MLflow cannot be made to do on demand: fail and recover, redirect, and speak TLS."""
+"""Failures, redirects and TLS, which a real MLflow server does not produce on demand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import requests
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.server import findings
 from mlflow_servers import Answer, free_port
 from task_log import exceptions_in_log
 
@@ -29,7 +30,7 @@ def search(hook: MLflowClientHook) -> dict:
 
 @pytest.fixture
 def slept(monkeypatch):
-    """The seconds for which somebody wanted to sleep."""
+    """The waits between retries in seconds, which the tests skip."""
     seconds = []
     monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
@@ -37,34 +38,30 @@ def slept(monkeypatch):
 
 class TestRetries:
     @pytest.mark.parametrize("failure", [Answer(429), Answer(500), Answer(503), HANG_UP, OVERLOADED])
-    def test_a_server_that_recovers_is_answered_for(self, false_server, airflow_connection, failure):
+    def test_a_request_to_a_server_that_recovers_succeeds(self, false_server, airflow_connection, failure):
         server = false_server(failure, Answer(body='{"experiments": []}'))
         airflow_connection(host=server.url)
 
         assert search(MLflowClientHook()) == {"experiments": []}
         assert len(server.requests) == 2
 
-    def test_a_server_that_does_not_recover_is_left_alone_after_all_retries(
-        self, false_server, airflow_connection, slept
+    @pytest.mark.parametrize(
+        ("failure", "message", "error_code"),
+        [
+            (Answer(503, "upstream is down"), "503 Service Unavailable: upstream is down", None),
+            (OVERLOADED, "QueuePool limit", "BAD_REQUEST"),  # which MLflow sends with status 400
+        ],
+    )
+    def test_a_server_that_does_not_recover_gets_only_the_retries_of_the_connection(
+        self, false_server, airflow_connection, slept, failure, message, error_code
     ):
-        server = false_server(Answer(503, "upstream is down"))
+        server = false_server(failure)
         airflow_connection(host=server.url, extra={"retries": 3})
 
-        with pytest.raises(MLflowAPIError, match="503 Service Unavailable: upstream is down") as raised:
+        with pytest.raises(MLflowAPIError, match=message) as raised:
             search(MLflowClientHook())
 
-        assert (raised.value.status_code, raised.value.error_code) == (503, None)
-        assert len(server.requests) == 1 + 3
-
-    def test_a_server_that_stays_overloaded_is_one_that_fails(self, false_server, airflow_connection, slept):
-        """MLflow answers 400, as if the request were a bad one."""
-        server = false_server(OVERLOADED)
-        airflow_connection(host=server.url, extra={"retries": 3})
-
-        with pytest.raises(MLflowAPIError, match="QueuePool limit") as raised:
-            search(MLflowClientHook())
-
-        assert raised.value.status_code == 503
+        assert (raised.value.status_code, raised.value.error_code) == (503, error_code)
         assert len(server.requests) == 1 + 3
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404])
@@ -87,7 +84,7 @@ class TestRetries:
         assert slept == sorted(slept)
         assert 0 < sum(slept) <= 60
 
-    def test_a_server_that_asks_for_an_hour_does_not_get_it(self, false_server, airflow_connection, slept):
+    def test_a_retry_after_of_an_hour_is_cut(self, false_server, airflow_connection, slept):
         server = false_server(Answer(503, "", {"Retry-After": "3600"}), Answer())
         airflow_connection(host=server.url)
 
@@ -95,49 +92,50 @@ class TestRetries:
 
         assert slept == [30]
 
-    def test_a_server_that_is_dead_is_an_error_that_says_so(self, airflow_connection):
+    def test_a_server_that_is_down_is_one_error_with_its_finding(self, airflow_connection):
         port = free_port()
         airflow_connection(host="127.0.0.1", port=port, extra={"retries": 1})
 
         with pytest.raises(MLflowUnreachableError) as raised:
             search(MLflowClientHook())
 
-        assert str(raised.value) == (
-            f"MLflow at http://127.0.0.1:{port} (connection 'mlflow_default'): nothing listens on that port; "
-            "start the server, or correct Host and Port."
-        )
-        assert exceptions_in_log(raised.value) == [str(raised.value)]
-        assert isinstance(raised.value, requests.ConnectionError)  # what callers of 1.1.0's run() catch
+        subject = f"MLflow at http://127.0.0.1:{port} (connection 'mlflow_default')"
+        assert raised.value.finding == findings.CONNECTION_REFUSED.about(subject)
+        assert exceptions_in_log(raised.value) == [f"{raised.value.finding}."]
+        assert isinstance(raised.value, requests.ConnectionError)  # which callers of 1.1.0's run() catch
         assert repr(pickle.loads(pickle.dumps(raised.value))) == repr(raised.value)
 
     @pytest.mark.parametrize(
-        ("answer", "advice"),
+        ("answer", "message"),
         [
-            (HANG_UP, "if the server uses HTTPS, start Host with https://"),
+            (
+                HANG_UP,
+                "connection closed without a response; if the server uses HTTPS, start Host with https://",
+            ),
             (Answer(200, "{", {"Content-Length": "100"}), "IncompleteRead"),
             (Answer(200, "in clear text", {"Content-Encoding": "gzip"}), "failed to decode it"),
         ],
-        ids=["hangs up", "dies while it answers", "answers what is not gzip"],
+        ids=["closes the connection", "dies while it responds", "sends no gzip"],
     )
-    def test_a_server_that_gives_no_answer_is_unreachable(
-        self, false_server, airflow_connection, answer, advice
+    def test_a_server_without_a_complete_response_is_unreachable(
+        self, false_server, airflow_connection, answer, message
     ):
         airflow_connection(host=false_server(answer).url, extra={"retries": 1})
 
-        with pytest.raises(MLflowUnreachableError, match=advice):
+        with pytest.raises(MLflowUnreachableError, match=message):
             search(MLflowClientHook())
 
-    def test_a_server_that_stops_in_the_middle_of_its_answer_is_unreachable(self, airflow_connection):
+    def test_a_server_that_stops_in_the_middle_of_its_response_is_unreachable(self, airflow_connection):
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             airflow_connection(host=f"127.0.0.1:{port}", extra={"retries": 0, "timeout": 1})
-            Thread(target=stop_in_the_middle_of_an_answer, args=(server,), daemon=True).start()
+            Thread(target=stop_in_the_middle_of_a_response, args=(server,), daemon=True).start()
 
             with pytest.raises(MLflowUnreachableError, match="did not respond in time"):
                 search(MLflowClientHook())
 
     @pytest.mark.parametrize(
-        ("fields", "advice"),
+        ("fields", "message"),
         [
             ({"host": "my..mlflow"}, "host name cannot be resolved"),
             (
@@ -146,10 +144,10 @@ class TestRetries:
             ),
         ],
     )
-    def test_what_cannot_be_sent_is_unreachable(self, airflow_connection, fields, advice):
+    def test_a_server_to_which_nothing_can_be_sent_is_unreachable(self, airflow_connection, fields, message):
         airflow_connection(**fields)
 
-        with pytest.raises(MLflowUnreachableError, match=advice):
+        with pytest.raises(MLflowUnreachableError, match=message):
             search(MLflowClientHook())
 
     def test_a_header_that_cannot_be_sent_is_not_shown(self, airflow_connection):
@@ -161,7 +159,7 @@ class TestRetries:
         assert "s3cret" not in str(raised.value)
 
 
-def stop_in_the_middle_of_an_answer(server: socket.socket) -> None:
+def stop_in_the_middle_of_a_response(server: socket.socket) -> None:
     client, _ = server.accept()
     with client:
         client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
@@ -170,10 +168,10 @@ def stop_in_the_middle_of_an_answer(server: socket.socket) -> None:
 
 
 class TestRedirect:
-    """It would drop the login on its way to another server, and turn a POST into a GET."""
+    """If it were followed, the login would be lost and a POST would become a GET."""
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_is_not_followed_but_says_what_to_enter(self, false_server, airflow_connection, status):
+    def test_is_not_followed_but_names_the_host_to_enter(self, false_server, airflow_connection, status):
         elsewhere = false_server(Answer())
         location = f"{elsewhere.url}/mlflow/api/2.0/mlflow/experiments/search?key=s3cret"
         airflow_connection(host=false_server(Answer(status, "", {"Location": location})).url)
@@ -182,20 +180,18 @@ class TestRedirect:
             search(MLflowClientHook())
 
         assert raised.value.status_code == status
-        assert f"redirected to {elsewhere.url}/mlflow; enter that address as Host" in str(raised.value)
+        assert f"redirected to {elsewhere.url}/mlflow; enter that address as Host." in str(raised.value)
         assert "s3cret" not in str(raised.value)
         assert elsewhere.requests == []
 
-    def test_to_somewhere_else_is_no_host_to_enter(self, false_server, airflow_connection):
+    def test_to_another_page_names_no_host_to_enter(self, false_server, airflow_connection):
         server = false_server(Answer(302, "", {"Location": "/login"}))
         airflow_connection(host=server.url)
 
-        with pytest.raises(
-            MLflowAPIError, match=f"redirected to {server.url}/login, which is not MLflow's API"
-        ):
+        with pytest.raises(MLflowAPIError, match=f"{server.url}/login, which is not MLflow's API"):
             search(MLflowClientHook())
 
-    def test_is_followed_by_run_only_if_that_is_said(self, false_server, airflow_connection):
+    def test_is_followed_by_run_only_on_request(self, false_server, airflow_connection):
         redirection = Answer(302, "", {"Location": "/x"})
         airflow_connection(host=false_server(redirection, redirection, Answer(body='{"a": 1}')).url)
 
@@ -234,41 +230,29 @@ class TestLogin:
 
 
 class TestTLS:
-    def test_a_certificate_that_is_not_trusted_is_refused_with_advice(
-        self, false_server, airflow_connection, certificate
+    @pytest.mark.parametrize(
+        ("is_https", "scheme", "finding"),
+        [
+            (True, "https:", findings.CERTIFICATE_NOT_TRUSTED),
+            (False, "https:", findings.NOT_HTTPS),
+            (True, "http:", findings.CONNECTION_CLOSED),  # whose fix is to use https
+        ],
+    )
+    def test_a_certificate_or_scheme_that_is_wrong_is_reported(
+        self, false_server, airflow_connection, certificate, is_https, scheme, finding
     ):
-        server = false_server(Answer(), certificate=certificate)
-        airflow_connection(host=server.url)
+        server = false_server(Answer(), certificate=certificate if is_https else None)
+        airflow_connection(host=f"{scheme}{server.url.partition(':')[2]}")
 
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "TLS certificate is not trusted; set verify in Extra to the path of its CA bundle" in message
+        assert str(finding) in message
         assert server.requests == []
-
-    def test_https_where_the_server_speaks_http_is_called_that(self, false_server, airflow_connection):
-        airflow_connection(host=false_server(Answer()).url.replace("http:", "https:"))
-
-        works, message = MLflowClientHook().test_connection()
-
-        assert not works
-        assert "the server uses HTTP, not HTTPS; start Host with http://, or correct Port" in message
-
-    def test_http_where_the_server_speaks_https_is_suggested(
-        self, false_server, airflow_connection, certificate
-    ):
-        airflow_connection(
-            host=false_server(Answer(), certificate=certificate).url.replace("https:", "http:")
-        )
-
-        works, message = MLflowClientHook().test_connection()
-
-        assert not works
-        assert "if the server uses HTTPS, start Host with https://" in message
 
     @pytest.mark.parametrize("verified", [False, True], ids=["unverified", "by its CA bundle"])
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-    def test_extra_verify_wins_over_the_workers_ca_bundle(
+    def test_verify_in_extra_overrides_the_workers_ca_bundle(
         self, false_server, airflow_connection, certificate, monkeypatch, verified
     ):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
