@@ -1,18 +1,19 @@
 """
 ## The doctor: do artifacts reach MLflow from where tasks run?
 
-Run this DAG when something logged to MLflow is not there, or a task cannot reach it. It follows the way of
-an artifact to MLflow and back: connection, host name, port, server, API, login, experiment, artifact store,
-an artifact that is written and read back, and what the next task sees of it. Where that way ends, the task
-fails, and its log ends with the cause and what to do about it. What the doctor makes in MLflow, it deletes.
+Run this DAG when something that was logged to MLflow is missing, or when a task cannot reach MLflow. It
+traces an artifact to MLflow and back: connection, host name, port, server, API, login, experiment, artifact
+store, an artifact that is written and read back, and whether the next task can read it. If a check fails,
+the task fails, and its log ends with what is wrong and how to fix it. The doctor deletes everything that it
+creates in MLflow.
 
-**Try it:** run it, and read the task's log. Then enter a wrong port in the connection `mlflow_default` under
-*Admin > Connections*, and run it again. [MLflow](/mlflow/open) shows nothing of either.
+**Try it:** run it, and read the task's log. Then enter a wrong port in the connection `mlflow_default`
+under *Admin > Connections*, and run it again. [MLflow](/mlflow/open) shows nothing of either.
 
-**With parameters:** name an `experiment` to examine that one instead of a new one. `close_open_runs` ends
-runs that MLflow shows as RUNNING though their tasks have ended.
+**With parameters:** name an `experiment` to examine it instead of a new one. `close_open_runs` ends runs
+that are RUNNING in MLflow although their tasks have ended.
 
-**Exercise:** let it examine each of your queues by adding their names to `QUEUES`: each gets a task.
+**Exercise:** examine each of your queues: add their names to `QUEUES`, and each gets a task.
 """
 
 from airflow.sdk import Param, dag, task
@@ -25,7 +26,7 @@ QUEUES = ["default"]
 
 @dag(
     schedule=None,  # runs when you press play
-    # A worker that dies is tried again; what the doctor finds would be the same a second time.
+    # The retry is for a worker that dies; findings of the doctor do not change on a retry.
     default_args={"owner": "mlflow-tutorial", "retries": 1, "retry_delay": duration(seconds=10)},
     params={
         "experiment": Param(None, type=["null", "string"], description="Its name; empty for a new one."),
@@ -36,7 +37,7 @@ QUEUES = ["default"]
 )
 def mlflow_doctor():
     def run_checks(params: dict, ti=None) -> None:
-        """Print what each check finds; fail with what the first of them says is wrong."""
+        """Print the result of each check; fail with the first failure."""
         from mlflow_provider.doctor import examine
 
         failed = []

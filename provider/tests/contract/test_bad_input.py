@@ -1,4 +1,4 @@
-"""What people enter that cannot be: each ends in a sentence that names it, and says what to do."""
+"""Invalid input ends in an error that names it and says what to do."""
 
 from __future__ import annotations
 
@@ -61,26 +61,23 @@ class TestNames:
         assert hook.get_or_create_experiment(unicode) == hook.get_or_create_experiment(unicode)
         assert execute(CreateRegisteredModelOperator, name=unicode)["registered_model"]["name"] == unicode
 
-    def test_of_experiments_that_are_too_long_are_an_error_of_one_sentence(self, track):
-        with pytest.raises(MLflowAPIError, match="'name' exceeds the maximum length of 500") as raised:
+    def test_that_are_too_long_are_one_short_error(self, track, execute):
+        with pytest.raises(MLflowAPIError, match="'name' exceeds the maximum length of 500") as experiment:
             track(experiment=LONG)
-
-        assert len(str(raised.value)) < 300
-        assert exceptions_in_log(raised.value) == [str(raised.value)]
-
-    def test_that_are_too_long_do_not_fill_an_error(self, execute):
-        with pytest.raises(MLflowNotFoundError) as raised:
+        with pytest.raises(MLflowNotFoundError) as model:
             execute(GetRegisteredModelOperator, name=f"{LONG}{uuid.uuid4().hex}")
 
-        assert len(str(raised.value)) < 1500
+        assert len(str(experiment.value)) < 300
+        assert exceptions_in_log(experiment.value) == [str(experiment.value)]
+        assert len(str(model.value)) < 1500
 
-    def test_with_what_mlflow_forbids_say_so(self, execute):
+    def test_that_mlflow_forbids_are_reported(self, execute):
         with pytest.raises(MLflowAPIError, match="Names cannot contain"):
             execute(CreateRegisteredModelOperator, name="houses/ames")
 
 
 class TestTags:
-    def test_that_are_no_strings_become_some(self, hook, execute, track, name):
+    def test_that_are_not_strings_become_strings(self, hook, execute, track, name):
         tags = {"folds": 5, "none": None, "list": [1, 2], 7: True}
         texts = {"folds": "5", "none": "None", "list": "[1, 2]", "7": "True"}
 
@@ -90,8 +87,8 @@ class TestTags:
             assert texts.items() <= {tag["key"]: tag["value"] for tag in found}.items()
 
     @pytest.mark.parametrize("tags", ["data=housing", ["data"], 5, [{"data": "housing"}]], ids=repr)
-    def test_that_are_none_at_all_are_shown(self, execute, track, name, tags):
-        """As a template makes them in a DAG without render_template_as_native_obj."""
+    def test_that_are_not_a_mapping_are_shown(self, execute, track, name, tags):
+        """A template renders such tags in a DAG without render_template_as_native_obj."""
         for attempt in (
             lambda: execute(CreateRegisteredModelOperator, name=name, tags=tags),
             lambda: track(tags=tags),
@@ -101,7 +98,7 @@ class TestTags:
             assert str(tags)[:20] in str(raised.value)
 
 
-def test_metrics_that_are_no_numbers_arrive_and_end_no_task(track):
+def test_metrics_that_are_not_numbers_arrive_and_fail_no_task(track):
     def log() -> None:
         mlflow.log_metrics({"nan": math.nan, "more": math.inf, "less": -math.inf})
 
@@ -110,13 +107,13 @@ def test_metrics_that_are_no_numbers_arrive_and_end_no_task(track):
     assert run["info"]["status"] == "FINISHED"
     found = {metric["key"]: float(metric["value"]) for metric in run["data"]["metrics"]}
     assert math.isnan(found["nan"])
-    # MLflow's databases know no infinity; it takes the largest number.
+    # MLflow's databases store infinity as the largest number.
     assert (found["more"], found["less"]) >= (1.7e308, -math.inf)
     assert found["less"] <= -1.7e308
 
 
 class TestModels:
-    """That are not there, or no longer, or not here."""
+    """Models that do not exist, are deleted, or are on another server."""
 
     @pytest.fixture
     def download(self, mlflow_default, tmp_path):
@@ -128,42 +125,33 @@ class TestModels:
 
         return download
 
-    def test_a_version_that_was_deleted(self, execute, model, download):
+    def test_a_deleted_version(self, execute, model, download):
         model.delete_version("2")
 
-        said = download(f"models:/{model.name}/2")
+        message = download(f"models:/{model.name}/2")
 
-        assert said.startswith(f"Connection 'mlflow_default', downloading model models:/{model.name}/2: ")
-        assert said.endswith(f"not found; {ELSEWHERE}")
+        assert message.startswith(f"Connection 'mlflow_default', downloading model models:/{model.name}/2: ")
+        assert message.endswith(f"not found; {ELSEWHERE}")
         with pytest.raises(MLflowNotFoundError, match=f"version=2.* not found; {ELSEWHERE}$"):
             execute(GetModelVersionOperator, name=model.name, version=2)
 
-    def test_an_alias_that_does_not_exist(self, execute, model, download):
-        said = download(f"models:/{model.name}@nobody")
+    def test_a_missing_alias(self, execute, model, download):
+        message = f"alias nobody not found; {ELSEWHERE}"
 
-        assert said.endswith(f"alias nobody not found; {ELSEWHERE}")
-        with pytest.raises(MLflowNotFoundError, match=f"alias nobody not found; {ELSEWHERE}$"):
+        assert download(f"models:/{model.name}@nobody").endswith(message)
+        with pytest.raises(MLflowNotFoundError, match=f"{message}$"):
             execute(GetModelVersionByAliasOperator, name=model.name, alias="nobody")
 
-    @pytest.mark.parametrize("uri", ["runs:/{id}/model", "models:/m-{id}"])
-    def test_a_run_or_a_model_of_another_server(self, download, uri):
-        model_uri = uri.format(id=uuid.uuid4().hex)
+    def test_a_run_or_a_model_of_another_server(self, download, execute, name):
+        missing = uuid.uuid4().hex
 
-        said = download(model_uri)
+        for model_uri in (f"runs:/{missing}/model", f"models:/m-{missing}"):
+            assert download(model_uri).endswith(f"not found; {ELSEWHERE}")
+        with pytest.raises(MLflowNotFoundError, match=f"Run with id={missing} not found; {ELSEWHERE}$"):
+            execute(RegisterModelOperator, model_uri=f"runs:/{missing}/model", name=name)
 
-        assert said.startswith(f"Connection 'mlflow_default', downloading model {model_uri}: ")
-        assert said.endswith(f"not found; {ELSEWHERE}")
-
-    def test_a_run_of_another_server_that_is_to_be_registered(self, execute, name):
-        run_id = uuid.uuid4().hex
-
-        with pytest.raises(MLflowNotFoundError, match=f"Run with id={run_id} not found; {ELSEWHERE}$"):
-            execute(RegisterModelOperator, model_uri=f"runs:/{run_id}/model", name=name)
-
-    def test_what_is_no_model_is_named_when_it_is_to_be_registered(self, execute, name):
-        with pytest.raises(
-            MLflowProviderError, match=f"'mlflow_default', registering nonsense as '{name}': "
-        ):
+    def test_a_uri_that_is_not_a_model(self, execute, name):
+        with pytest.raises(MLflowProviderError, match=f"registering nonsense as '{name}': "):
             execute(RegisterModelOperator, model_uri="nonsense", name=name)
 
 
@@ -176,7 +164,7 @@ def test_a_deleted_experiment_is_named_by_a_task_with_the_command_that_restores_
 
 
 class TestConnection:
-    def test_with_a_path_on_which_there_is_no_mlflow(self, mlflow_server, airflow_connection):
+    def test_with_a_path_without_mlflow(self, mlflow_server, airflow_connection):
         airflow_connection(host=f"{mlflow_server.url}/tools/mlflow")
 
         with pytest.raises(
@@ -184,17 +172,19 @@ class TestConnection:
         ):
             MLflowClientHook().search_experiments()
 
-    def test_with_port_0_is_one_without_port(self, airflow_connection):
-        airflow_connection(host="127.0.0.1", port=0, extra={"retries": 0})
+    @pytest.mark.parametrize(
+        ("host", "message"),
+        [
+            ("127.0.0.1", r"MLflow at http://127\.0\.0\.1 \("),  # as without a port
+            ("mlflöw.invalid", "host name cannot be resolved"),
+            ("🏠.invalid", "host name cannot be resolved"),
+            ("my_mlflow.invalid", "host name cannot be resolved"),
+        ],
+    )
+    def test_with_port_0_or_unusual_letters_in_the_host_name(self, airflow_connection, host, message):
+        airflow_connection(host=host, port=0, extra={"retries": 0})
 
-        with pytest.raises(MLflowUnreachableError, match=r"MLflow at http://127\.0\.0\.1 \("):
-            MLflowClientHook().search_experiments()
-
-    @pytest.mark.parametrize("host", ["mlflöw.invalid", "🏠.invalid", "my_mlflow.invalid"])
-    def test_with_a_host_name_of_any_letters(self, airflow_connection, host):
-        airflow_connection(host=host, extra={"retries": 0})
-
-        with pytest.raises(MLflowUnreachableError, match="host name cannot be resolved"):
+        with pytest.raises(MLflowUnreachableError, match=message):
             MLflowClientHook().search_experiments()
 
     def test_with_a_login_of_any_letters_and_length_is_sent(self, mlflow_server, airflow_connection):

@@ -1,4 +1,4 @@
-"""Whatever a connection holds, and whatever a model is given: it works, or an error says why not."""
+"""Any connection and any input of a model works, or an error says why not."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mlflow_provider.process.environment import environment
 from mlflow_provider.server.connection import CONNECTION_TYPES, DATABRICKS_DOMAINS, OPTIONS, MLflowConnection
 from mlflow_provider.server.limits import Limits
 
-# The same examples each time: a test that fails fails again. For others: derandomize=False.
+# The same examples each time, so that failures repeat. For other examples: derandomize=False.
 fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
-SECRET = hashlib.sha256(b"password").hexdigest()  # no constant, which hypothesis would put elsewhere
+SECRET = hashlib.sha256(b"password").hexdigest()  # not a constant, which hypothesis would reuse elsewhere
 text = st.text(max_size=30)
 hosts = st.builds(
     "{}{}{}{}{}".format,
@@ -76,7 +76,7 @@ def read_or_problem(fields: dict[str, Any], store: dict[str, Any]) -> MLflowConn
 
 @given(connections, connections)
 @fuzz
-def test_a_connection_is_read_or_the_field_at_fault_is_named_without_the_password(fields, store):
+def test_a_connection_is_read_or_its_invalid_field_is_named_without_the_password(fields, store):
     found = read_or_problem(fields, store)
 
     assert SECRET not in repr(found)
@@ -104,11 +104,11 @@ complete = st.fixed_dictionaries(
 
 @given(complete)
 @settings(fuzz, suppress_health_check=[HealthCheck.filter_too_much])
-def test_a_connection_that_was_read_can_be_asked(fields):
+def test_a_request_with_any_valid_connection_fails_without_the_password(fields):
     found = read_or_problem(fields, {})
     assume(isinstance(found, MLflowConnection))
     hook = MLflowClientHook.for_connection(found).with_limits(Limits(timeout=1, retries=0))
-    # What hypothesis makes up is nobody's.
+    # The names that hypothesis invents must not be looked up.
     unknown = mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(socket.EAI_NONAME, "not known"))
 
     with unknown, pytest.raises(MLflowProviderError) as raised:
@@ -143,13 +143,13 @@ def through_a_file(value: Any) -> Any:
 
 @given(inputs)
 @fuzz
-def test_what_python_has_itself_arrives_as_it_is(value):
+def test_built_in_types_arrive_unchanged(value):
     assert through_a_file(value) == value
 
 
 @given(arrays.arrays(dtypes, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)))
 @fuzz
-def test_arrays_arrive_as_they_are(array):
+def test_arrays_arrive_unchanged(array):
     back = through_a_file(array)
 
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
@@ -168,7 +168,7 @@ def test_arrays_arrive_as_they_are(array):
     )
 )
 @fuzz
-def test_frames_arrive_as_they_are(frame):
+def test_frames_arrive_unchanged(frame):
     back = through_a_file(frame)
 
     pd.testing.assert_frame_equal(back, frame, check_index_type=False, check_column_type=False)
@@ -178,7 +178,7 @@ def test_frames_arrive_as_they_are(frame):
     st.one_of(inputs, arrays.arrays(dtypes, 3), st.floats(), st.lists(st.floats()), st.sets(st.integers()))
 )
 @fuzz
-def test_predictions_become_json_or_are_named(predictions):
+def test_predictions_become_json_or_an_error(predictions):
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is no JSON")
 

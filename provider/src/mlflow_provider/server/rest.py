@@ -62,7 +62,7 @@ FINDINGS: dict[type[BaseException], Finding] = {
 }
 
 
-class NoAnswerError(MLflowUnreachableError, requests.ConnectionError):
+class NoResponseError(MLflowUnreachableError, requests.ConnectionError):
     """Also the class that callers of 1.1.0's ``run`` catch; ``exceptions`` does not import ``requests``."""
 
 
@@ -81,19 +81,11 @@ class _Retry(Retry):
     def new(self, **kwargs: Any) -> Any:
         return super().new(read_retries=self.read_retries, **kwargs)
 
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        *rest: Any,
-        **kwargs: Any,
-    ) -> Any:
-        timeouts = sum(isinstance(failed.error, ReadTimeoutError) for failed in self.history)
+    def increment(self, *args: Any, error: Exception | None = None, **kwargs: Any) -> Any:
+        timeouts = sum(isinstance(attempt.error, ReadTimeoutError) for attempt in self.history)
         if isinstance(error, ReadTimeoutError) and timeouts == self.read_retries:
             raise error
-        return super().increment(method, url, response, error, *rest, **kwargs)
+        return super().increment(*args, error=error, **kwargs)  # type: ignore[misc]  # urllib3 names it
 
     def get_retry_after(self, response: Any) -> float | None:
         seconds = super().get_retry_after(response)
@@ -177,7 +169,7 @@ def send(
         response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)
     except NO_RESPONSE as error:
         # Without the five nested errors of requests, which would end the task's log.
-        raise NoAnswerError(_finding_of(error).about(f"MLflow at {_server(connection)}")) from None
+        raise NoResponseError(_finding_of(error).about(f"MLflow at {_server(connection)}")) from None
     if response.is_redirect and "allow_redirects" not in request_kwargs:
         finding = _redirection(response, endpoint).about(f"MLflow at {_server(connection)}")
         raise MLflowAPIError(finding, status_code=response.status_code)

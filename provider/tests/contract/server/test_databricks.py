@@ -52,7 +52,7 @@ class TestExperiment:
         with hook.tracking() as client:
             assert client.create_experiment("/Shared/Other") != created
 
-    def test_of_another_name_is_refused_with_what_to_enter(self, connected, databricks):
+    def test_of_another_name_is_refused_with_an_example(self, connected, databricks):
         with pytest.raises(MLflowAPIError, match=r"absolute path.*/Shared/Housing or /Users/") as raised:
             connected().get_or_create_experiment("Housing")
 
@@ -80,7 +80,7 @@ class TestRegistryOfTheWorkspace:
 
 class TestUnityCatalog:
     @pytest.mark.parametrize("registry_uri", [None, "databricks-uc"])
-    def test_is_not_asked_by_rest_but_named_with_the_way_out(self, connected, databricks, registry_uri):
+    def test_is_refused_by_rest_with_the_alternatives(self, connected, databricks, registry_uri):
         with pytest.raises(MLflowConfigurationError, match=r"in Unity Catalog.* use the mlflow package"):
             connected(registry_uri).create_registered_model("main.default.housing")
 
@@ -89,18 +89,12 @@ class TestUnityCatalog:
     @pytest.mark.parametrize(
         ("operator_class", "arguments"),
         [
-            (RegisterModelOperator, {"model_uri": "models:/m-1", "name": "main.default.housing"}),
-            (
-                RegisterModelOperator,
-                {"model_uri": "models:/m-1", "name": "main.default.housing", "if_exists": "new"},
-            ),
-            (
-                CopyModelVersionOperator,
-                {"name": "main.dev.housing", "version": 1, "to_name": "main.prod.housing"},
-            ),
+            (RegisterModelOperator, {"model_uri": "models:/m-1", "name": "a.b.c"}),
+            (RegisterModelOperator, {"model_uri": "models:/m-1", "name": "a.b.c", "if_exists": "new"}),
+            (CopyModelVersionOperator, {"name": "a.b.c", "version": 1, "to_name": "a.b.d"}),
         ],
     )
-    def test_gets_no_model_from_an_operator_that_could_not_read_it_back(
+    def test_gets_no_model_from_operators_that_could_not_read_it_back(
         self, connected, databricks, operator_class, arguments
     ):
         operator = operator_class(task_id="register", **arguments)

@@ -1,4 +1,4 @@
-"""A token that is replaced while a training runs: whoever asks MLflow next takes the new one."""
+"""A token that is replaced while a training runs: the next request uses the new one."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from tries import Try
 
 with task_run(context=Try("training").context, experiment={experiment!r}):
     mlflow.log_metric("rmse", 0.5)
-    print("waits", flush=True)
+    print("waiting", flush=True)
     input()
     mlflow.log_artifact("model.bin")
     mlflow.log_metric("rmse", 0.4)
-    assert os.environ["MLFLOW_TRACKING_TOKEN"].startswith("new"), "what it starts from now on has the old one"
+    assert os.environ["MLFLOW_TRACKING_TOKEN"].startswith("new"), "new child processes would get the old one"
 assert "MLFLOW_TRACKING_TOKEN" not in os.environ
 """
 
 
 @pytest.fixture
 def connect(mlflow_proxy, airflow_connection):
-    """A function that makes the connection, by default to the server as it was before the change."""
+    """A function that creates the connection, by default with the old token."""
 
     def connect(**fields: str) -> str:
         return airflow_connection(**{"host": mlflow_proxy.url, "login": "token", "password": OLD} | fields)
@@ -57,7 +57,7 @@ def connect(mlflow_proxy, airflow_connection):
 
 @pytest.fixture
 def rotate(connect, mlflow_proxy):
-    """A function that replaces the token, at the server and in the connection."""
+    """A function that replaces the token on the server and in the connection."""
 
     def replace() -> None:
         mlflow_proxy.token = NEW
@@ -71,7 +71,7 @@ def hook(connect):
     return MLflowClientHook()
 
 
-def test_a_training_goes_on_with_the_token_that_a_secrets_backend_has_now(
+def test_a_training_continues_with_the_new_token_of_a_secrets_backend(
     hook, rotate, mlflow_proxy, name, tmp_path
 ):
     connections, script = tmp_path / "connections.json", tmp_path / "training.py"
@@ -94,22 +94,22 @@ def test_a_training_goes_on_with_the_token_that_a_secrets_backend_has_now(
             stdout=subprocess.PIPE,
             stderr=log,
         )
-        assert b"waits\n" in iter(training.stdout.readline, b""), (tmp_path / "log").read_text()
+        assert b"waiting\n" in iter(training.stdout.readline, b""), (tmp_path / "log").read_text()
         connections.write_text(json.dumps({"mlflow_default": {**fields, "password": NEW}}))
         rotate()
         printed, _ = training.communicate(b"\n", timeout=300)
 
-    said = (tmp_path / "log").read_text() + printed.decode()
-    assert training.returncode == 0, said
-    assert "Login of connection 'mlflow_default' has changed; using the new one." in said
-    assert OLD not in said
-    assert NEW not in said
+    output = (tmp_path / "log").read_text() + printed.decode()
+    assert training.returncode == 0, output
+    assert "Login of connection 'mlflow_default' has changed; using the new one." in output
+    assert OLD not in output
+    assert NEW not in output
     run = hook.client.search_runs([hook.get_or_create_experiment(name)])[0]
     assert (run.info.status, run.data.metrics["rmse"]) == ("FINISHED", 0.4)
     assert Path(hook.client.download_artifacts(run.info.run_id, "model.bin")).read_bytes() == MODEL
 
 
-def test_a_file_that_the_server_refuses_is_sent_again_from_its_beginning(hook, rotate, name, tmp_path):
+def test_a_file_that_the_server_rejects_is_sent_again_from_its_beginning(hook, rotate, name, tmp_path):
     (tmp_path / "model.bin").write_bytes(MODEL)
     run = hook.client.create_run(hook.get_or_create_experiment(name))
     with hook.tracking():
@@ -120,7 +120,7 @@ def test_a_file_that_the_server_refuses_is_sent_again_from_its_beginning(hook, r
         assert [file.file_size for file in store.list_artifacts()] == [len(MODEL)]
 
 
-def test_a_hook_takes_the_new_token_and_asks_once_more_only(hook, rotate, mlflow_proxy):
+def test_a_hook_uses_the_new_token_with_one_more_request(hook, rotate, mlflow_proxy):
     hook.search_experiments()
     rotate()
     mlflow_proxy.requests.clear()
@@ -131,10 +131,10 @@ def test_a_hook_takes_the_new_token_and_asks_once_more_only(hook, rotate, mlflow
     assert mlflow_proxy.requests == ["POST experiments/search"] * 3
 
 
-def test_threads_that_are_refused_at_once_read_the_connection_once(connect, rotate, monkeypatch):
-    read = []
+def test_threads_that_are_rejected_at_once_read_the_connection_once(connect, rotate, monkeypatch):
+    reads = []
     look_up = BaseHook.get_connection
-    counted = staticmethod(lambda conn_id: read.append(conn_id) or look_up(conn_id))
+    counted = staticmethod(lambda conn_id: reads.append(conn_id) or look_up(conn_id))
     monkeypatch.setattr(BaseHook, "get_connection", counted)
     hook = MLflowClientHook()
     hook.search_experiments()
@@ -143,7 +143,7 @@ def test_threads_that_are_refused_at_once_read_the_connection_once(connect, rota
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: hook.search_experiments(max_results=1), range(4)))
 
-    assert read == ["mlflow_default"] * 2
+    assert reads == ["mlflow_default"] * 2
 
 
 def _search() -> str:
@@ -154,17 +154,17 @@ def _search() -> str:
 
 
 def test_a_forked_process_does_not_read_the_connection(hook, rotate):
-    """It shares the way on which its parent asks Airflow."""
-    # Where a DAG ran in this process before, Airflow has left a handler that ignores SIGTERM in forks.
-    ends_when_told = {"initializer": signal.signal, "initargs": (signal.SIGTERM, signal.SIG_DFL)}
+    """It shares the socket to Airflow with its parent."""
+    # If a DAG ran in this process before, Airflow has left a handler that ignores SIGTERM in forks.
+    default_sigterm = {"initializer": signal.signal, "initargs": (signal.SIGTERM, signal.SIG_DFL)}
     with hook.tracking():
         rotate()
-        with multiprocessing.get_context("fork").Pool(1, **ends_when_told) as processes:
+        with multiprocessing.get_context("fork").Pool(1, **default_sigterm) as processes:
             assert "401" in processes.apply(_search)
         assert _search().isdecimal()
 
 
-def test_a_login_that_is_just_wrong_is_tried_once(hook, mlflow_proxy):
+def test_a_login_that_is_wrong_and_unchanged_is_sent_once(hook, mlflow_proxy):
     mlflow_proxy.token = NEW
 
     with pytest.raises(MLflowAPIError, match="login rejected; correct Login and Password"):
@@ -173,7 +173,7 @@ def test_a_login_that_is_just_wrong_is_tried_once(hook, mlflow_proxy):
     assert mlflow_proxy.requests == ["POST experiments/search"]
 
 
-def test_a_new_token_of_another_server_is_not_shown_to_this_one(hook, connect, mlflow_proxy):
+def test_a_new_token_of_another_server_is_not_sent_to_this_one(hook, connect, mlflow_proxy):
     hook.search_experiments()
     mlflow_proxy.token = NEW
     connect(host="http://another.example", password=NEW)
@@ -182,7 +182,7 @@ def test_a_new_token_of_another_server_is_not_shown_to_this_one(hook, connect, m
         hook.search_experiments()
 
 
-def test_a_server_that_another_one_redirects_to_gets_neither_token(connect, false_server):
+def test_the_target_of_a_redirect_gets_neither_token(connect, false_server):
     elsewhere = false_server(Answer(401))
     location = f"{elsewhere.url.replace('127.0.0.1', 'localhost')}/x"
     connect(host=false_server(Answer(302, "", {"Location": location})).url)
@@ -193,7 +193,7 @@ def test_a_server_that_another_one_redirects_to_gets_neither_token(connect, fals
     assert [headers.get("Authorization") for headers in elsewhere.requests] == [None]
 
 
-def test_a_block_inside_that_of_another_server_sends_no_login_of_that(hook, false_server, airflow_connection):
+def test_a_nested_block_does_not_send_the_login_of_the_outer_server(hook, false_server, airflow_connection):
     server = false_server(Answer(body='{"experiments": []}'))
     anonymous = MLflowClientHook(mlflow_conn_id=airflow_connection("other", host=server.url))
     with hook.tracking() as outer:
@@ -204,7 +204,7 @@ def test_a_block_inside_that_of_another_server_sends_no_login_of_that(hook, fals
     assert [headers.get("Authorization") for headers in server.requests] == [None]
 
 
-def test_what_the_worker_has_chosen_itself_stays(hook, monkeypatch):
+def test_the_workers_own_request_auth_is_kept(hook, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "ours")
     with hook.tracking():
         assert mlflow.environment_variables.MLFLOW_TRACKING_AUTH.get() == "ours"

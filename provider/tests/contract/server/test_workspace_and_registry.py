@@ -55,14 +55,14 @@ class TestWorkspace:
         assert [found["info"]["run_id"] for found in team.search_runs([created])] == [run.info.run_id]
         assert team.call("GET", "registered-models/get", {"name": name})
 
-    def test_is_seen_by_no_other_workspace(self, team, default, name):
+    def test_is_invisible_to_other_workspaces(self, team, default, name):
         team.create_registered_model(name)
 
         assert default.search("registered-models", f"name = '{name}'") == []
         with default.tracking() as client:
             assert client.search_registered_models(f"name = '{name}'") == []
 
-    def test_that_was_chosen_before_is_chosen_after_a_block_and_not_used_in_it(
+    def test_that_was_set_before_a_block_is_restored_after_it_and_not_used_in_it(
         self, team, default, name, workspaces
     ):
         with default.tracking():
@@ -73,7 +73,7 @@ class TestWorkspace:
 
         assert default.call("GET", "registered-models/get", {"name": name})
 
-    def test_that_is_missing_is_named(self, server_with_workspaces, airflow_connection):
+    def test_that_is_missing_is_reported(self, server_with_workspaces, airflow_connection):
         airflow_connection(host=server_with_workspaces.url, extra={"workspace": "team-b"})
 
         with pytest.raises(MLflowNotFoundError, match="team-b"):
@@ -114,7 +114,7 @@ class TestRegistry:
         assert response.json()["registered_model"]["tags"] == [{"key": "data", "value": "housing"}]
         assert response.url.startswith(server_with_workspaces.url)
 
-    def test_is_named_by_an_error_of_it(self, hook, name, server_with_workspaces):
+    def test_is_named_in_its_errors(self, hook, name, server_with_workspaces):
         with pytest.raises(MLflowNotFoundError, match=server_with_workspaces.url):
             hook.call("GET", "registered-models/get", {"name": name})
 
