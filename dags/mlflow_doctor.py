@@ -1,19 +1,20 @@
 """
 ## The doctor: do artifacts reach MLflow from where tasks run?
 
-Run this DAG when something that was logged to MLflow is missing, or when a task cannot reach MLflow. It
-traces an artifact to MLflow and back: connection, host name, port, server, API, login, experiment, artifact
-store, an artifact that is written and read back, and whether the next task can read it. If a check fails,
-the task fails, and its log ends with what is wrong and how to fix it. The doctor deletes everything that it
-creates in MLflow.
+Run this DAG when a task cannot reach MLflow, or when something that was logged is missing.
+It traces an artifact to MLflow and back: connection, host name, port, server, API, login, experiment,
+artifact store, an artifact that is written and read back, and whether the next task can read it.
+If a check fails, the task fails, and its log ends with the cause and the fix.
+The doctor deletes everything that it creates in MLflow.
 
-**Try it:** run it, and read the task's log. Then enter a wrong port in the connection `mlflow_default`
-under *Admin > Connections*, and run it again. [MLflow](/mlflow/open) shows nothing of either.
+**Try it:** run this DAG and read the task's log.
+Then enter a wrong port in the connection `mlflow_default` under *Admin > Connections*, and run it again.
+Neither run leaves anything in [MLflow](/mlflow/open).
 
-**With parameters:** name an `experiment` to examine it instead of a new one. `close_open_runs` ends runs
-that are RUNNING in MLflow although their tasks have ended.
+**With parameters:** name an `experiment` to examine it instead of a new one.
+`close_open_runs` ends runs that are RUNNING in MLflow although their tasks have ended.
 
-**Exercise:** examine each of your queues: add their names to `QUEUES`, and each gets a task.
+**Exercise:** examine each of your queues by adding their names to `QUEUES`: each queue gets a task.
 """
 
 from airflow.sdk import Param, dag, task
@@ -25,11 +26,13 @@ QUEUES = ["default"]
 
 
 @dag(
-    schedule=None,  # runs when you press play
-    # The retry is for a worker that dies; findings of the doctor do not change on a retry.
+    schedule=None,  # runs only when you trigger it
+    # Retry only if the worker dies: a failed check would fail again.
     default_args={"owner": "mlflow-tutorial", "retries": 1, "retry_delay": duration(seconds=10)},
     params={
-        "experiment": Param(None, type=["null", "string"], description="Its name; empty for a new one."),
+        "experiment": Param(
+            None, type=["null", "string"], description="Name of the experiment; empty for a new one."
+        ),
         "close_open_runs": Param(False, type="boolean", description="End runs whose tasks have ended."),
     },
     doc_md=__doc__,
@@ -37,7 +40,7 @@ QUEUES = ["default"]
 )
 def mlflow_doctor():
     def run_checks(params: dict, ti=None) -> None:
-        """Print the result of each check; fail with the first failure."""
+        """Print the result of each check, and fail with the first finding."""
         from mlflow_provider.doctor import examine
 
         failed = []

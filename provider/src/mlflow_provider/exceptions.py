@@ -29,7 +29,7 @@ class MLflowProviderError(AirflowException):
         if isinstance(message, Finding):
             self.finding = message
 
-    def __reduce__(self) -> tuple[Any, ...]:  # an error may have to leave its process
+    def __reduce__(self) -> tuple[Any, ...]:  # for errors that pass to another process
         _, args, kwargs = self.serialize()
         return partial(type(self), **kwargs), args, vars(self)
 
@@ -83,15 +83,15 @@ class MLflowAPIError(MLflowProviderError):
 
 
 class MLflowAlreadyExistsError(MLflowAPIError):
-    """``RESOURCE_ALREADY_EXISTS``: MLflow has something of that name."""
+    """``RESOURCE_ALREADY_EXISTS``: the name is taken in MLflow."""
 
 
 class MLflowNotFoundError(MLflowAPIError):
-    """``RESOURCE_DOES_NOT_EXIST``: MLflow has nothing of that name."""
+    """``RESOURCE_DOES_NOT_EXIST``: the resource does not exist in MLflow."""
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that it was raised from."""
+    """Yield an error and the errors that it was raised from."""
     yield error
     for origin in dict.fromkeys((error.__cause__, error.__context__)):
         if origin is not None:
@@ -105,7 +105,7 @@ def wrap_mlflow_errors(what: str) -> Iterator[None]:
     The original error is logged at DEBUG, so that the task log ends with the helpful message.
 
     :param what: what the block does, with which connection, model or run.
-    :raises MLflowProviderError: MLflow raised an error, or ``requests``, which MLflow uses.
+    :raises MLflowProviderError: MLflow, or ``requests`` in MLflow, raised an error.
     """
     from mlflow import MlflowException
     from requests import RequestException

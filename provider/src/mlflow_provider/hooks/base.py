@@ -1,4 +1,4 @@
-"""The base of all MLflow hooks: the connection, and MLflow's Python API with it."""
+"""The base of all MLflow hooks: the connection, and MLflow's Python API with this connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MLflowBaseHook(BaseHook):
             with mlflow.start_run():
                 mlflow.log_metric("rmse", 24_500.0)
 
-    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` also works).
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/
     """
@@ -71,7 +71,7 @@ class MLflowBaseHook(BaseHook):
 
     @cached_property
     def client(self) -> MlflowClient:
-        """An ``mlflow.MlflowClient`` that also reaches the server outside of :meth:`tracking`.
+        """An ``mlflow.MlflowClient`` that also works outside of :meth:`tracking`.
 
         It sets its login in the environment of the process, so use it from one thread at a time.
         """
@@ -86,7 +86,7 @@ class MLflowBaseHook(BaseHook):
 
         :meth:`tracking` is safer: it sets them for a block.
 
-        :param other_env: more variables to set.
+        :param other_env: additional variables to set.
         """
         variables = {**self.connection.environment, **(other_env or {})}
         replaced = {name: os.environ.get(name) for name in variables}
@@ -96,7 +96,7 @@ class MLflowBaseHook(BaseHook):
     def unset_env_variables(self, other_env: Mapping[str, str] | None = None) -> None:
         """Remove MLflow's environment variables, and restore those that this hook replaced.
 
-        :param other_env: more variables to remove; their values are ignored.
+        :param other_env: additional variables to remove; their values are ignored.
         """
         removed: dict[str, str | None] = dict.fromkeys([*self.mlflow_env_variables, *(other_env or {})])
         set_environment({**removed, **self._replaced_env_variables})

@@ -42,7 +42,7 @@ class MLflowClientHook(MLflowBaseHook):
         MLflowClientHook().call("GET", "registered-models/get", {"name": "Housing"})
 
     :param method: HTTP method of :meth:`run`.
-    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` also works).
     :param auth_type: returns a ``requests`` authentication for a user name and password; basic
         authentication by default.
 
@@ -82,7 +82,7 @@ class MLflowClientHook(MLflowBaseHook):
         :param own_pool: whether to open new TCP connections, as a signal handler must; by default the hooks
             share them.
         :param reread_login: whether to read the Airflow connection again when the server rejects the login;
-            a thread that cannot ask Airflow must not.
+            False for a thread that cannot query Airflow.
         """
         connection = replace(self.connection, timeout=limits.timeout, retries=limits.retries)
         if not reread_login:
@@ -161,9 +161,9 @@ class MLflowClientHook(MLflowBaseHook):
         :param path: path below ``api/2.0/mlflow/``, e.g. ``registered-models/get``.
         :param params: query of a GET, JSON body of anything else; None values are left out.
         :raises MLflowUnreachableError: no response after all retries.
-        :raises MLflowNotFoundError: MLflow has nothing of that name or ID.
-        :raises MLflowAlreadyExistsError: MLflow has something of that name.
-        :raises MLflowAPIError: MLflow, or another server in its place, refused.
+        :raises MLflowNotFoundError: the resource does not exist.
+        :raises MLflowAlreadyExistsError: the name is taken.
+        :raises MLflowAPIError: MLflow, or another server at its address, returned an error.
         """
         from mlflow_provider.server import rest
 
@@ -178,7 +178,7 @@ class MLflowClientHook(MLflowBaseHook):
 
         try:
             hook = self.with_limits(interactive(self.connection), own_pool=True)
-            connection = replace(hook.connection, conn_id="")  # the form invents one
+            connection = replace(hook.connection, conn_id="")  # the form generates one
             rest.call(hook.get_conn(), connection, "POST", "experiments/search", {"max_results": 1})
         except MLflowConfigurationError as error:
             is_artifact_store = error.conn_id != self.mlflow_conn_id
@@ -190,9 +190,9 @@ class MLflowClientHook(MLflowBaseHook):
         return True, f"MLflow responds at {connection.url}{login}."
 
     def get_run(self, run_id: str) -> dict[str, Any]:
-        """Return a run as MLflow's API gives it, with ``info`` and ``data``.
+        """Return a run as MLflow's API returns it, with ``info`` and ``data``.
 
-        :raises MLflowNotFoundError: there is no such run.
+        :raises MLflowNotFoundError: the run does not exist.
         """
         return self.call("GET", "runs/get", {"run_id": run_id})["run"]
 
@@ -207,7 +207,7 @@ class MLflowClientHook(MLflowBaseHook):
         :param artifact_location: where a new experiment stores artifacts; by default the server decides and
             proxies them, so that workers need no credentials for the store.
         :param tags: tags of a new experiment.
-        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow refuses the name, which on
+        :raises MLflowAPIError: the experiment of that name is deleted, or MLflow rejects the name, which on
             Databricks must be an absolute path.
         """
         if self.connection.is_databricks and not name.startswith("/"):
@@ -264,7 +264,7 @@ class MLflowClientHook(MLflowBaseHook):
     def get_model_version(self, name: str, version: str | int) -> dict[str, Any]:
         """Return ``{"model_version": {...}}``.
 
-        :raises MLflowNotFoundError: there is no such version.
+        :raises MLflowNotFoundError: the version does not exist.
         """
         return self.call("GET", "model-versions/get", {"name": name, "version": str(version)})
 

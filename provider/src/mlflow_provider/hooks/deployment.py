@@ -26,7 +26,7 @@ class MLflowDeploymentHook(MLflowBaseHook):
         hook = MLflowDeploymentHook("mlflow_default", "sagemaker:/eu-central-1", target_conn_id="aws_default")
         hook.get_conn().list_deployments()
 
-    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` also works).
     :param target_uri: where to deploy, e.g. ``sagemaker``, ``databricks``, or the target of an MLflow plugin.
     :param target_conn_id: connection to the target. Type ``aws`` provides keys and region; other types are
         ignored.
@@ -85,10 +85,10 @@ class MLflowDeploymentHook(MLflowBaseHook):
         :param model_uri: the model, e.g. ``models:/Housing@champion``.
         :param flavor: the model's flavor to deploy; the target decides by default.
         :param config: settings for the target.
-        :param endpoint: endpoint of the deployment, at targets that have endpoints.
+        :param endpoint: endpoint of the deployment, for targets that have endpoints.
         :param if_exists: ``fail``, or ``skip``: return the existing deployment unchanged.
         :return: the target's description of the deployment, with at least its ``name``.
-        :raises MLflowProviderError: MLflow or the target refuses.
+        :raises MLflowProviderError: MLflow or the target returned an error.
         """
         client = self.get_conn()
         if if_exists == "skip":
@@ -106,11 +106,11 @@ class MLflowDeploymentHook(MLflowBaseHook):
     def predict(self, deployment_name: str | None, inputs: Any, endpoint: str | None = None) -> str:
         """Return predictions of a deployment.
 
-        :param deployment_name: name of the deployment; None at targets that only have endpoints.
+        :param deployment_name: name of the deployment; None for targets that only have endpoints.
         :param inputs: the target's input: usually a DataFrame, or a dict.
-        :param endpoint: endpoint of the deployment, at targets that have endpoints.
+        :param endpoint: endpoint of the deployment, for targets that have endpoints.
         :return: the target's predictions as JSON.
-        :raises MLflowProviderError: MLflow or the target refuses.
+        :raises MLflowProviderError: MLflow or the target returned an error.
         """
         with wrap_mlflow_errors(f"Predicting with deployment {deployment_name!r} at {self.target_uri!r}"):
             predictions = self.get_conn().predict(

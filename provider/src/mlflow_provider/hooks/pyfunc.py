@@ -18,7 +18,7 @@ class MLflowPyfuncHook(MLflowBaseHook):
         model = MLflowPyfuncHook().get_conn().load_model("models:/Housing@champion")
         prices = model.predict(features)
 
-    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` works too).
+    :param mlflow_conn_id: connection of type ``mlflow`` (``http`` also works).
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.pyfunc.html
     """
@@ -37,7 +37,7 @@ class MLflowPyfuncHook(MLflowBaseHook):
 
         :param model_uri: e.g. ``models:/Housing@champion``, ``models:/Housing/3``, ``runs:/<run_id>/model``.
         :param dst_path: folder for the model; created if it does not exist.
-        :raises MLflowProviderError: the model does not exist, or MLflow refuses to serve it.
+        :raises MLflowProviderError: the model does not exist, or MLflow does not return it.
         """
         with (
             self.tracking(),

@@ -1,7 +1,7 @@
 """Every private or undocumented name of MLflow that the provider uses.
 
 A name that is missing or has changed never fails a task: :func:`optional` logs it once, and the feature falls
-back to the public way, or is skipped, as each name says.
+back to the public alternative, or is skipped; each name has its consequence below.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PrivateName:
 ACTIVE_RUNS = PrivateName(
     "mlflow.tracking.fluent._active_run_stack",
     purpose="make the task's run active, and hide runs that were active before",
-    public="mlflow.start_run(run_id) sends three requests, and refuses if another run is active",
+    public="mlflow.start_run(run_id) sends three requests, and fails if another run is active",
     without="mlflow.start_run(run_id, nested=True) is used",
 )
 ACTIVE_EXPERIMENT = PrivateName(
@@ -74,7 +74,7 @@ AUTOLOGGING = PrivateName(
     "mlflow.utils.autologging_utils.AUTOLOGGING_INTEGRATIONS",
     purpose="restore autologging at the end of a block, for the next task of dag.test()",
     public="mlflow.autolog(disable=True) also disables what was enabled before the block",
-    without="that is used, after `autolog` only",
+    without="it is used, but only after `autolog`",
 )
 LOGGING_STREAM = PrivateName(
     "mlflow.utils.logging_utils.MLFLOW_LOGGING_STREAM",
@@ -84,7 +84,7 @@ LOGGING_STREAM = PrivateName(
 )
 S3_CLIENTS = PrivateName(
     "mlflow.store.artifact.s3_artifact_repo._cached_get_s3_client",
-    purpose="let S3 clients take the keys of this block; MLflow caches them by endpoint",
+    purpose="let S3 clients use the keys of this block; MLflow caches clients by endpoint",
     public="none",
     without="a second block in this process may use the keys of the first",
 )
@@ -134,4 +134,4 @@ def optional(name: PrivateName) -> Iterator[None]:
 
 @functools.cache
 def _log_once(name: PrivateName, error: str) -> None:
-    log.warning("Cannot use %s of this mlflow (%s): %s.", name.path, error, name.without)
+    log.warning("Cannot use %s of this version of mlflow (%s): %s.", name.path, error, name.without)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Provider 1.1.0 told people to choose `http`. Airflow stores it as `generic` where no provider registers
-# `http`, and makes `https` of a URI `https://...`.
+# Provider 1.1.0 required `http`. Airflow stores it as `generic` if no provider registers `http`, and turns a
+# URI `https://...` into `https`.
 CONNECTION_TYPES = ("mlflow", "http", "https", "generic")
 
 # The keys of Extra; the connection form in get_provider_info.py has a field for each.
@@ -64,9 +64,9 @@ MAX_HOST_NAME_LENGTH = 253  # RFC 1035
 # `::1`: Airflow passes an IPv6 address without the brackets that a URL needs.
 _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
 
-# As MLflow's own: a response may take this long while the server writes a large artifact to its store.
+# MLflow's default: a response may take this long while the server writes a large artifact to its store.
 DEFAULT_TIMEOUT_SECONDS = 120.0
-# MLflow's own 7 take four minutes when a server is down; 4 take half a minute.
+# MLflow's default of 7 takes four minutes when a server is down; 4 take half a minute.
 DEFAULT_RETRIES = 4
 
 

@@ -1,6 +1,6 @@
 """The login of each request to MLflow, which is read again when the server rejects it.
 
-Imported with the first request, as :mod:`mlflow_provider.server.rest` is.
+Imported with the first request, like :mod:`mlflow_provider.server.rest`.
 """
 
 from __future__ import annotations

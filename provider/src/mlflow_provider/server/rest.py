@@ -45,15 +45,15 @@ BACKOFF_SECONDS = 2
 OVERLOADED = "QueuePool limit of size"
 # A longer Retry-After is cut to this, because a task is waiting.
 MAX_RETRY_AFTER_SECONDS = 30.0
-# All errors of requests, a missing CA bundle (OSError), and an error of urllib3 that requests lets through: a
-# host name with two dots in a row.
+# All errors of requests, a missing CA bundle (OSError), and an error of urllib3 that requests does not wrap:
+# a host name with two dots in a row.
 NO_RESPONSE = (OSError, HTTPError)
-# OpenSSL has a reason for this and no class; newer versions have one that Python knows only by its text.
+# OpenSSL reports a reason for this, but no class, and Python knows the newer reason only by its text.
 NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
 FINDINGS: dict[type[BaseException], Finding] = {
     ssl.SSLCertVerificationError: findings.CERTIFICATE_NOT_TRUSTED,
     socket.gaierror: findings.HOST_NOT_RESOLVED,
-    UnicodeError: findings.HOST_NOT_RESOLVED,  # the host name has no spelling in ASCII
+    UnicodeError: findings.HOST_NOT_RESOLVED,  # the host name cannot be encoded in ASCII
     requests.exceptions.InvalidURL: findings.HOST_NOT_RESOLVED,
     ConnectionRefusedError: findings.CONNECTION_REFUSED,
     TimeoutError: findings.TIMED_OUT,
@@ -63,15 +63,15 @@ FINDINGS: dict[type[BaseException], Finding] = {
 
 
 class NoResponseError(MLflowUnreachableError, requests.ConnectionError):
-    """Also the class that callers of 1.1.0's ``run`` catch; ``exceptions`` does not import ``requests``."""
+    """Also a ``requests`` error, as in 1.1.0; :mod:`~mlflow_provider.exceptions` imports no ``requests``."""
 
 
 class _Retry(Retry):
-    """urllib3's, with a separate number of retries for read timeouts.
+    """urllib3's ``Retry`` with a separate number of retries for read timeouts.
 
     urllib3's own ``read`` would also count a connection that a restarting server closes.
 
-    :param read_retries: that number; None for as many as after other failures.
+    :param read_retries: the number of these retries; None for as many as after other failures.
     """
 
     def __init__(self, *args: Any, read_retries: int | None = None, **kwargs: Any) -> None:
@@ -226,7 +226,7 @@ def _error(
     status = f"{response.status_code} {error_code or response.reason}"
     return error_class(
         finding.about(f"{request} at {_server(connection)}: {status}"),
-        # For whoever decides whether to retry, an overloaded server is one that fails.
+        # For callers that decide about retries, an overloaded server is a failing one.
         status_code=requests.codes.unavailable if _is_overloaded(response) else response.status_code,
         error_code=error_code,
     )
@@ -238,7 +238,7 @@ def _server(connection: MLflowConnection) -> str:
 
 
 def _finding_of(error: Exception) -> Finding:
-    """Return why no response came, by the types of the errors that led to it: every urllib3 has these."""
+    """Return the finding for a missing response, by error types that every urllib3 has."""
     for each in chain(error):
         for error_class, finding in FINDINGS.items():
             if isinstance(each, error_class):

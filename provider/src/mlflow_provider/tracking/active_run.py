@@ -1,4 +1,4 @@
-"""Make a run the active one of the ``mlflow`` package for the duration of a block."""
+"""Make a run the active run of the ``mlflow`` package for the duration of a block."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def no_active_run() -> Iterator[None]:
-    """Start a block without an active run; afterwards the previous runs are active again, and no model is."""
+    """Run a block without an active run; afterwards the previous runs are active again, but no model."""
     import mlflow
 
     previous = None
@@ -71,10 +71,10 @@ def autologging(options: bool | Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def active_run(run: Run | None) -> Iterator[ActiveRun]:
-    """Make a run the active one for the duration of a block, and its experiment the one of further runs.
+    """Make a run the active run for the duration of a block, and its experiment the default for further runs.
 
     Programs that the block starts, e.g. a training script, find the run by the variable ``MLFLOW_RUN_ID``.
-    The block does not end the run itself, but all runs that it started inside it and left open.
+    At its end the block ends the runs that it started and left open, but not the run itself.
 
     :param run: the run; None for a new one in MLflow's default experiment.
     """
@@ -125,7 +125,7 @@ def _as_active_run(run: Run) -> ActiveRun:
 
 
 def _activate(run: ActiveRun) -> ActiveRun | None:
-    """Make a run the active one of this thread without a request; None if this MLflow cannot."""
+    """Make a run the active run of this thread without a request; return None if this MLflow cannot."""
     with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
         mlflow_private.ACTIVE_RUNS.get().get().append(run)
         return run
@@ -133,7 +133,7 @@ def _activate(run: ActiveRun) -> ActiveRun | None:
 
 
 def _deactivate() -> bool:
-    """Make the active run of this thread inactive without a request; False if this MLflow cannot."""
+    """Make this thread's active run inactive without a request; return False if this MLflow cannot."""
     with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
         mlflow_private.ACTIVE_RUNS.get().get().pop()
         return True
@@ -142,10 +142,10 @@ def _deactivate() -> bool:
 
 @contextmanager
 def _start_run_returns(active: ActiveRun) -> Iterator[None]:
-    """Let ``mlflow.start_run()`` return a run that is active already, and ``mlflow.end_run()`` not end it.
+    """Let ``mlflow.start_run()`` return the active run, and ``mlflow.end_run()`` keep it open.
 
-    Training code that was written without Airflow starts a run of its own, which MLflow rejects where one
-    is active. Threads and forked processes, which have no active run, also log to this one.
+    Training code written without Airflow starts its own run, which MLflow rejects if another run is active.
+    Threads and forked processes, which have no active run, also log to this one.
     """
     import mlflow
 
