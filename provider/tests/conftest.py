@@ -1,3 +1,3 @@
-"""What every test of the provider may use."""
+"""Plugins for all tests of the provider."""
 
 pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults"]

@@ -1,4 +1,4 @@
-"""Databricks' MLflow as its documentation has it: enough of it to see who asks for what.
+"""A stand-in for Databricks' MLflow, according to its documentation, which records requests.
 
 Source: https://docs.databricks.com/api/experiments/v1/search-experiments.md,
 https://docs.databricks.com/api/experiments/v1/search-runs.md,
@@ -28,7 +28,7 @@ MAX_RESULTS = {
 
 @dataclass
 class Databricks:
-    """A workspace: its address, what it was asked for, its experiments and the models of its registry."""
+    """A workspace: its address, the requests so far, its experiments and its registered models."""
 
     url: str
     requests: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Databricks:
     models: set[str] = field(default_factory=set)
 
     def answer(self, path: str, params: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Return status and body of the answer to a request."""
+        """Return status and body of the response to a request."""
         self.requests.append(path)
         if int(params.get("max_results", 0)) > MAX_RESULTS.get(path, 0):
             return refusal(400, "INVALID_PARAMETER_VALUE", "max_results is too large")
@@ -62,7 +62,7 @@ def refusal(status: int, error_code: str, message: str) -> tuple[int, dict[str, 
 
 @contextmanager
 def run_databricks() -> Iterator[Databricks]:
-    """Run a workspace that lets in who has the token, for a block."""
+    """Run a workspace that accepts this token, for a block."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:

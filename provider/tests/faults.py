@@ -1,13 +1,13 @@
-"""Faults: what goes wrong at a user's, each made to happen by a test; a pytest plugin.
+"""Failures that users may see, each reproduced by a test; a pytest plugin.
 
 The mark of such a test is its row in a table::
 
     @pytest.mark.fault("MLflow is down for 5 s", sees="a later start", green="by itself")
 
 :param what: what goes wrong.
-:param sees: what the user sees of it, and where.
+:param sees: what the user sees, and where.
 :param green: what makes the task green again.
-:param lost: what is lost of what MLflow had acknowledged, or was told; nothing, unless that is the choice.
+:param lost: lost data that MLflow had acknowledged; nothing, unless the user has chosen that.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ _OVER = pytest.StashKey[float]()
 
 
 def row(what: str, *, sees: str, green: str, lost: str = "nothing") -> dict[str, str]:
-    """Return the row that a mark makes, which also checks its arguments."""
+    """Return the row of a mark, after checking its arguments."""
     return {"what": what, "sees": sees, "green": green, "lost": lost}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
-    config.addinivalue_line("markers", "fault(what, *, sees, green, lost): makes this happen, for a table")
+    """Register the mark."""
+    config.addinivalue_line(
+        "markers", "fault(what, *, sees, green, lost): reproduces a failure for the table"
+    )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let the reports of a test carry its row."""
+    """Add the row to the reports of a test."""
     if mark := item.get_closest_marker("fault"):
         item.user_properties.append((PROPERTY, row(*mark.args, **mark.kwargs)))
 
 
 @pytest.fixture
 def fault_is_over(request: pytest.FixtureRequest) -> Callable[[], None]:
-    """A function to call at the moment from which the time to recovery counts; else the test's beginning."""
+    """A function that starts the clock for the recovery time; by default it starts with the test."""
     return lambda: request.node.stash.__setitem__(_OVER, time.time())
 
 
@@ -48,7 +50,7 @@ def fault_is_over(request: pytest.FixtureRequest) -> Callable[[], None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note how long it took to recover."""
+    """Record the recovery time."""
     report = yield
     if call.when == "call":
         report.user_properties.append(("seconds", call.stop - item.stash.get(_OVER, call.start)))

@@ -1,4 +1,4 @@
-"""An Airflow and an MLflow that know nothing of the user's own; a pytest plugin."""
+"""Airflow and MLflow without the user's own settings; a pytest plugin."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ os.environ |= {
 
 @pytest.fixture
 def untouched_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give a test the MLflow of a new process, and take back what it sets: that would win in later tests."""
+    """Give a test the MLflow state of a new process, and restore the state for later tests."""
     from mlflow.tracking import fluent
     from mlflow.tracking._model_registry import utils as registry
     from mlflow.tracking._tracking_service import utils as service
@@ -45,5 +45,5 @@ def untouched_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Delete the temporary folder."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)

@@ -30,7 +30,7 @@ _deployments: dict[str, dict[str, Deployment]] = defaultdict(dict)
 
 
 class LocalDeploymentClient(BaseDeploymentClient):
-    """The client that MLflow looks for in a plugin."""
+    """The client class that MLflow expects in a plugin."""
 
     @property
     def deployments(self) -> dict[str, Deployment]:

@@ -1,4 +1,4 @@
-"""What may happen between a client and a real MLflow server, and what was asked of it; a pytest plugin."""
+"""A proxy that disturbs and records requests to a real MLflow server; a pytest plugin."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ API = "/api/2.0/mlflow/"
 
 @dataclass
 class Proxy:
-    """Passes requests on to a server.
+    """Forward requests to a server.
 
-    :param url: where it answers.
-    :param requests: what it was asked, e.g. ``POST runs/create``.
-    :param callers: from which ports.
-    :param lost: paths; the server gets and answers such a request, but the answer is lost. Once each.
-    :param late: paths; as lost, and the server gets the request only some seconds later. Once each.
-    :param forbidden: paths; answered with 403.
-    :param token: the bearer token that it wants; what comes without it is answered with 401.
-    :param changed: ends of paths; the first byte of the answer is another one.
-    :param hangs: whether nothing is answered any more.
-    :param delay: seconds that each answer is late.
-    :param sizes: of the answers, in bytes.
-    :param late_is_done: whether the server has got a late request.
+    :param url: its address.
+    :param requests: the requests so far, e.g. ``POST runs/create``.
+    :param callers: the ports of the clients.
+    :param lost: paths of requests that reach the server, but whose response is lost; once each.
+    :param late: the same, and the request reaches the server some seconds later; once each.
+    :param forbidden: paths with the response 403.
+    :param token: the required bearer token; requests without it get 401.
+    :param changed: ends of paths whose response gets a different first byte.
+    :param hangs: whether to stop responding.
+    :param delay: seconds before each response.
+    :param sizes: sizes of the responses in bytes.
+    :param late_is_done: whether a late request has reached the server.
     """
 
     url: str
@@ -51,7 +51,7 @@ class Proxy:
     late_is_done: threading.Event = field(default_factory=threading.Event)
 
     def refusal(self, path: str, authorization: str | None) -> tuple[int, bytes] | None:
-        """Return status and body of the answer to a request that is not passed on."""
+        """Return status and body for a request that is not forwarded."""
         if self.token and authorization != f"Bearer {self.token}":
             return 401, b"You are not authenticated."
         if path in self.forbidden:
@@ -63,7 +63,7 @@ class Proxy:
 def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
     """Run a proxy for a block.
 
-    :param port: where it answers; 0 for a free one.
+    :param port: its port; 0 for a free one.
     """
     ended = threading.Event()
 
@@ -126,16 +126,16 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
 
 @pytest.fixture
 def mlflow_proxy(mlflow_server: MLflowServer, airflow_connection: Callable[..., str]) -> Iterator[Proxy]:
-    """A proxy to which the connection ``mlflow_default`` leads."""
+    """A proxy; the connection ``mlflow_default`` points to it."""
     with run_proxy(mlflow_server) as proxy:
         airflow_connection("mlflow_default", host=proxy.url)
         yield proxy
 
 
 def wait_until(what: str, look: Callable[[], bool], seconds: float = 60, pause: float = 0.1) -> None:
-    """Wait until something is seen, for which to look again and again after a pause."""
+    """Poll until a condition is true."""
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
-            pytest.fail(f"not seen within {seconds:g} s: {what}", pytrace=False)
+            pytest.fail(f"not true within {seconds:g} s: {what}", pytrace=False)
         time.sleep(pause)

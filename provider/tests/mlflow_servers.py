@@ -1,4 +1,4 @@
-"""Real MLflow servers, false ones, and Airflow connections that lead to them; a pytest plugin."""
+"""Real and fake MLflow servers, and Airflow connections to them; a pytest plugin."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ import pytest
 import requests
 from uv import find_uv_bin
 
-# What a URL or an ini file could trip over; MLflow's artifact routes answer 401 to what is not ASCII.
+# Difficult for a URL and an ini file, but ASCII, because MLflow's artifact routes reject other characters.
 ADMIN_PASSWORD = "Pass: 100% geheim/@#"
-# As MLflow's own, but a login that was accepted is remembered: checking one takes a third of a second.
+# MLflow's default, with a cache for logins, because checking one takes a third of a second.
 AUTH_CONFIG = """\
 [mlflow]
 default_permission = READ
@@ -34,7 +34,7 @@ database_uri = sqlite:///basic_auth.db
 admin_username = admin
 auth_cache_ttl_seconds = 3600
 """
-# The server has an environment of its own: its dependencies and Airflow's do not agree.
+# The server has its own environment, because its dependencies conflict with Airflow's.
 SERVER_PACKAGE = "mlflow[auth]>=3.17,<3.18"
 # uv may have to install it first, on a busy machine.
 PATIENCE_SECONDS = 400
@@ -44,9 +44,9 @@ PATIENCE_SECONDS = 400
 class MLflowServer:
     """A running MLflow server.
 
-    :param url: where it answers. It answers 403 to any other name of the same place.
-    :param folder: holds its database, artifacts and log.
-    :param pid: its process, which leads a group.
+    :param url: its address. It responds with 403 to any other host name.
+    :param folder: contains its database, artifacts and log.
+    :param pid: its process, the leader of a process group.
     """
 
     url: str
@@ -62,11 +62,11 @@ class MLflowServer:
 
     @property
     def unknown_url(self) -> str:
-        """A name of the same place that the server was not told, so that it answers 403."""
+        """An address with a host name that the server does not accept, so that it responds with 403."""
         return self.url.replace("127.0.0.1", "localhost")
 
     def answers(self) -> bool:
-        """Ask the API; /health would answer before it does."""
+        """Return whether the API responds; /health responds too early."""
         auth = (self.login.encode(), self.password.encode()) if self.login and self.password else None
         try:
             response = requests.post(
@@ -81,7 +81,7 @@ class MLflowServer:
 
 
 def free_port() -> int:
-    """Return a port below those that the system gives out by itself, so that it is still free in a moment."""
+    """Return a free port outside the system's ephemeral range, so that it stays free for a moment."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as listener, suppress(OSError):
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def _mlflow() -> list[str]:
-    """Return the command ``mlflow``: what the variable ``MLFLOW_SERVER`` names, or installed by uv."""
+    """Return the command ``mlflow``: the one in ``MLFLOW_SERVER``, otherwise one installed by uv."""
     if given := os.environ.get("MLFLOW_SERVER"):
         return [given]
     uv = [find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable]
@@ -101,12 +101,12 @@ def _mlflow() -> list[str]:
 def run_mlflow_server(
     folder: Path, password: str | None = None, *options: str, port: int | None = None
 ) -> Iterator[MLflowServer]:
-    """Run a server, as lean as MLflow allows, for a block.
+    """Run a lean server for a block.
 
-    :param folder: for its database, artifacts and log; empty, or an earlier server's, to go on with.
-    :param password: switches login on, and is the password of the user ``admin``.
-    :param options: more options of ``mlflow server``.
-    :param port: where it answers; without, a free one.
+    :param folder: for its database, artifacts and log; empty, or that of an earlier server to continue.
+    :param password: password of the user ``admin``; None for no login.
+    :param options: additional options of ``mlflow server``.
+    :param port: its port; a free one by default.
     """
     server = _start(folder, password, *options, port=port)
     try:
@@ -176,7 +176,7 @@ def _shared_mlflow_server(
         folder = folder.parent
     folder = folder / name
     folder.mkdir(exist_ok=True)
-    users = folder / "users"  # a line for each: how to find the server
+    users = folder / "users"  # one line per user, with the server's address and process
     with _locked(folder / "lock"):
         lines = users.read_text().splitlines() if users.exists() else []
         if lines:
@@ -202,7 +202,7 @@ def _locked(file: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
-    """A server with a SQLite backend that passes artifacts on, as the project's own does."""
+    """A server with a SQLite backend that proxies artifacts, like the project's own."""
     with _shared_mlflow_server(tmp_path_factory, "mlflow") as server:
         yield server
 
@@ -216,7 +216,7 @@ def mlflow_auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLf
 
 @pytest.fixture
 def airflow_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """A function that makes an Airflow connection from its ID and fields, and returns the ID."""
+    """A function that creates an Airflow connection and returns its ID."""
 
     def create(conn_id: str = "mlflow_default", **fields: Any) -> str:
         value = json.dumps({"conn_type": "mlflow", **fields})
@@ -237,7 +237,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class FalseServer:
-    """Stands in for what MLflow cannot be made to say, and keeps the headers of each request."""
+    """A server for responses that MLflow cannot be made to give; it records the headers of each request."""
 
     url: str
     requests: list[dict[str, str]] = field(default_factory=list)
@@ -249,7 +249,7 @@ def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iter
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             server.requests.append(dict(self.headers))
-            # The last one for good.
+            # The last one is repeated.
             answer = answers[min(len(server.requests), len(answers)) - 1]
             self.close_connection = True
             if not answer.status:
@@ -280,7 +280,7 @@ def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iter
 
 @pytest.fixture
 def false_server() -> Iterator[Callable[..., FalseServer]]:
-    """A function that starts a server which gives these answers in turn."""
+    """A function that starts a server which returns these responses in turn."""
     with ExitStack() as servers:
 
         def start(*answers: Answer, certificate: Path | None = None) -> FalseServer:

@@ -1,4 +1,4 @@
-"""What a task's log shows of an error."""
+"""How a task's log shows an error."""
 
 from __future__ import annotations
 

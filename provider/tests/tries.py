@@ -1,4 +1,4 @@
-"""What Airflow would hand to a task; the tests of the stack have a real scheduler do it."""
+"""The context that Airflow passes to a task; the tests of the stack use a real scheduler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Try:
-    """A try of a task instance; with its defaults, the first one of a task with two retries."""
+    """A try of a task instance; by default the first try of a task with two retries."""
 
     run_id: str
     task_id: str = "train"
@@ -25,8 +25,8 @@ class Try:
     try_number: int = 1
     max_tries: int = 2
     clear_number: int = 0
-    running: int = 1  # tasks of the DAG run, this one included
-    known: Any = None  # what Airflow's server says of the task instance, beside this
+    running: int = 1  # number of running tasks of the DAG run, including this one
+    known: Any = None  # other information of Airflow's server about the task instance
     xcoms: dict[str, Any] = field(default_factory=dict)
 
     @property

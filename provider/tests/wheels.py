@@ -1,4 +1,4 @@
-"""Wheels that install from a file: a virtualenv with all a model needs then takes seconds, and no index."""
+"""Wheels that install from a file, so that a model's virtualenv takes seconds and needs no index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
 
 
 def make_mlflow_wheel(folder: Path) -> Path:
-    """Write a wheel that takes MLflow's place: it leads to the packages of the Python that runs the tests."""
+    """Write a wheel that replaces MLflow with the packages of the Python that runs the tests."""
     return make_wheel(
         folder, "mlflow_skinny", {"packages_of_tests.pth": sysconfig.get_path("purelib") + "\n"}
     )

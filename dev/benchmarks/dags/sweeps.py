@@ -44,7 +44,7 @@ def nested(index):
 
 
 def sweep(kind):
-    """Map the task over as many indices as the DAG run is told."""
+    """Map the task over as many indices as the DAG run's params say."""
     with DAG(f"sweep_{kind.function.__name__}", schedule=None, params={"tasks": Param(32, type="integer")}):
         kind.expand(index=indices())
 

@@ -59,7 +59,7 @@ def run_dag(deployment: Deployment, mlflow: MlflowClient) -> Iterator[Callable[[
 
 @pytest.fixture
 def tasks(run_dag: Callable[[str], TrackedDagRun]) -> TrackedDagRun:
-    """Two tasks that are logging, and continue until they are told to end."""
+    """Two tasks that log until a test ends them."""
     tasks = run_dag("logs_until_told")
     tasks.wait_until_logging(*FIRST_TRIES)
     return tasks

@@ -100,7 +100,7 @@ def watched(_stack: Stack) -> Iterator[list[Watched]]:
 
 @dataclass(frozen=True)
 class Outage:
-    """Two models after the triggerer was killed: much happened to one meanwhile, little to the other."""
+    """Two models after the triggerer was killed: then much happened to one, and little to the other."""
 
     quiet: Watched
     busy: Watched

@@ -24,7 +24,7 @@ _MODULES = {"close_open_runs": "open_runs", "task_run": "task_run"}
 
 
 def __getattr__(name: str) -> object:
-    # When asked for: Airflow reads this package before it is ready, and the SDK takes a second to import.
+    # Imported late: Airflow reads this package before it is ready, and the SDK takes a second to import.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

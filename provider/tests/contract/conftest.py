@@ -1,4 +1,4 @@
-"""What the contract tests share: hooks and operators at a real server, and a model in it."""
+"""Fixtures of the contract tests: hooks and operators with a real server, and a model on it."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def hook(mlflow_default: str) -> MLflowClientHook:
 
 @pytest.fixture
 def name() -> str:
-    """A name that is nowhere on the server."""
+    """A name that does not exist on the server."""
     return f"housing-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def xcoms() -> dict[str, Any]:
-    """What the operators pushed, by key."""
+    """The XComs of the operators, by key."""
     return {}
 
 
 @pytest.fixture
 def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
-    """A function that executes an operator and returns its result as it comes out of XCom."""
+    """A function that executes an operator and returns its result as read from XCom."""
 
     def execute(operator_class: type, **arguments: Any) -> Any:
         task = operator_class(task_id="task", **arguments)
@@ -66,7 +66,7 @@ def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What operators log at INFO, line by line, whichever way Airflow's version does."""
+    """The lines that operators log at level INFO, in any version of Airflow."""
     lines: list[str] = []
     log = SimpleNamespace(info=lambda line, *args: lines.append(line % args), warning=lambda *args: None)
     monkeypatch.setattr(MLflowBaseOperator, "log", log)
@@ -107,7 +107,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A registered model that a test changes as people do."""
+    """A registered model, and methods to change it."""
 
     name: str
     hook: MLflowClientHook
@@ -135,7 +135,7 @@ class RegisteredModel:
 
 @pytest.fixture
 def registered_model(hook: MLflowClientHook, name: str) -> RegisteredModel:
-    """A registered model that is not there yet."""
+    """A registered model that does not exist yet."""
     return RegisteredModel(name, hook)
 
 

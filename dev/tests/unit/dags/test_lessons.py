@@ -1,4 +1,4 @@
-"""What this project's own DAGs have beside what tests/test_dag_integrity.py expects of every DAG."""
+"""Rules for this project's own DAGs, in addition to those for every DAG in tests/test_dag_integrity.py."""
 
 from pathlib import Path
 

@@ -241,7 +241,7 @@ def _new_run(examination: Examination) -> Run:
     findings.BUCKET_FORBIDDEN,
 )
 def artifact_store(examination: Examination) -> str:
-    """The artifact store responds to whoever writes to it: the server, or this worker."""
+    """The artifact store responds to the server or to this worker, depending on which one writes to it."""
     location = urlsplit(examination.artifact_uri)
     if location.scheme == "mlflow-artifacts":
         _check_proxied_artifacts(examination)

@@ -196,7 +196,7 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
             promoted, reason = True, f"Version {version} already has alias {self.alias!r}."
         else:
             if champion:
-                advice = f"Log the metric there, or delete alias {self.alias!r} to start anew."
+                advice = f"Log the metric there, or delete alias {self.alias!r} to start over."
                 champion_value = self._value(champion, advice)
             promoted, reason = rule.compare(version, value, champion_version, champion_value)
         return _Decision(

@@ -154,7 +154,7 @@ def _login(connection: MLflowConnection) -> Iterator[None]:
 def renewed_aws_clients() -> Iterator[None]:
     """Let AWS clients take the keys in the environment of a block, and later the previous ones.
 
-    MLflow caches S3 clients by endpoint, whatever the keys; boto3 keeps the first keys it found.
+    MLflow caches S3 clients by endpoint, not by keys; boto3 keeps the first keys that it found.
     """
     session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
     _reset_aws_clients(None)

@@ -123,7 +123,7 @@ def set_tags(hook: MLflowClientHook, run_id: str, tags: Mapping[str, Any]) -> No
 
 
 def key(*parts: Any) -> str:
-    """Join names into one, whatever characters they contain."""
+    """Join names unambiguously, even if they contain separators."""
     return "/".join(quote(str(part), safe=" :+@") for part in parts)
 
 

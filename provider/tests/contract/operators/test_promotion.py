@@ -251,7 +251,7 @@ def test_a_metric_that_the_champion_lacks_is_an_error_with_advice(promote, model
 
     assert str(error.value) == (
         f"Version 1 of {model.name!r} has no metric 'rmse'; it has no metrics. "
-        "Log the metric there, or delete alias 'champion' to start anew."
+        "Log the metric there, or delete alias 'champion' to start over."
     )
     assert model.aliases == {"champion": "1"}
 

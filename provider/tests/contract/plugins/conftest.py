@@ -32,13 +32,13 @@ def _airflow_database() -> None:
 
 @pytest.fixture
 def login(_airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
-    """A function that makes DAGs, and returns the headers of a user who may read only these.
+    """A function that creates DAGs and returns the headers of a user who may read only these.
 
-    A browser sends a cookie instead, which Airflow 3.1.0 does not take.
+    A browser sends a cookie instead, which Airflow 3.1.0 does not accept.
     """
     monkeypatch.setenv(
         "AIRFLOW__API_AUTH__JWT_ISSUER", "airflow"
-    )  # Airflow 3.1 has none, which PyJWT refuses
+    )  # Airflow 3.1 has none, which PyJWT rejects
     monkeypatch.setattr(app, "get_auth_manager_cls", lambda: AuthManagerByDag)
     auth_manager = app.init_auth_manager()
 

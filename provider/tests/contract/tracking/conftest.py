@@ -1,4 +1,4 @@
-"""A try of a task instance, and what it leaves on a real MLflow server."""
+"""A try of a task instance, and its runs on a real MLflow server."""
 
 from __future__ import annotations
 

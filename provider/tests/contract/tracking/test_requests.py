@@ -1,4 +1,4 @@
-"""What a tracked task asks of MLflow, counted by a proxy, and what it makes of answers that do not come."""
+"""The requests of a tracked task, counted by a proxy, and its reaction to missing responses."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def a_try(name, hook) -> Try:
 
 
 @pytest.fixture
-def asked(mlflow_proxy):
-    """A function that returns what a block asked of MLflow."""
+def requests_of(mlflow_proxy):
+    """A function that returns the requests of a block to MLflow."""
 
-    def ask(block) -> list[str]:
+    def record(block) -> list[str]:
         mlflow_proxy.requests.clear()
         block()
         return list(mlflow_proxy.requests)
 
-    return ask
+    return record
 
 
 @pytest.fixture
@@ -61,60 +61,62 @@ OURS = ["GET experiments/get-by-name", "POST runs/create", "POST runs/update"]
 class TestNumber:
     """The budget: five, and seven where the run is under a parent run."""
 
-    def test_of_a_task(self, asked, track, a_try):
-        assert asked(track(a_try)) == OURS
+    def test_of_a_task(self, requests_of, track, a_try):
+        assert requests_of(track(a_try)) == OURS
 
-    def test_of_tcp_connections_of_a_task(self, mlflow_proxy, asked, track, a_try):
+    def test_of_tcp_connections_of_a_task(self, mlflow_proxy, requests_of, track, a_try):
         mlflow_proxy.callers.clear()
 
-        assert asked(track(a_try)) == OURS
+        assert requests_of(track(a_try)) == OURS
         assert len(set(mlflow_proxy.callers)) == 1
 
-    def test_of_a_task_that_fails(self, asked, a_try, experiment):
-        assert len(asked(lambda: fail(a_try, ValueError("no sales"), experiment=experiment))) == 4
+    def test_of_a_task_that_fails(self, requests_of, a_try, experiment):
+        assert len(requests_of(lambda: fail(a_try, ValueError("no sales"), experiment=experiment))) == 4
 
     @pytest.mark.parametrize(("retry", "number"), [("new", 4), ("continue", 5)])
-    def test_of_a_retry(self, asked, track, a_try, experiment, retry, number):
+    def test_of_a_retry(self, requests_of, track, a_try, experiment, retry, number):
         fail(a_try, ValueError("no sales"), experiment=experiment)
         a_try.try_number = 2
 
-        assert len(asked(track(a_try, retry=retry))) == number
+        assert len(requests_of(track(a_try, retry=retry))) == number
 
-    def test_of_the_first_task_under_a_parent(self, asked, track, a_try):
-        assert len(asked(track(a_try, nested=True))) == 7
+    def test_of_the_first_task_under_a_parent(self, requests_of, track, a_try):
+        assert len(requests_of(track(a_try, nested=True))) == 7
 
-    def test_of_a_task_that_starts_with_others_under_a_parent(self, asked, track, a_try):
+    def test_of_a_task_that_starts_with_others_under_a_parent(self, requests_of, track, a_try):
         a_try.running = 2
 
-        assert len(asked(track(a_try, nested=True))) == 9  # ten if it is not its parent that is chosen
+        assert len(requests_of(track(a_try, nested=True))) == 9  # ten if it is not its parent that is chosen
 
-    def test_of_a_later_task_under_a_parent(self, asked, track, a_try):
+    def test_of_a_later_task_under_a_parent(self, requests_of, track, a_try):
         track(a_try, nested=True)()
         later = Try(a_try.run_id, task_id="evaluate", known=NEW)
 
-        assert len(asked(track(later, nested=True))) == 7  # one of them is to reopen the parent
+        assert len(requests_of(track(later, nested=True))) == 7  # one of them is to reopen the parent
 
-    def test_of_a_task_next_to_others_under_a_parent(self, asked, track, a_try, experiment):
+    def test_of_a_task_next_to_others_under_a_parent(self, requests_of, track, a_try, experiment):
         with task_run(context=a_try.context, experiment=experiment, nested=True):
             beside = Try(a_try.run_id, map_index=1, running=2, known=NEW)
-            assert len(asked(track(beside, nested=True))) == 5
+            assert len(requests_of(track(beside, nested=True))) == 5
 
-    def test_of_a_retry_under_a_parent(self, asked, track, a_try, experiment):
+    def test_of_a_retry_under_a_parent(self, requests_of, track, a_try, experiment):
         fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
         a_try.try_number = 2
 
-        assert len(asked(track(a_try, nested=True))) == 7
+        assert len(requests_of(track(a_try, nested=True))) == 7
 
     @pytest.mark.parametrize("children", [1, 30])
-    def test_at_the_end_does_not_grow_with_the_children(self, asked, track, a_try, mlflow_proxy, children):
+    def test_at_the_end_does_not_grow_with_the_children(
+        self, requests_of, track, a_try, mlflow_proxy, children
+    ):
         for map_index in range(children):
             track(Try(a_try.run_id, map_index=map_index, known=NEW), nested=True)()
         mlflow_proxy.sizes.clear()
 
-        assert len(asked(track(a_try, nested=True))) == 7
+        assert len(requests_of(track(a_try, nested=True))) == 7
         assert max(mlflow_proxy.sizes) < 5_000  # bytes of an answer
 
-    def test_does_not_grow_with_what_the_block_logs(self, asked, a_try, experiment):
+    def test_does_not_grow_with_what_the_block_logs(self, requests_of, a_try, experiment):
         import mlflow
 
         def block():
@@ -123,7 +125,7 @@ class TestNumber:
                 mlflow.log_params({"alpha": 1})
 
         of_the_block = ("POST runs/log-batch", "GET runs/get")  # the latter by older versions of mlflow
-        assert [request for request in asked(block) if request not in of_the_block] == OURS
+        assert [request for request in requests_of(block) if request not in of_the_block] == OURS
 
 
 class TestParent:
@@ -134,7 +136,7 @@ class TestParent:
 
 
 class TestPatience:
-    def test_a_server_that_does_not_answer_in_time_is_asked_once_more(self, hook, mlflow_proxy):
+    def test_a_request_that_times_out_is_sent_once_more(self, hook, mlflow_proxy):
         mlflow_proxy.hangs = True
         hook = hook.with_limits(Limits(timeout=0.2, retries=4, read_retries=1))
         with pytest.raises(MLflowUnreachableError, match=str(findings.TIMED_OUT)):

@@ -1,4 +1,4 @@
-"""``@task.mlflow`` in a DAG file: what it takes, and what Airflow is told of it."""
+"""``@task.mlflow`` in a DAG file: its arguments and its operator."""
 
 from __future__ import annotations
 
