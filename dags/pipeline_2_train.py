@@ -2,7 +2,7 @@
 ## Pipeline 2: train
 
 **Try it:** trigger this DAG and change the grid in the dialog.
-With `ridge`, `lasso` and ten values of *alpha*, `train` becomes twenty tasks, of which four run at a time.
+With `ridge`, `lasso` and ten values of *alpha*, `train` becomes twenty tasks, and four of them run at a time.
 In [MLflow](/mlflow/open), expand the parent run under *Model training > Experiments > Housing pipeline*,
 select its children, and press *Compare*.
 

@@ -1,7 +1,7 @@
 """Create the environments: ``.venv`` for Airflow and this project, and a separate one for the MLflow server.
 
 Standard library only, because nothing is installed when this runs. uv installs everything; it is fetched into
-``.local/uv`` first. Whatever is up to date is skipped.
+``.local/uv`` first. Environments that are up to date are skipped.
 
 ``python -m local_stack.install`` also installs the development tools.
 """
@@ -141,7 +141,7 @@ def _install(uv: Path, step: Step) -> None:
     packages = (*step.packages, "-c", "constraints.txt")
     _run(step.title, uv, "pip", "install", "--color=never", "-p", step.venv, *packages, show=True)
     if step.venv == VENV:
-        # Import paths of `include`, of modules beside a plugin, and of the provider. They are relative,
+        # Import paths of `include`, of modules next to a plugin, and of the provider. They are relative,
         # because Python reads these files in the encoding of the locale, and the project's folder may have
         # any name.
         (site,) = VENV.glob("lib/python*/site-packages")

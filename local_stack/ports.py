@@ -91,8 +91,8 @@ def choose(*, with_minio: bool) -> tuple[Ports, list[str]]:
 
 def is_taken(port: int) -> bool:
     """Return whether another program listens on the port."""
-    # By connecting: macOS allows binding 127.0.0.1 beside a program that listens on all addresses, as AirPlay
-    # does on port 5000, and a browser would then reach either of the two.
+    # By connecting: macOS allows binding 127.0.0.1 even if another program listens on all addresses, as
+    # AirPlay does on port 5000, and a browser would then reach either of the two.
     for address in ("127.0.0.1", "::1"):
         with suppress(OSError), socket.create_connection((address, port), timeout=1):
             return True

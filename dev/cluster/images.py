@@ -21,7 +21,7 @@ AIRFLOW = "registry.example.com/airflow-mlflow:1"  # as in airflow-values.yaml
 PAUSE = "registry.k8s.io/pause:3.10"  # for the cluster itself
 OTHERS = [*build_images.IMAGES["mlflow"], "docker.io/postgres:17.6", *build_images.IMAGES["minio"], PAUSE]
 TESTS = ROOT / "dev" / "tests" / "executors"
-DAGS = (TESTS / "dags", TESTS / "kubernetes" / "dags")  # beside the project's own
+DAGS = (TESTS / "dags", TESTS / "kubernetes" / "dags")  # in addition to the project's own
 
 
 def build(docker: Docker) -> None:

@@ -22,7 +22,7 @@ from local_stack.settings import ROOT
 RUNTIME = "3.3-8"
 MLFLOW = "3.17.0"
 [AIRFLOW] = re.findall("^apache-airflow==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-# The images that each target of the Dockerfile stands in for; MinIO's without the digest of the real one.
+# The images that each target of the Dockerfile replaces; MinIO's without the digest of the real one.
 IMAGES = {
     "postgres": ("docker.io/postgres:12.6", "docker.io/postgres:17.6"),
     "airflow": (f"docker.io/apache/airflow:{AIRFLOW}",),

@@ -69,7 +69,7 @@ def test_the_connections_are_applied(started):
     assert {one["conn_id"] for one in listed} == {"mlflow_default", "minio_default"}
 
 
-def test_the_test_button_says_that_mlflow_answers(airflow):
+def test_the_test_button_reports_that_mlflow_responds(airflow):
     body = {"connection_id": "mlflow_default", "conn_type": "mlflow", "host": "http://mlflow", "port": 5000}
     answer = airflow.call("POST", "/api/v2/connections/test", json=body)
     assert answer["status"], answer["message"]

@@ -31,7 +31,7 @@ def test_a_run_of_an_older_mlflow_is_kept(alone, tmp_path, monkeypatch):
 
     alone.up("mlflow")
 
-    # Not by the server, which upgrades only if tables are missing, and refuses if columns are.
+    # Not by the server, which upgrades only if tables are missing, and fails if columns are.
     assert "Updating database tables" in alone.log("mlflow-db-upgrade")
     assert "Updating database tables" not in alone.log("mlflow")
     run = mlflow_client(alone.ports["MLFLOW_PORT"], monkeypatch).get_run(run_id)

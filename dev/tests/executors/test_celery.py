@@ -61,7 +61,7 @@ def test_no_task_is_lost_when_the_queue_is_restarted(deployment, tasks, run_dag,
     sees="in the worker's log: Task already running elsewhere",
     green="all along",
 )
-def test_a_task_that_is_handed_out_twice_runs_once(deployment, tasks):
+def test_a_task_that_is_delivered_twice_runs_once(deployment, tasks):
     since = f"--since={time.time():.3f}"  # a restart of the queue also causes it
     with deployment.impatient_worker():
         wait_until(

@@ -86,7 +86,7 @@ def runs(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
 
 @pytest.fixture
 def later(fault_is_over: Callable[[], None]) -> Iterator[Callable[[float, Callable[[], None]], None]]:
-    """A function that ends the fault some seconds later, beside the test, by calling another one."""
+    """A function that calls another one in a thread some seconds later, to end the fault."""
     threads: list[threading.Thread] = []
 
     def start(seconds: float, end: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""The artifact store is down, full, gone or refuses, behind MLflow and where tasks write to it directly."""
+"""The artifact store is down, full, gone or rejects requests, behind MLflow or accessed by tasks."""
 
 from __future__ import annotations
 

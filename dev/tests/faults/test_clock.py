@@ -37,7 +37,7 @@ def faketime() -> str:
     sees="the run of that try KILLED, and a new one that links to it",
     green="by its next try",
 )
-def test_the_next_try_finds_the_run_of_the_last_one_whatever_its_clock(
+def test_the_next_try_finds_the_run_of_the_last_one_with_any_clock(
     faketime, a_try, runs, experiment, fault_is_over
 ):
     fail(a_try, ValueError("no sales"), experiment=experiment)

@@ -95,7 +95,7 @@ class TestStart:
         green="all along",
         lost="what the task logged, as configured",
     )
-    def test_a_task_that_may_runs_without_the_server(self, server, train, runs, caplog):
+    def test_with_warn_a_task_runs_without_the_server(self, server, train, runs, caplog):
         with server.down():
             train(on_tracking_error="warn")
 
@@ -182,7 +182,7 @@ class TestMiddle:
         sees="a warning in the task's log: MLflow run ... may be left RUNNING",
         green="all along; the end of the DAG run, or `mlflow_doctor`, ends the run",
     )
-    def test_a_task_that_may_succeeds_although_its_server_has_died(
+    def test_with_warn_a_task_succeeds_although_its_server_was_killed(
         self, server, a_try, runs, experiment, airflow_connection, caplog, fault_is_over
     ):
         import mlflow

@@ -31,7 +31,7 @@ PIP = f'#!/bin/sh\nexec "{find_uv_bin()}" pip "$@"\n'
 
 @dataclass
 class Project:
-    """A folder beside the copy of this project, with an Airflow without our provider."""
+    """A folder next to the copy of this project, with an Airflow without our provider."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)

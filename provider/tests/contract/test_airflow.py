@@ -44,7 +44,7 @@ def test_airflow_offers_the_fields_of_the_connection_form():
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_the_forms_test_button_tells_the_truth(mlflow_auth_server, monkeypatch, right):
+def test_the_forms_test_button_is_truthful(mlflow_auth_server, monkeypatch, right):
     fields = mlflow_auth_server.connection | ({} if right else {"password": "wrong"})
     connection = Connection(conn_id="from_the_form", conn_type="mlflow", extra='{"timeout": 30}', **fields)
     # As the API server does it.

@@ -67,6 +67,6 @@ def test_an_error_of_mlflow_or_requests_is_explained_and_is_the_only_one_in_the_
     assert exceptions_in_log(raised.value) == ["Deploying 'housing': no such target."]
 
 
-def test_an_error_of_anything_else_stays_what_it_is():
+def test_other_errors_do_not_change():
     with pytest.raises(KeyError, match="price"), wrap_mlflow_errors("Deploying 'housing'"):
         raise KeyError("price")

@@ -119,7 +119,7 @@ ELSEWHERE = {"conn_host": "https://mlflow.example.com", "conn_login": "admin", "
         (["1"], ELSEWHERE, ("admin", "its own")),
     ],
 )
-def test_the_connection_has_the_login_unless_it_has_another_or_leads_elsewhere(
+def test_the_connection_gets_the_login_unless_it_has_another_login_or_server(
     start, history, fields, expected
 ):
     for value in history:

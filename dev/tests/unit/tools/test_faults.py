@@ -27,7 +27,7 @@ def test_the_page_has_a_row_for_each_marked_test():
     assert [what for what in named if what not in rows] == []
 
 
-def test_the_page_stays_the_same_where_only_the_seconds_change_a_little():
+def test_the_page_does_not_change_if_only_the_seconds_change_a_little():
     def page_after(seconds: float) -> str:
         row = {"what": "MLflow is down", "sees": "nothing", "green": "by itself", "lost": "nothing"}
         return page([Fault(**row, place=("dev/tests/faults/test_mlflow.py", 1), seconds=seconds)])

@@ -83,7 +83,7 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
     :param previous_alias: alias for the replaced version; None for no such alias (templated).
     :param threshold: worst value that may be promoted, also as the first version (templated).
     :param min_absolute_change: minimum improvement on the champion, in the metric's unit (templated).
-    :param if_rejected: ``skip`` all downstream tasks, whatever their trigger rules; ``fail`` without a retry;
+    :param if_rejected: ``skip`` all downstream tasks, with any trigger rule; ``fail`` without a retry;
         or ``continue``.
     :param wait_for_approval: let a person approve a better version under *Required Actions* in Airflow
         (templated). The task takes no worker slot while it waits. An approved version is compared again,

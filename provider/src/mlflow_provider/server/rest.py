@@ -144,7 +144,7 @@ def send(
     params: Mapping[str, Any] | None = None,
     **request_kwargs: Any,
 ) -> requests.Response:
-    """Send a request and return the response, whatever its status.
+    """Send a request and return the response with any status.
 
     Redirects are not followed: ``requests`` would drop the login for another server, and turn a POST into a
     GET.

@@ -62,7 +62,7 @@ class MLflowRegistryEventTrigger(BaseEventTrigger):
     - ``name`` of the registered model, and ``alias``, which is None for new versions,
     - ``version``, its ``model_uri``, and its ``run_id`` if it has one,
     - ``previous_version``, which is the version of the previous event, or None,
-    - ``versions``, all new versions since the previous event, of which ``version`` is the last.
+    - ``versions``, all new versions since the previous event, ending with ``version``.
 
     A request creates at most one event, because Airflow up to 3.3 starts a DAG run for the first of several
     events that the scheduler finds, and keeps the others for the next run. Choose a ``poll_interval`` that

@@ -66,7 +66,7 @@ class TestCreateDeploymentOperator:
             "config": {"size": "small"},
         }
 
-    def test_reports_the_targets_refusal(self, execute, target, deployment):
+    def test_reports_the_targets_error(self, execute, target, deployment):
         with pytest.raises(
             MLflowProviderError, match=r"^Deploying models:/m-1 as 'housing' to 'local:.*already"
         ):
@@ -98,7 +98,7 @@ class TestPredictOperator:
         assert json.loads(operator.execute({})) == {"predictions": pytest.approx(logged_model.predictions)}
         assert "Got predictions from deployment 'housing' at local:tests." in logged
 
-    def test_reports_the_targets_refusal(self, execute, target):
+    def test_reports_the_targets_error(self, execute, target):
         with pytest.raises(
             MLflowProviderError, match=r"deployment 'nowhere' at 'local:.*there is no nowhere"
         ):

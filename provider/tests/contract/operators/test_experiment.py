@@ -24,7 +24,7 @@ def test_gives_a_new_experiment_its_artifact_location(execute, hook, name):
     assert experiment["artifact_location"] == "s3://bucket/housing"
 
 
-def test_says_what_mlflow_refuses(execute):
+def test_reports_what_mlflow_rejects(execute):
     with pytest.raises(MLflowAPIError, match="INVALID_PARAMETER_VALUE"):
         execute(GetOrCreateExperimentOperator, name="")
 

@@ -426,7 +426,7 @@ def context(xcoms: dict[str, Any]) -> dict[str, Any]:
     return {"ti": ti}
 
 
-def test_by_default_all_downstream_tasks_are_skipped_whatever_their_trigger_rule(rejecting, context, xcoms):
+def test_by_default_all_downstream_tasks_are_skipped_with_any_trigger_rule(rejecting, context, xcoms):
     decision = rejecting().execute(context)
 
     assert sorted(xcoms["skipmixin_key"]["skipped"]) == ["predict", "report"]

@@ -1,4 +1,4 @@
-"""Airflow's pages about MLflow, with a real server and real logins: what they show, and to whom."""
+"""Airflow's pages about MLflow, with a real server and real logins: what they show to which users."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def log_run(hook):
 
 @pytest.fixture
 def browser(login, name, mlflow_default):
-    """A browser of somebody who may read the DAG ``name`` and no other."""
+    """A browser of a user who may only read the DAG ``name``."""
     return TestClient(pages.app, headers=login(name), follow_redirects=False)
 
 
@@ -141,7 +141,7 @@ def trickling_server():
 
 @pytest.fixture
 def silent_server():
-    """The port of a server that accepts, and never answers."""
+    """The port of a server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

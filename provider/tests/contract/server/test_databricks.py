@@ -52,7 +52,7 @@ class TestExperiment:
         with hook.tracking() as client:
             assert client.create_experiment("/Shared/Other") != created
 
-    def test_of_another_name_is_refused_with_an_example(self, connected, databricks):
+    def test_of_another_name_is_rejected_with_an_example(self, connected, databricks):
         with pytest.raises(MLflowAPIError, match=r"absolute path.*/Shared/Housing or /Users/") as raised:
             connected().get_or_create_experiment("Housing")
 
@@ -80,7 +80,7 @@ class TestRegistryOfTheWorkspace:
 
 class TestUnityCatalog:
     @pytest.mark.parametrize("registry_uri", [None, "databricks-uc"])
-    def test_is_refused_by_rest_with_the_alternatives(self, connected, databricks, registry_uri):
+    def test_is_rejected_by_rest_with_the_alternatives(self, connected, databricks, registry_uri):
         with pytest.raises(MLflowConfigurationError, match=r"in Unity Catalog.* use the mlflow package"):
             connected(registry_uri).create_registered_model("main.default.housing")
 

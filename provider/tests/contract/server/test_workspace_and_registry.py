@@ -13,7 +13,7 @@ from mlflow_servers import run_mlflow_server
 
 @pytest.fixture(scope="module")
 def server_with_workspaces(tmp_path_factory):
-    """A server with the workspace ``team-a`` beside its default one."""
+    """A server with the workspace ``team-a`` in addition to its default one."""
     with run_mlflow_server(tmp_path_factory.mktemp("mlflow"), None, "--enable-workspaces") as server:
         # As MLflow's client does from 3.10 on.
         assert requests.post(
@@ -79,7 +79,7 @@ class TestWorkspace:
         with pytest.raises(MLflowNotFoundError, match="team-b"):
             MLflowClientHook().call("POST", "experiments/search", {"max_results": 1})
 
-    def test_of_a_server_without_workspaces_is_refused(self, mlflow_server, airflow_connection):
+    def test_of_a_server_without_workspaces_is_rejected(self, mlflow_server, airflow_connection):
         airflow_connection(**mlflow_server.connection, extra={"workspace": "team-a"})
 
         works, message = MLflowClientHook().test_connection()
@@ -87,7 +87,7 @@ class TestWorkspace:
         assert not works
         assert "workspaces are not enabled on this server" in message
 
-    def test_is_refused_where_the_package_is_too_old_for_it(self, team, monkeypatch):
+    def test_is_rejected_if_the_package_is_too_old(self, team, monkeypatch):
         monkeypatch.delattr("mlflow.set_workspace")
 
         with pytest.raises(MLflowConfigurationError, match="needs mlflow"), team.tracking():

@@ -1,4 +1,4 @@
-"""A task ends as it should also with a version of mlflow that has renamed or changed a private name."""
+"""A task ends as it should, even with a version of mlflow that has renamed or changed a private name."""
 
 from __future__ import annotations
 

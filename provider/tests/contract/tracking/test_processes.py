@@ -1,4 +1,4 @@
-"""Processes that a tracked task starts: they log to its run, and their end is not its end."""
+"""Processes that a tracked task starts log to its run and do not end it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FORK = """
         os.waitpid(child, 0)
         log(0), log(1)
 """
-# Python announces a signal, to the parent's watcher too if nothing parts them, only where a handler stays.
+# Python announces a signal only if it has a handler; without detaching, the parent's watcher also gets it.
 OWN_HANDLER = """
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))"""
 FORK_THAT_RETURNS = """

@@ -14,7 +14,7 @@ from mlflow_provider.server import findings
 from mlflow_provider.server.limits import Limits
 from tries import Try, fail, status_of
 
-# What Airflow says of a task instance that was never tried before.
+# Airflow's information about a task instance that was never tried before.
 NEW = SimpleNamespace(next_method=None, task_reschedule_count=0)
 
 
@@ -86,13 +86,13 @@ class TestNumber:
     def test_of_a_task_that_starts_with_others_under_a_parent(self, requests_of, track, a_try):
         a_try.running = 2
 
-        assert len(requests_of(track(a_try, nested=True))) == 9  # ten if it is not its parent that is chosen
+        assert len(requests_of(track(a_try, nested=True))) == 9  # ten if another task's parent is chosen
 
     def test_of_a_later_task_under_a_parent(self, requests_of, track, a_try):
         track(a_try, nested=True)()
         later = Try(a_try.run_id, task_id="evaluate", known=NEW)
 
-        assert len(requests_of(track(later, nested=True))) == 7  # one of them is to reopen the parent
+        assert len(requests_of(track(later, nested=True))) == 7  # one of them reopens the parent
 
     def test_of_a_task_next_to_others_under_a_parent(self, requests_of, track, a_try, experiment):
         with task_run(context=a_try.context, experiment=experiment, nested=True):
@@ -129,7 +129,7 @@ class TestNumber:
 
 
 class TestParent:
-    def test_nobody_waits_for_others_that_are_not_there(self, track, a_try, monkeypatch):
+    def test_a_task_does_not_wait_for_tasks_that_are_not_running(self, track, a_try, monkeypatch):
         monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
 
         track(a_try, nested=True)()
@@ -177,7 +177,7 @@ class TestLostAnswer:
         sees="the task's error: MLflow's message",
         green="with *Clear*, when MLflow allows it",
     )
-    def test_a_refusal_is_final(self, track, a_try, mlflow_proxy):
+    def test_a_rejected_request_is_not_retried(self, track, a_try, mlflow_proxy):
         mlflow_proxy.forbidden.append("runs/create")
         with pytest.raises(MLflowAPIError, match="Not yours"):
             track(a_try)()
@@ -187,7 +187,7 @@ class TestLostAnswer:
 
 @pytest.mark.parametrize("path", ["experiments/get-by-name", "runs/search", "runs/create", "runs/update"])
 @pytest.mark.parametrize("nested", [False, True])
-def test_with_warn_no_refusal_fails_the_task(a_try, mlflow_proxy, experiment, path, nested, caplog):
+def test_with_warn_no_error_of_mlflow_fails_the_task(a_try, mlflow_proxy, experiment, path, nested, caplog):
     import mlflow
 
     a_try.known = None
@@ -208,7 +208,7 @@ class TestEndOfDagRun:
         with task_run(context=a_try.context, experiment=experiment):
             for number in range(4):
                 hook.get_or_create_experiment(f"{experiment} {number}")
-            # Other tests have made experiments, too, and the callback has five seconds for all of its pages.
+            # Other tests have also created experiments, and the callback has five seconds for all pages.
             third = len(hook.search_experiments(max_results=1000)) // 3
             monkeypatch.setattr("mlflow_provider.hooks.client.PAGE_SIZE", third)
             mlflow_proxy.requests.clear()

@@ -1,4 +1,4 @@
-"""Each iteration of a task loop has a run of its own; as Airflow 3.4 runs it in ``dag.test()``."""
+"""Each iteration of a task loop has its own run, with Airflow 3.4 and ``dag.test()``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ assert dag_run.state == "success", dag_run.state
 
 @pytest.mark.skipif(not hasattr(airflow.sdk, "LoopDecision"), reason="Airflow has task loops since 3.4")
 @pytest.mark.usefixtures("mlflow_default")
-def test_each_iteration_has_a_run_of_its_own_under_one_parent(hook, name, tmp_path):
+def test_each_iteration_has_its_own_run_under_one_parent(hook, name, tmp_path):
     (tmp_path / "refine.py").write_text(DAG_FILE.format(experiment=name))
     environment = {
         **os.environ,

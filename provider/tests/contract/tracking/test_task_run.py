@@ -1,4 +1,4 @@
-"""The run of a task instance, for tries, clears and ends of every kind, at a real MLflow server.
+"""The run of a task instance on a real MLflow server, for every kind of try, clear and end.
 
 What Airflow would hand to a task stands in ``Try``.
 """
@@ -123,7 +123,7 @@ class TestStart:
 
 
 class TestTrainingCode:
-    """Code that was written without Airflow starts a run of its own."""
+    """Code written without Airflow starts its own run."""
 
     def test_its_run_is_the_run_of_the_task(self, a_try, runs, experiment):
         import mlflow
@@ -274,7 +274,7 @@ class TestEnd:
 
 
 def log(seed: int) -> None:
-    """Log what cannot be logged twice in a run, and what would mix."""
+    """Log values that cannot be logged twice in a run, and values that would mix."""
     import mlflow
 
     mlflow.log_param("seed", seed)
@@ -284,7 +284,7 @@ def log(seed: int) -> None:
 
 @pytest.fixture
 def in_each_run(runs, hook) -> Callable[[], list[tuple[str, float, list[str]]]]:
-    """A function that returns what :func:`log` left in each run: parameter, metric, artifacts."""
+    """A function that returns what :func:`log` logged to each run: parameter, metric, artifacts."""
 
     def look() -> list[tuple[str, float, list[str]]]:
         client = hook.client
@@ -499,7 +499,7 @@ class TestParent:
         assert chosen == {run.info.run_id for run in parents()}
         assert len(chosen) == 1
 
-    def test_an_unconfirmed_one_of_a_task_that_was_killed_is_used_by_the_next(
+    def test_an_unconfirmed_parent_of_a_killed_task_is_used_by_the_next(
         self, a_try, parents, experiment, hook
     ):
         tags = {**dag_run_tags("housing", a_try.run_id), parent_run.TAG: "unconfirmed"}
@@ -519,7 +519,7 @@ class TestParent:
         assert status_of(parents()) == ["FINISHED"]
 
     @pytest.mark.parametrize("error", [ValueError("no sales"), AirflowFailException("no use")])
-    def test_it_fails_with_a_task_that_is_not_tried_again(self, a_try, parents, experiment, error):
+    def test_it_fails_with_a_task_that_is_not_retried(self, a_try, parents, experiment, error):
         a_try.max_tries = 2 if isinstance(error, AirflowFailException) else 0
         fail(a_try, error, experiment=experiment, nested=True)
 
@@ -640,7 +640,7 @@ class TestUnreachable:
     def nobody(self, airflow_connection) -> None:
         airflow_connection(host="http://127.0.0.1:9", extra={"retries": 0})
 
-    def test_the_task_fails_with_what_to_do(self, a_try, nobody):
+    def test_the_task_fails_with_the_fix(self, a_try, nobody):
         advice = "nothing listens on that port; start the server"
         with pytest.raises(MLflowUnreachableError, match=advice), task_run(context=a_try.context):
             pytest.fail("the block ran")

@@ -12,7 +12,7 @@ def train(alpha: float = 1.0):
     pass
 
 
-def test_the_decorator_takes_no_arguments_or_all_of_its_own():
+def test_the_decorator_takes_no_arguments_or_all_of_its_arguments():
     arguments = {
         "mlflow_conn_id": "mlflow_remote",
         "experiment": "Housing",

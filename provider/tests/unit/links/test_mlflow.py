@@ -65,7 +65,7 @@ def test_a_button_is_pushed_from_an_operator_whose_links_are_a_property(ti, xcom
     assert "/experiments/1" in xcoms["mlflow_experiment_link"]
 
 
-def test_an_address_is_that_which_the_task_pushed(monkeypatch):
+def test_a_link_is_the_address_that_the_task_pushed(monkeypatch):
     stored = {("a try", "mlflow_model_version_link"): "http://localhost:5000/#/models/Housing/versions/4"}
     monkeypatch.setattr(links.XCom, "get_value", lambda ti_key, key: stored.get((ti_key, key)))
 

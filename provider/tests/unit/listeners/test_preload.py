@@ -125,13 +125,13 @@ def test_without_the_setting_nothing_is_imported(start):
         pytest.param("multiprocessing.set_start_method('spawn')", id="workers that are not forked"),
     ],
 )
-def test_where_tasks_are_not_forked_nothing_is_imported(start, condition):
+def test_nothing_is_imported_if_tasks_are_not_forked(start, condition):
     imported, _ = start("scheduler", f"{condition}; {IS_READY}")
 
     assert not imported
 
 
-def test_where_tasks_run_elsewhere_nothing_is_imported(start):
+def test_nothing_is_imported_if_tasks_run_elsewhere(start):
     imported, _ = start("scheduler", IS_READY, AIRFLOW__CORE__EXECUTOR="far.FarExecutor")
 
     assert not imported
@@ -269,7 +269,7 @@ def test_a_broken_plugin_of_mlflow_does_not_keep_the_scheduler_from_starting(sta
     assert "mlflow, ready" in log
 
 
-def test_each_task_draws_random_numbers_of_its_own(start):
+def test_each_task_draws_its_own_random_numbers(start):
     code = """
 Job()
 draws = ("__import__('random').random()", "__import__('numpy').random.random()")
@@ -327,7 +327,7 @@ print(json.dumps(is_frozen))
     assert is_frozen
 
 
-def test_what_airflow_leaves_for_the_first_task_is_there(start):
+def test_modules_that_airflow_leaves_for_the_first_task_are_imported(start):
     code = """
 Job()
 names = ["airflow.sdk.execution_time.supervisor", "airflow.providers.standard.decorators.python"]

@@ -77,7 +77,7 @@ class TestEnvironment:
 
 
 class TestTracking:
-    def test_reaches_the_connections_server_whatever_was_set_before(self, before):
+    def test_uses_the_connections_server_even_if_another_was_set(self, before):
         with tracking(ADA) as client:
             assert mlflow.get_tracking_uri() == client.tracking_uri == ADA.url
             assert mlflow.get_registry_uri() == ADA.url
@@ -100,7 +100,7 @@ class TestTracking:
         assert state() == before
 
     @pytest.mark.parametrize("error", [None, RuntimeError])
-    def test_leaves_everything_as_it_was_also_when_the_block_changed_it(self, before, error):
+    def test_leaves_everything_as_it_was_even_if_the_block_changed_it(self, before, error):
         with suppress(RuntimeError), tracking(ADA):
             mlflow.set_tracking_uri("http://elsewhere:5000")
             mlflow.set_registry_uri("http://elsewhere:5000")
@@ -132,7 +132,7 @@ class TestTracking:
 
 
 class TestConnectedClient:
-    def test_is_made_for_its_server_and_changes_nothing(self, before):
+    def test_is_created_for_its_server_and_changes_nothing(self, before):
         client = connected_client(ADA)
 
         assert client.tracking_uri == ADA.url
