@@ -33,6 +33,10 @@ class Store:
     async def aset(self, key: str, cursor: Any) -> None:
         self.cursors[key] = cursor
 
+    async def first_look(self) -> None:
+        while not self.cursors:
+            await asyncio.sleep(INTERVAL)
+
     @property
     def version(self) -> str | None:
         [cursor] = self.cursors.values()
@@ -266,8 +270,7 @@ def test_two_assets_of_one_trigger_have_the_same_cursor(model, versions):
     async def first_looks() -> None:
         stream = watch.run()
         pending = asyncio.ensure_future(anext(stream))
-        while not other.cursors:
-            await asyncio.sleep(INTERVAL)
+        await other.first_look()
         pending.cancel()
 
     asyncio.run(first_looks())
@@ -279,8 +282,7 @@ def test_run_reports_changes_while_it_runs(model, champions):
     async def follow() -> tuple[TriggerEvent, list[TriggerEvent]]:
         stream = champions.start().run()
         event = asyncio.ensure_future(anext(stream))
-        while not champions.store.cursors:
-            await asyncio.sleep(INTERVAL)
+        await champions.store.first_look()
         await asyncio.to_thread(model.set_alias, "champion", "2")
         return await event, [more async for more in stream]
 
@@ -310,8 +312,7 @@ def test_watches_of_one_model_share_their_requests(model, monkeypatch):
             raw = manager.subscribe(trigger_id=watch.trigger_id, trigger=watch, key=watch.shared_stream_key())
             streams.append(watch.filter_shared_stream(raw))
         pending = [asyncio.ensure_future(anext(stream)) for stream in streams]
-        while not all(triggerer.store.cursors for triggerer in triggerers):
-            await asyncio.sleep(INTERVAL)
+        await asyncio.gather(*(triggerer.store.first_look() for triggerer in triggerers))
         assert len(manager._groups) == 1
         await asyncio.to_thread(model.set_alias, "champion", await asyncio.to_thread(model.create_version))
         found = await asyncio.gather(*pending)
@@ -357,8 +358,7 @@ def test_a_corrected_connection_is_read_again(mlflow_server, airflow_connection,
         pending = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(INTERVAL)
         airflow_connection(**mlflow_server.connection)
-        while not champions.store.cursors:
-            await asyncio.sleep(INTERVAL)
+        await champions.store.first_look()
         pending.cancel()
 
     asyncio.run(first_look())
