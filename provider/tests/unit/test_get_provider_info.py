@@ -1,4 +1,4 @@
-"""What the provider says of itself is what Airflow expects, and true."""
+"""The provider's metadata is valid for Airflow and matches the package."""
 
 from __future__ import annotations
 

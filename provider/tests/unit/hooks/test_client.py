@@ -1,4 +1,4 @@
-"""Calls that were written for provider 1.1.0 still mean what they meant."""
+"""Calls written for provider 1.1.0 still work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the setting ``[mlflow] preload`` imports, and where; each in a process of its own, as imports stay."""
+"""Imports of the setting ``[mlflow] preload``; each test runs in a new process, because imports stay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-# Airflow itself calls its listeners: as the process of a component starts, and that of a task.
+# Airflow itself calls its listeners when the process of a component or of a task starts.
 PRELUDE = """
 import gc, json, multiprocessing, os, sys, threading, warnings
 from airflow.jobs.job import Job
@@ -53,7 +53,7 @@ class FarExecutor(BaseExecutor):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a component in a new process, run code in it, return what that printed, and the log."""
+    """Start a component in a new process, run code in it, and return its output and the log."""
 
     def start(component: str, code: str, preload: str | None = "ready", **settings: str) -> tuple[Any, str]:
         if preload is not None:
@@ -303,14 +303,14 @@ print(json.dumps(os.read(reader, 10).decode()))
 
 
 def test_what_was_imported_is_kept_out_of_garbage_collection(start):
-    """Which would write to it, and so copy it into each task's process."""
+    """Garbage collection would write to it, and so copy it into each task's process."""
     state, _ = start("scheduler", "Job(); print(json.dumps([gc.get_freeze_count() > 0, gc.isenabled()]))")
 
     assert state == [True, True]
 
 
 def test_it_is_kept_out_of_it_also_when_the_workers_are_forked(start):
-    """LocalExecutor then gives all back to garbage collection (not in Airflow 3.1.0)."""
+    """LocalExecutor then unfreezes all objects (not in Airflow 3.1.0)."""
     code = """
 from airflow.executors.local_executor import LocalExecutor
 Job()

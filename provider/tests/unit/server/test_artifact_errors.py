@@ -1,4 +1,4 @@
-"""Errors of an artifact store; contract tests and the fault tests see them where they are raised."""
+"""Errors of an artifact store; contract and fault tests cause real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every spelling of a connection that people use is read, and an error names the field at fault."""
+"""Every common form of a connection is accepted, and errors name the invalid field."""
 
 from __future__ import annotations
 

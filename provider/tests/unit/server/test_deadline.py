@@ -1,4 +1,4 @@
-"""An exchange that takes too long is given up."""
+"""Work with MLflow that takes too long is abandoned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How patient requests are."""
+"""The timeouts and retries of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name of this Airflow: the same in every component, and another one on another laptop."""
+"""The instance name is the same in every component, and differs between laptops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which run a try gets: a table of the newest run of its task instance, and what the try does about it."""
+"""Which run a try gets: a table of the newest run of its task instance, and the decision."""
 
 from __future__ import annotations
 
