@@ -23,7 +23,7 @@ def duplicate_dag_ids(folder: Path) -> dict[str, list[str]]:
 
 
 def _dag_ids(module: ast.Module) -> Iterator[str]:
-    """Yield the IDs of the DAGs that ``@dag`` makes: its argument, otherwise the function's name."""
+    """Yield the IDs of the DAGs that ``@dag`` defines: its argument, otherwise the function's name."""
     for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
         for decorator in function.decorator_list:
             call = decorator if isinstance(decorator, ast.Call) else ast.Call(decorator, [], [])

@@ -1,4 +1,4 @@
-"""Start and stop the stack, and find out how it is."""
+"""Start and stop the stack, and report its state."""
 
 from __future__ import annotations
 

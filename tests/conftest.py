@@ -1,4 +1,4 @@
-"""What the tests of this folder share: an Airflow home, and a real MLflow server."""
+"""Fixtures of this folder: an Airflow home, and a real MLflow server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: their own helpers, and the plugins of the provider's tests."""
+"""Settings of all tests, and the plugins of the provider's tests."""
 
 import os
 from collections.abc import Generator

@@ -1,15 +1,15 @@
 """MLflow from Apache Airflow: hooks and operators for tracking and the model registry.
 
-What a DAG imports, by what it is for:
+DAGs import from these modules:
 
-- ``mlflow_provider.decorators.mlflow``: ``@task.mlflow``, a function in an MLflow run of its own
-- ``mlflow_provider.operators``: a common action each, on experiments, models, versions and deployments
+- ``mlflow_provider.decorators.mlflow``: ``@task.mlflow``, a function in its own MLflow run
+- ``mlflow_provider.operators``: common actions on experiments, models, versions and deployments
 - ``mlflow_provider.hooks``: MLflow's REST API and its Python package, with an Airflow connection
-- ``mlflow_provider.sensors``, ``mlflow_provider.triggers``: a new model version, or a moved alias
+- ``mlflow_provider.sensors``, ``mlflow_provider.triggers``: new model versions and moved aliases
 - ``mlflow_provider.links.mlflow``: the buttons on a task instance
-- ``mlflow_provider.exceptions``: what all of it raises
+- ``mlflow_provider.exceptions``: all errors
 
-and for tasks and operators without the decorator ``task_run`` and ``close_open_runs``, below.
+Tasks and operators without the decorator use ``task_run`` and ``close_open_runs`` from this package.
 """
 
 TYPE_CHECKING = False  # not imported from typing: this package imports nothing

@@ -1,4 +1,4 @@
-"""What the checks share: the server, what they created there, and how they report."""
+"""State of an examination, and the registration and results of its checks."""
 
 from __future__ import annotations
 

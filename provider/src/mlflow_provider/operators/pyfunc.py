@@ -183,7 +183,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
             )
 
     def _result(self, predictions: str) -> tuple[Any, str]:
-        """Store the predictions; return the task's result, and a description of where they are."""
+        """Store the predictions; return the task's result, and a description of their location."""
         if self.artifact_file and self.run_id:
             action = f"Connection {self.mlflow_conn_id!r}, writing {self.artifact_file} to run {self.run_id}"
             with self.hook.tracking() as client, wrap_mlflow_errors(action):
