@@ -53,13 +53,13 @@ def run_dag(deployment: Deployment, mlflow: MlflowClient) -> Iterator[Callable[[
 
     yield run_dag
     for dag_run in started:
-        dag_run.tell()
+        dag_run.stop()
         dag_run.wait_for_end()
 
 
 @pytest.fixture
 def tasks(run_dag: Callable[[str], TrackedDagRun]) -> TrackedDagRun:
     """Two tasks that log until a test ends them."""
-    tasks = run_dag("logs_until_told")
+    tasks = run_dag("logs_until_stopped")
     tasks.wait_until_logging(*FIRST_TRIES)
     return tasks

@@ -21,10 +21,10 @@ def test_each_worker_has_imported_mlflow_for_its_tasks(deployment):
 
 
 def test_airflow_shows_a_log_from_a_worker(deployment, run_dag):
-    tasks = run_dag("logs_until_told")
+    tasks = run_dag("logs_until_stopped")
     tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
     task = deployment.airflow.task_instance(tasks.dag_id, tasks.run_id, tasks.dag_id, 0)
-    assert "MLflow run logs_until_told[0]: " in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
+    assert "MLflow run logs_until_stopped[0]: " in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
 
 
 @pytest.mark.fault(

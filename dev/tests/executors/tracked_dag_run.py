@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 Try = tuple[int, int]  # map index, try number
-FIRST_TRIES = ((0, 1), (1, 1))  # of the DAG logs_until_told
+FIRST_TRIES = ((0, 1), (1, 1))  # of the DAG logs_until_stopped
 
 
 class TrackedDagRun:
@@ -31,12 +31,12 @@ class TrackedDagRun:
         self.deployment = deployment
         self.mlflow = mlflow
         self.dag_id = dag_id
-        self._variable = f"told_{uuid4().hex}"
+        self._variable = f"stop_{uuid4().hex}"
         self.run_id = deployment.airflow.trigger(dag_id, variable=self._variable)
 
-    def tell(self) -> None:
-        """Tell the tasks to end."""
-        self.deployment.airflow.create_or_replace("variables", [{"key": self._variable, "value": "told"}])
+    def stop(self) -> None:
+        """Stop the tasks."""
+        self.deployment.airflow.create_or_replace("variables", [{"key": self._variable, "value": "stop"}])
 
     def wait_for_end(self) -> str:
         """Wait for the end of the DAG run, and return its state."""
@@ -92,12 +92,12 @@ class TrackedDagRun:
         self.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
 
     def finish(self, expected: Mapping[Try, str], before: Mapping[Try, list[float]] | None = None) -> None:
-        """Tell the tasks to end, and check that there are exactly these runs and nothing is lost.
+        """Stop the tasks, and check that there are exactly these runs and nothing is lost.
 
         :param expected: the status of each try's run.
         :param before: acknowledged steps of tries that were killed before they could count them.
         """
-        self.tell()
+        self.stop()
         assert self.wait_for_end() == "success"
         wait_until(
             "no run is open",

@@ -1,4 +1,4 @@
-"""Tracked tasks with a shared parent run: many at once, and some that log until a test tells them to end."""
+"""Tracked tasks with a shared parent run: many at once, and some that log until a test stops them."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 WAIT_SECONDS = 900
 
 
-def until_told(variable: str) -> Iterator[int]:
+def until_stopped(variable: str) -> Iterator[int]:
     """Count until a test sets the Airflow variable, which all workers can read."""
     deadline = time.monotonic() + WAIT_SECONDS
     for step in count():
@@ -36,24 +36,24 @@ def sweep(number: int) -> None:
 
 
 @task.mlflow(nested=True, retries=1, retry_delay=timedelta(seconds=1))
-def logs_until_told(number: int, dag_run: Any = None) -> None:
+def logs_until_stopped(number: int, dag_run: Any = None) -> None:
     import mlflow
 
     mlflow.log_param("number", number)
     steps = 0
-    for step in until_told(dag_run.conf["variable"]):
+    for step in until_stopped(dag_run.conf["variable"]):
         mlflow.log_metric("step", step, step=step)
         steps += 1
     mlflow.log_text(str(steps), "steps.txt")
 
 
 @task.mlflow(nested=True, retries=1, retry_delay=timedelta(seconds=1))
-def uploads_until_told(number: int, dag_run: Any = None) -> None:
+def uploads_until_stopped(number: int, dag_run: Any = None) -> None:
     import mlflow
 
     mlflow.log_param("number", number)
     steps = 0
-    for step in until_told(dag_run.conf["variable"]):
+    for step in until_stopped(dag_run.conf["variable"]):
         mlflow.log_text(f"{step} " * 1_000_000, f"uploads/{step}.txt")
         mlflow.log_metric("step", step, step=step)
         steps += 1
@@ -63,8 +63,8 @@ def uploads_until_told(number: int, dag_run: Any = None) -> None:
 with DAG("sweep", schedule=None, max_active_tasks=64):
     sweep.expand(number=list(range(64)))
 
-with DAG("logs_until_told", schedule=None):
-    logs_until_told.expand(number=[0, 1])
+with DAG("logs_until_stopped", schedule=None):
+    logs_until_stopped.expand(number=[0, 1])
 
-with DAG("uploads_until_told", schedule=None):
-    uploads_until_told.expand(number=[0, 1])
+with DAG("uploads_until_stopped", schedule=None):
+    uploads_until_stopped.expand(number=[0, 1])

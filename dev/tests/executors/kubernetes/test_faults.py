@@ -36,7 +36,7 @@ def test_a_task_killed_for_its_memory_is_retried(run_dag):
     green="by itself",
 )
 def test_uploads_continue_through_the_other_replica_when_one_is_killed(deployment, run_dag):
-    tasks = run_dag("uploads_until_told")
+    tasks = run_dag("uploads_until_stopped")
     before = tasks.wait_until_logging(*FIRST_TRIES)
     replicas = deployment.pods("mlflow", "--selector=app.kubernetes.io/name=mlflow")
     assert len(replicas) == 2

@@ -62,11 +62,11 @@ def test_a_tasks_pod_contains_no_secret(deployment, tasks):
 
 
 def test_a_log_outlives_its_pod(deployment, run_dag):
-    tasks = run_dag("logs_until_told")
+    tasks = run_dag("logs_until_stopped")
     tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"))
     task = deployment.airflow.task_instance(tasks.dag_id, tasks.run_id, tasks.dag_id, 0)
     wait_until("its pod is gone", deployment.workers, lambda names: task["hostname"] not in names)
-    assert "MLflow run logs_until_told[0]: " in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
+    assert "MLflow run logs_until_stopped[0]: " in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
 
 
 def test_the_key_of_the_logs_opens_no_artifact(deployment):
