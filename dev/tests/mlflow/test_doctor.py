@@ -34,15 +34,15 @@ def mlflow_default(mlflow_server, airflow_connection):
     return airflow_connection(**mlflow_server.connection)
 
 
-def test_a_healthy_server_makes_it_green_and_the_log_tells_each_check(dag, mlflow_default, capfd):
+def test_a_healthy_server_makes_it_green_and_the_log_has_each_check(dag, mlflow_default, capfd):
     assert dag.test().state == "success"
 
-    said = capfd.readouterr().out
+    log = capfd.readouterr().out
     for result in examine():
-        assert result.check in said
+        assert result.check in log
 
 
-def test_a_run_that_is_running_after_its_task_is_found_and_ended_if_asked_for(dag, mlflow_default):
+def test_a_run_that_is_running_after_its_task_is_found_and_ended_on_request(dag, mlflow_default):
     hook = MLflowClientHook()
     ended = dag.test()
     tags = {**runs.dag_run_tags("mlflow_doctor", ended.run_id), "airflow.task_id": TASK_ID}
@@ -57,9 +57,7 @@ def test_a_run_that_is_running_after_its_task_is_found_and_ended_if_asked_for(da
     assert hook.get_run(**run_id)["info"]["status"] == "KILLED"
 
 
-def test_a_server_that_does_not_answer_makes_it_red_and_its_log_ends_with_the_cure(
-    dag, airflow_connection, capfd
-):
+def test_a_server_that_cannot_be_reached_makes_it_red_and_its_log_has_the_fix(dag, airflow_connection, capfd):
     airflow_connection(host="http://mlflow.invalid:5000")
 
     assert dag.test().state == "failed"

@@ -17,6 +17,7 @@ from airflow.models import Connection
 
 from mlflow_provider.doctor import Result, examination, examine
 from mlflow_provider.doctor.checks import FILE
+from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import findings, limits
 from mlflow_provider.server.findings import Finding
 from mlflow_provider.tracking import runs
@@ -50,7 +51,7 @@ def test_every_finding_has_a_code_of_its_own_and_the_doctor_is_made_to_report_ea
 
 
 class TestHealthy:
-    def test_a_healthy_server_has_nothing_wrong_and_nothing_is_left_there(
+    def test_a_healthy_server_fails_no_check_and_is_left_as_it_was(
         self, hook, mlflow_server, monkeypatch, name
     ):
         # Distinguishes this experiment from those of tests that run at the same time.
@@ -61,8 +62,8 @@ class TestHealthy:
 
         assert [result.sentence for result in results if result.status == "failed"] == []
         assert [result.check for result in results if result.status == "skipped"] == ["open runs"]
-        made = {"experiment_name": f"mlflow_doctor {name}"}
-        experiment = hook.call("GET", "experiments/get-by-name", made)["experiment"]
+        by_name = {"experiment_name": f"mlflow_doctor {name}"}
+        experiment = hook.call("GET", "experiments/get-by-name", by_name)["experiment"]
         assert experiment["lifecycle_stage"] == "deleted"
         folder = mlflow_server.folder / "artifacts" / experiment["experiment_id"]
         assert list(folder.rglob("*")) == []
@@ -80,8 +81,7 @@ class TestHealthy:
         assert list(folder.rglob(FILE)) == []
 
     def test_a_folder_that_worker_and_server_share_is_no_failure(self, hook, name, tmp_path):
-        location = {"name": name, "artifact_location": tmp_path.as_uri()}
-        hook.call("POST", "experiments/create", location)
+        hook.get_or_create_experiment(name, tmp_path.as_uri())
 
         assert {result.status for result in examine(experiment=name)} == {"ok", "skipped"}
 
@@ -135,7 +135,7 @@ class TestTheWayToTheServer:
 
             failure("port", findings.TIMED_OUT)
 
-    def test_a_proxy_on_the_way_that_does_not_answer(self, airflow_connection, monkeypatch):
+    def test_a_proxy_that_does_not_respond(self, airflow_connection, monkeypatch):
         airflow_connection(host="http://mlflow.example.com:5000")
         monkeypatch.setenv("http_proxy", f"http://ada:s3cret@127.0.0.1:{free_port()}")
 
@@ -188,21 +188,20 @@ class TestTheLogin:
     def mlflow_default(self, mlflow_auth_server, airflow_connection):
         return airflow_connection(**mlflow_auth_server.connection)
 
-    def test_none(self, mlflow_auth_server, airflow_connection):
-        airflow_connection(host=mlflow_auth_server.url)
+    @pytest.mark.parametrize(
+        ("login", "finding"),
+        [
+            ({}, findings.LOGIN_REQUIRED),
+            ({"login": "admin", "password": "a wrong one"}, findings.LOGIN_REJECTED),
+        ],
+    )
+    def test_none_or_a_wrong_one(self, mlflow_auth_server, airflow_connection, login, finding):
+        airflow_connection(host=mlflow_auth_server.url, **login)
 
-        failure("login", findings.LOGIN_REQUIRED)
-
-    def test_a_wrong_one_which_is_not_shown(self, mlflow_auth_server, airflow_connection):
-        airflow_connection(host=mlflow_auth_server.url, login="admin", password="a wrong one")
-
-        results = list(examine())
-
-        assert "a wrong one" not in repr(results)
-        failure("login", findings.LOGIN_REJECTED)
+        assert "a wrong one" not in repr(failure("login", finding))
 
     def test_one_that_may_only_read(self, hook, mlflow_auth_server, airflow_connection, name):
-        hook.call("POST", "experiments/create", {"name": name})
+        hook.get_or_create_experiment(name)
         hook.call("POST", "users/create", {"username": name, "password": "a-password-for-eve"})
         airflow_connection(host=mlflow_auth_server.url, login=name, password="a-password-for-eve")
 
@@ -214,28 +213,24 @@ class TestTheLogin:
 
         failure("artifact", findings.PASSWORD_NOT_ASCII)
 
-    def test_the_right_one_has_nothing_wrong_and_is_not_shown(self, mlflow_default, mlflow_auth_server):
+    def test_the_right_one_fails_no_check_and_is_not_shown(self, mlflow_default, mlflow_auth_server):
         results = list(examine())
 
         assert {result.status for result in results} == {"ok", "skipped"}
         assert mlflow_auth_server.password not in repr(results) + "".join(map(str, results))
 
     def test_one_that_a_server_repeats_is_not_shown(self, false_server, airflow_connection):
-        repeated = Answer(400, json.dumps({"error_code": "BAD_REQUEST", "message": "no: a-password-for-eve"}))
-        airflow_connection(
-            host=false_server(VERSION, repeated).url, login="eve", password="a-password-for-eve"
-        )
+        repeated = Answer(400, '{"error_code": "BAD_REQUEST", "message": "no: 5ecret"}')
+        airflow_connection(host=false_server(VERSION, repeated).url, login="eve", password="5ecret")
 
         assert failure("API", findings.UNEXPECTED).sentence.endswith("BAD_REQUEST: no: ***")
 
 
 class TestTheExperiment:
-    def test_one_that_does_not_exist(self, mlflow_default, name):
+    def test_one_that_does_not_exist_or_is_deleted(self, hook, name):
         failure("experiment", findings.EXPERIMENT_NOT_FOUND, experiment=name)
 
-    def test_one_that_is_deleted(self, hook, name):
-        hook.call("POST", "experiments/delete", hook.call("POST", "experiments/create", {"name": name}))
-
+        hook.client.delete_experiment(hook.get_or_create_experiment(name))
         failure("experiment", findings.EXPERIMENT_DELETED, experiment=name)
 
     def test_one_that_cannot_be_deleted(self, mlflow_proxy):
@@ -257,8 +252,7 @@ class TestNoCredentials:
     @pytest.fixture
     def in_s3(self, hook, name):
         """An experiment in S3, although the server proxies artifacts."""
-        location = {"name": name, "artifact_location": "s3://mlflow/housing"}
-        hook.call("POST", "experiments/create", location)
+        hook.get_or_create_experiment(name, "s3://mlflow/housing")
         return name
 
     @pytest.fixture
@@ -277,21 +271,15 @@ class TestNoCredentials:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
 
-    def test_a_server_that_proxies_no_artifacts_leaves_workers_without_keys(self, server, airflow_connection):
+    def test_a_server_that_does_not_proxy_artifacts(self, server, airflow_connection, name):
         airflow_connection(host=server.url)
-
         failure("artifact store", findings.S3_KEYS_MISSING)
 
-    def test_an_experiment_in_s3_leaves_workers_without_keys_on_any_server(self, in_s3):
-        failure("artifact store", findings.S3_KEYS_MISSING, experiment=in_s3)
-
-    def test_an_experiment_whose_artifacts_the_server_does_not_proxy(self, server, airflow_connection, name):
-        location = {"name": name, "artifact_location": "mlflow-artifacts:/housing"}
-        url = f"{server.url}/api/2.0/mlflow/experiments/create"
-        requests.post(url, json=location, timeout=60).raise_for_status()
-        airflow_connection(host=server.url)
-
+        MLflowClientHook().get_or_create_experiment(name, "mlflow-artifacts:/housing")
         failure("artifact store", findings.ARTIFACTS_NOT_PROXIED, experiment=name)
+
+    def test_a_worker_without_keys(self, in_s3):
+        failure("artifact store", findings.S3_KEYS_MISSING, experiment=in_s3)
 
     def test_a_worker_without_boto3(self, in_s3, monkeypatch):
         monkeypatch.setitem(sys.modules, "boto3", None)
@@ -299,7 +287,7 @@ class TestNoCredentials:
         failure("artifact store", findings.BOTO3_MISSING, experiment=in_s3)
 
     @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "127.0.0.1:{port}"])
-    def test_a_store_that_does_not_answer(self, in_s3, artifact_connection, endpoint):
+    def test_a_store_that_does_not_respond(self, in_s3, artifact_connection, endpoint):
         artifact_connection(endpoint.format(port=free_port()))
 
         failure("artifact store", findings.STORE_UNREACHABLE, experiment=in_s3)
@@ -317,38 +305,33 @@ class TestNoCredentials:
     )
     def test_a_store_that_refuses(self, in_s3, artifact_connection, false_server, status, code, finding):
         """Errors as in S3's API reference; dev/tests/lifecycle has those of MinIO."""
-        store = false_server(Answer(status, f"<Error><Code>{code}</Code></Error>"))
-        artifact_connection(store.url)
+        artifact_connection(false_server(Answer(status, f"<Error><Code>{code}</Code></Error>")).url)
 
         assert "s3cret" not in failure("artifact store", finding, experiment=in_s3).sentence
 
-    def test_a_server_without_keys_of_the_store_that_workers_reach(
-        self, in_s3, artifact_connection, false_server
-    ):
+    def test_a_server_without_the_workers_keys(self, in_s3, artifact_connection, false_server):
         artifact_connection(false_server(Answer(body="<ListBucketResult/>")).url)
 
         failure("artifact", findings.ARTIFACT_NOT_LISTED, experiment=in_s3)
 
     def test_a_store_for_which_a_package_is_missing(self, hook, name):
-        location = {"name": name, "artifact_location": "gs://mlflow/housing"}
-        hook.call("POST", "experiments/create", location)
+        hook.get_or_create_experiment(name, "gs://mlflow/housing")
 
         failure("artifact", findings.ARTIFACT_NOT_WRITTEN, experiment=name)
 
 
 class TestTheArtifact:
     def test_a_store_that_the_server_cannot_write_to(self, hook, mlflow_server, name):
-        created = hook.call("POST", "experiments/create", {"name": name})
         store = mlflow_server.folder / "artifacts"
         store.mkdir(exist_ok=True)
-        (store / created["experiment_id"]).write_text("a file in place of the folder")
+        (store / hook.get_or_create_experiment(name)).write_text("a file in place of the folder")
 
-        # Of which check depends on the version of MLflow.
+        # Which check fails depends on the version of MLflow.
         [failed] = [result for result in examine(experiment=name) if result.status == "failed"]
         assert failed.check in ("artifact store", "artifact")
         assert failed.sentence == str(findings.SERVER_STORE_FAILED)
 
-    def test_one_that_is_changed_on_the_way(self, mlflow_proxy):
+    def test_one_that_a_proxy_changes(self, mlflow_proxy):
         mlflow_proxy.changed.append(FILE)
 
         failure("artifact", findings.ARTIFACT_CHANGED)
@@ -363,8 +346,7 @@ class TestOwnDisk:
 
     @pytest.fixture
     def on_own_disk(self, hook, name):
-        location = {"name": name, "artifact_location": "file:///proc/self/cwd/doctor-artifacts"}
-        hook.call("POST", "experiments/create", location)
+        hook.get_or_create_experiment(name, "file:///proc/self/cwd/doctor-artifacts")
         return name
 
     def test_an_artifact_that_the_server_does_not_see(self, on_own_disk, monkeypatch, tmp_path):
@@ -382,16 +364,12 @@ class TestOwnDisk:
 class TestNoTrackingUri:
     """The first cause: without a tracking URI, the ``mlflow`` package logged to this folder."""
 
-    TRAINING = (
-        "import mlflow; mlflow.start_run(); mlflow.log_metric('rmse', 0.5); mlflow.log_text('.', 'a.txt')"
-    )
+    TRAINING = "import mlflow; mlflow.start_run(); mlflow.log_text('.', 'a.txt')"
 
-    @pytest.fixture
-    def trained(self, tmp_path, monkeypatch):
+    def test_runs_in_the_working_directory(self, mlflow_default, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         subprocess.run([sys.executable, "-c", self.TRAINING], check=True, capture_output=True)
 
-    def test_runs_that_landed_in_the_working_directory(self, mlflow_default, trained, tmp_path):
         assert str(tmp_path) in failure("this disk", findings.RUNS_ON_WORKER).sentence
 
     def test_a_store_that_is_the_servers_own_is_no_failure(

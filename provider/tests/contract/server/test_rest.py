@@ -137,7 +137,10 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"host": "my..mlflow"}, "host name cannot be resolved"),
+            *[
+                ({"host": host, "extra": {"retries": 0}}, "host name cannot be resolved")
+                for host in ("my..mlflow", "my_mlflow.invalid", "mlflöw.invalid", "🏠.invalid")
+            ],
             (
                 {"host": "https://127.0.0.1", "extra": {"verify": "/nowhere.pem"}},
                 "invalid path: /nowhere.pem",
