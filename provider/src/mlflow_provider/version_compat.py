@@ -15,6 +15,9 @@ A missing private name never fails a task: the provider logs one line that names
 ``Job.latest_heartbeat``
     Purpose: a scheduler that preloads modules stays healthy. Public alternative: none.
     Without it: Airflow may report the scheduler as unhealthy until its first heartbeat.
+``airflow.sdk.execution_time.supervisor``
+    Purpose: a scheduler also preloads what Airflow itself needs for tasks. Public alternative: none.
+    Without it: each worker imports the module with its first task.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ __all__ = [
     "DEFERRALS",
     "AirflowTaskTerminated",
     "asset_state_stores",
+    "import_supervisor",
     "is_first_start",
     "renew_heartbeat",
     "wait_for_response",
@@ -129,3 +133,11 @@ def renew_heartbeat(job: Any) -> None:
         job.latest_heartbeat = datetime.now(timezone.utc)
     else:
         _log_missing("Job.latest_heartbeat", "the scheduler may be reported as unhealthy while it starts")
+
+
+def import_supervisor() -> None:
+    """Import what Airflow itself imports with a worker's first task."""
+    try:
+        import airflow.sdk.execution_time.supervisor  # noqa: F401
+    except ImportError:
+        _log_missing("airflow.sdk.execution_time.supervisor", "each worker imports it with its first task")

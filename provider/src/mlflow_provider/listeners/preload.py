@@ -29,11 +29,8 @@ from airflow.listeners import hookimpl
 
 log = logging.getLogger(__name__)
 
-# Imported by this process, or by the process that it was forked from.
-_imported: list[str] = []
-
-# Modules that Airflow itself imports only in a task.
-_OF_TASKS = ("airflow.sdk.execution_time.supervisor", "airflow.providers.standard.decorators.python")
+# Modules that this process, or the process that it was forked from, was to import.
+_preloaded: list[str] = []
 
 # Modules that a tracked task imports as well.
 _OF_TRACKED_TASKS = ("mlflow_provider.decorators.mlflow", "mlflow_provider.server.rest")
@@ -41,14 +38,25 @@ _OF_TRACKED_TASKS = ("mlflow_provider.decorators.mlflow", "mlflow_provider.serve
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Import the modules in a scheduler that forks its tasks; reseed random numbers in a task."""
-    if type(component).__name__ == "TaskRunnerMarker":
-        _renew_random_state()
-    elif sys.argv[1:2] == ["scheduler"] and _tasks_are_forked_from_scheduler():
+    """Import the modules in a scheduler that forks its tasks."""
+    is_forked_task = bool(_preloaded)  # which has the arguments of the scheduler
+    if is_forked_task or sys.argv[1:2] != ["scheduler"] or not _tasks_are_forked_from_scheduler():
+        return
+    preload()
+    if _preloaded:
         from mlflow_provider.version_compat import renew_heartbeat
 
-        preload()
         renew_heartbeat(component)  # Airflow would treat a long import as a dead scheduler
+
+
+@hookimpl
+def on_task_instance_running() -> None:
+    """Reseed NumPy's global generator in a task; otherwise all tasks would draw the same numbers.
+
+    Python reseeds its own after a fork.
+    """
+    if _preloaded and (numpy := sys.modules.get("numpy")):
+        numpy.random.seed()
 
 
 def on_celery_worker_init(**_: Any) -> None:
@@ -63,20 +71,27 @@ def preload() -> None:
         return
     from mlflow_provider.process import mlflow_private
     from mlflow_provider.process.environment import environment
+    from mlflow_provider.version_compat import import_supervisor
+
+    _preloaded.extend(names)
 
     start = time.monotonic()
     # MLflow's telemetry would start a thread, which a forked process does not have.
     with environment({"MLFLOW_DISABLE_TELEMETRY": "true"}), _without_warnings(), _without_collection():
-        _imported.extend(name for name in names if _import(name))
+        imported = [name for name in names if _import(name)]
+        import_supervisor()
         is_tracking = "mlflow" in sys.modules
-        for name in (*_OF_TASKS, *(_OF_TRACKED_TASKS if is_tracking else ())):
+        for name in (
+            "airflow.providers.standard.decorators.python",
+            *(_OF_TRACKED_TASKS if is_tracking else ()),
+        ):
             with suppress(Exception):  # the task imports it, and reports why it cannot
                 importlib.import_module(name)
         for private_name in (mlflow_private.TRACING, mlflow_private.REQUEST_HEADERS) if is_tracking else ():
             with mlflow_private.optional(private_name):
                 importlib.import_module(private_name.path)
     seconds = time.monotonic() - start
-    log.info("Preloaded for tasks in %.1f s: %s", seconds, ", ".join(_imported))
+    log.info("Preloaded for tasks in %.1f s: %s", seconds, ", ".join(imported))
 
 
 def _import(name: str) -> bool:
@@ -100,15 +115,6 @@ def _import(name: str) -> bool:
 
 def _tasks_are_forked_from_scheduler() -> bool:
     return multiprocessing.get_start_method() == "fork" and "LocalExecutor" in conf.get("core", "executor")
-
-
-def _renew_random_state() -> None:
-    """Reseed NumPy's global generator; otherwise all tasks would draw the same numbers.
-
-    Python reseeds its own after a fork.
-    """
-    if _imported and (numpy := sys.modules.get("numpy")):
-        numpy.random.seed()
 
 
 @contextmanager

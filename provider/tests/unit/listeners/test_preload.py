@@ -18,7 +18,9 @@ from airflow.jobs.job import Job
 
 def start_task():
     from airflow.sdk.execution_time import task_runner
-    task_runner.get_listener_manager().hook.on_starting(component=task_runner.TaskRunnerMarker())
+    hook = task_runner.get_listener_manager().hook
+    hook.on_starting(component=task_runner.TaskRunnerMarker())
+    hook.on_task_instance_running(previous_state=None, task_instance=None)
 
 def say_in_fork(*expressions):
     reader, writer = os.pipe()
@@ -174,18 +176,28 @@ def test_a_long_import_does_not_look_like_a_scheduler_that_has_ended(start):
     assert is_later
 
 
-def test_a_scheduler_without_a_known_heartbeat_starts_all_the_same(start):
-    code = """
-from types import SimpleNamespace
-from mlflow_provider.listeners import preload
-preload.on_starting(SimpleNamespace())
-print(json.dumps("ready" in sys.modules))
-"""
+@pytest.mark.parametrize(
+    ("start_scheduler", "name"),
+    [
+        ("preload.on_starting(object())", "Job.latest_heartbeat"),
+        ("sys.modules['airflow.sdk.execution_time.supervisor'] = None; Job()", "execution_time.supervisor"),
+    ],
+)
+def test_a_scheduler_starts_without_a_private_name_of_airflow(start, start_scheduler, name):
+    code = "from mlflow_provider.listeners import preload; " + start_scheduler
 
-    imported, log = start("scheduler", code)
+    imported, log = start("scheduler", f"{code}; print(json.dumps('ready' in sys.modules))")
 
     assert imported
-    assert "This version of Airflow has no Job.latest_heartbeat: " in log
+    assert f"{name}: " in log
+
+
+def test_a_forked_task_imports_nothing_again(start):
+    _, log = start("scheduler", "Job(); print(json.dumps(say_in_fork('1')))", "broken, ready")
+
+    assert log.count("Preloaded for tasks") == 1
+    assert log.count("module broken cannot be imported") == 1
+    assert "latest_heartbeat" not in log
 
 
 MODULES = "mlflow, mlflow.sklearn, pandas, sklearn.linear_model, sklearn.ensemble, skops.io"
