@@ -77,7 +77,9 @@ def migrate() -> None:
     if (AIRFLOW_HOME / "airflow.db").exists() and stamp.exists() and stamp.read_text() == version:
         return
     command = [str(AIRFLOW), "db", "migrate"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LocalError(f"Airflow {version} could not prepare its database.", done.stdout + done.stderr)
+    process = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise LocalError(
+            f"Airflow {version} could not prepare its database.", process.stdout + process.stderr
+        )
     stamp.write_text(version)

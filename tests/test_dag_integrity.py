@@ -36,8 +36,8 @@ for path in sys.argv[1:]:
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
     command = [sys.executable, "-c", script, *map(str, DAGS.glob("*.py"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert HEAVY & set(json.loads(done.stdout.splitlines()[-1])) == set()
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert HEAVY & set(json.loads(process.stdout.splitlines()[-1])) == set()
 
 
 def test_every_dag_has_tags(dags):

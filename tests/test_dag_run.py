@@ -33,8 +33,8 @@ def test_a_dag_run_succeeds_and_its_mlflow_runs_are_finished(
     }
     for arguments in (["db", "migrate"], ["dags", "test", dag_id]):
         command = [sys.executable, "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout[-5000:] + process.stderr[-5000:]
 
     from mlflow_provider.hooks.client import MLflowClientHook
 

@@ -35,7 +35,7 @@ class Kubectl:
 
         :raises AssertionError: it failed, unless ``check`` is False.
         """
-        done = subprocess.run(
+        process = subprocess.run(
             self._command(*arguments),
             input=stdin,
             stdin=DEVNULL if stdin is None else None,
@@ -43,8 +43,10 @@ class Kubectl:
             text=True,
             check=False,
         )
-        assert not check or done.returncode == 0, f"kubectl {' '.join(map(str, arguments))}\n{done.stderr}"
-        return done.stdout if check else done.stdout + done.stderr
+        assert not check or process.returncode == 0, (
+            f"kubectl {' '.join(map(str, arguments))}\n{process.stderr}"
+        )
+        return process.stdout if check else process.stdout + process.stderr
 
     def _command(self, *arguments: str | Path) -> list[str | Path]:
         return [self.program, f"--kubeconfig={self.kubeconfig}", *arguments]

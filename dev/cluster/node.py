@@ -85,7 +85,7 @@ class Node(Kubectl):
     def import_images(self, save: list[str], environment: dict[str, str]) -> None:
         """Import images from a Docker engine, with the output of ``docker save``."""
         with subprocess.Popen(save, env=environment, stdout=subprocess.PIPE) as saving:
-            done = subprocess.run(
+            process = subprocess.run(
                 [*self.containerd, "images", "import", "-"],
                 env=programs.environment(),
                 stdin=saving.stdout,
@@ -93,7 +93,7 @@ class Node(Kubectl):
                 text=True,
                 check=False,
             )
-        assert saving.returncode == 0 == done.returncode, done.stderr
+        assert saving.returncode == 0 == process.returncode, process.stderr
 
     def remove_containers(self) -> None:
         """Remove what is left of an earlier cluster's containers; images are kept."""

@@ -119,9 +119,9 @@ def _compile() -> None:
 
 def _run(folder: Path, *command: str) -> str:
     settings = {"GOFLAGS": "-buildvcs=false", "GOGC": "400"}  # more memory, less time
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise MissingError(f"{' '.join(command)}: {done.stderr[-2000:]}")
-    return done.stdout
+    if process.returncode:
+        raise MissingError(f"{' '.join(command)}: {process.stderr[-2000:]}")
+    return process.stdout

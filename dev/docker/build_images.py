@@ -116,8 +116,8 @@ def _unpack_go(folder: Path) -> str:
 
 
 def _run(*command: str, **environment: str) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise MissingError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}")
+    if process.returncode:
+        raise MissingError(f"{' '.join(command)}: {(process.stdout + process.stderr)[-2000:]}")

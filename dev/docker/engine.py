@@ -50,7 +50,7 @@ class Docker:
 
         :raises AssertionError: it failed, unless ``check`` is False.
         """
-        done = subprocess.run(
+        process = subprocess.run(
             ["docker", *map(str, arguments)],
             env={**os.environ, **self.environment, **environment},
             cwd=ROOT,
@@ -60,8 +60,10 @@ class Docker:
             text=True,
             check=False,
         )
-        assert not check or done.returncode == 0, f"docker {' '.join(map(str, arguments))}\n{done.stdout}"
-        return done.stdout
+        assert not check or process.returncode == 0, (
+            f"docker {' '.join(map(str, arguments))}\n{process.stdout}"
+        )
+        return process.stdout
 
 
 @contextmanager
@@ -117,9 +119,9 @@ def apt(suite: str, *arguments: str, folder: Path) -> None:
     }
     command = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
     for step in (["update"], [*arguments]):
-        done = subprocess.run([*command, *step], cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise MissingError(f"apt-get {' '.join(step)} failed; is {DEBIAN} reachable?\n{done.stderr}")
+        process = subprocess.run([*command, *step], cwd=folder, capture_output=True, text=True, check=False)
+        if process.returncode:
+            raise MissingError(f"apt-get {' '.join(step)} failed; is {DEBIAN} reachable?\n{process.stderr}")
 
 
 def unpack(folder: Path, pattern: str, into: Path) -> None:

@@ -67,7 +67,7 @@ def _compile(go: str, name: str) -> None:
             "CGO_ENABLED": "0",  # runs on any Linux
             "GOGC": "400",  # more memory, less time
         }
-        done = subprocess.run(
+        process = subprocess.run(
             # Unoptimized, in a third of the time; the tests store little.
             [go, "install", "-gcflags=all=-N -l", "-ldflags=-s -w", MODULES[name]],
             env={**os.environ, **variables},
@@ -75,8 +75,8 @@ def _compile(go: str, name: str) -> None:
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError(f"{name} could not be compiled: {done.stderr[-2000:]}")
+        if process.returncode:
+            raise RuntimeError(f"{name} could not be compiled: {process.stderr[-2000:]}")
         Path(folder, name).rename(FOLDER / name)  # complete, or not at all
 
 

@@ -38,10 +38,10 @@ def untouched_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(service, "_tracking_uri", None)
     monkeypatch.setattr(registry, "_registry_uri", None)
     monkeypatch.setattr(fluent, "_active_experiment_id", None)
-    before = dict(os.environ)
+    baseline = dict(os.environ)
     yield
     os.environ.clear()
-    os.environ.update(before)
+    os.environ.update(baseline)
 
 
 def pytest_unconfigure() -> None:

@@ -86,12 +86,12 @@ def test_triggering_features_leads_to_predictions(started, airflow, mlflow):
     with suppress(MlflowException):  # there was none, or else the candidate might not be better
         mlflow.delete_registered_model_alias("Housing pipeline", "champion")
     predict = demo.PIPELINE[-1]
-    before = len(airflow.call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"])
+    baseline = len(airflow.call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"])
 
     demo.run_pipeline(Console(), airflow, started.local_ports)
 
     runs = airflow.call("GET", f"/api/v2/dags/{predict}/dagRuns")["dag_runs"]
-    assert [run["state"] for run in runs[before:]] == ["success"]
+    assert [run["state"] for run in runs[baseline:]] == ["success"]
     run = mlflow.get_run(airflow.xcom(predict, runs[-1]["dag_run_id"], "mlflow_run_id"))
     champion = mlflow.get_model_version_by_alias("Housing pipeline", "champion")
     assert run.data.params["version"] == champion.version

@@ -41,7 +41,7 @@ def test_a_run_of_an_older_mlflow_is_kept(alone, tmp_path, monkeypatch):
 
 def _run_by_an_older_mlflow(database: str) -> str:
     packages = (f"mlflow-skinny=={OLDER}", "sqlalchemy", "alembic", "psycopg2-binary")
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(fetch_uv(), "run", "--no-project", "--quiet"),
             *(f"--with={package}" for package in packages),
@@ -51,5 +51,5 @@ def _run_by_an_older_mlflow(database: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()[-1]
+    assert process.returncode == 0, process.stderr
+    return process.stdout.split()[-1]

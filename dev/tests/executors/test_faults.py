@@ -11,7 +11,7 @@ import pytest
     green="by their next tries",
 )
 def test_tasks_of_a_killed_worker_are_retried_on_another(deployment, tasks, fault_is_over):
-    before = tasks.steps()
+    baseline = tasks.steps()
     worker = tasks.worker(0)
     retried = [number for number in (0, 1) if tasks.worker(number) == worker]
     deployment.kill(worker)
@@ -19,7 +19,7 @@ def test_tasks_of_a_killed_worker_are_retried_on_another(deployment, tasks, faul
     tasks.wait_until_logging(*((number, 2) for number in retried))
     killed = {(number, 1): "KILLED" for number in retried}
     finished = {(number, 2 if number in retried else 1): "FINISHED" for number in (0, 1)}
-    tasks.finish(killed | finished, before)
+    tasks.finish(killed | finished, baseline)
 
 
 @pytest.mark.fault(

@@ -72,12 +72,12 @@ def interrupted(_clone: Clone) -> Interrupted:
 @pytest.fixture
 def clone(_clone: Clone, interrupted: Interrupted) -> Iterator[Clone]:
     """A copy of the project whose stack may be up or down; its files are restored afterwards."""
-    before = {file: file.read_bytes() for file in _sources(_clone.folder)}
+    baseline = {file: file.read_bytes() for file in _sources(_clone.folder)}
     yield _clone
     for file in _sources(_clone.folder):
-        if file not in before:
+        if file not in baseline:
             file.unlink()
-    for file, content in before.items():
+    for file, content in baseline.items():
         if not file.exists() or file.read_bytes() != content:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)

@@ -60,7 +60,7 @@ def test_an_activated_environment_is_not_another_python(running):
 def test_airflows_command_line_finds_include(airflow, running):
     """With README's command; the tasks run in this process."""
     airflow.call("PATCH", "/api/v2/dags/mlflow_task_dag", json={"is_paused": True})
-    done = subprocess.run(
+    process = subprocess.run(
         [running.folder / ".venv" / "bin" / "airflow", "dags", "test", "mlflow_task_dag"],
         cwd="/",
         env={"AIRFLOW_HOME": str(running.folder / ".local/data/airflow"), "PATH": os.environ["PATH"]},
@@ -68,8 +68,8 @@ def test_airflows_command_line_finds_include(airflow, running):
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "No module named" not in done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
+    assert "No module named" not in process.stdout + process.stderr
 
 
 def test_git_ignores_the_env_file():

@@ -39,14 +39,14 @@ def test_an_artifact_of_a_gigabyte_does_not_need_a_gigabyte_of_memory(
     airflow_connection(**mlflow_server.connection)
     with (tmp_path / "large.bin").open("wb") as file:
         file.truncate(SIZE)
-    before = peak_of(mlflow_server)
+    baseline = peak_of(mlflow_server)
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", TASK], cwd=tmp_path, capture_output=True, text=True, check=True
     )
 
-    size, grown = map(int, done.stdout.split()[-2:])
-    print(f"task: {grown / 2**20:.0f} MiB, server: {(peak_of(mlflow_server) - before) / 2**20:.0f} MiB")
+    size, grown = map(int, process.stdout.split()[-2:])
+    print(f"task: {grown / 2**20:.0f} MiB, server: {(peak_of(mlflow_server) - baseline) / 2**20:.0f} MiB")
     assert size == SIZE
     assert grown < SIZE / 4
-    assert peak_of(mlflow_server) - before < SIZE / 4
+    assert peak_of(mlflow_server) - baseline < SIZE / 4

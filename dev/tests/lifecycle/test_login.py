@@ -142,13 +142,13 @@ def test_the_login_can_be_turned_off_and_on_with_the_same_password_and_data(runn
     def names(login: tuple[str, str] | None) -> set[str]:
         return {each["name"] for each in search(running, login, max_results=100).json()["experiments"]}
 
-    before = names(("admin", password))
+    baseline = names(("admin", password))
     running.make("down")
     off = running.make("up", MLFLOW_AUTH="0")
     assert "login: admin" not in off
-    assert names(None) == before
+    assert names(None) == baseline
     assert "All is well" in running.make("doctor")
     running.make("down")
     running.make("up", MLFLOW_AUTH="1")
-    assert names(("admin", password)) == before
+    assert names(("admin", password)) == baseline
     assert search(running, None).status_code == 401

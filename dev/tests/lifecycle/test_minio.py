@@ -136,11 +136,11 @@ def test_keys_are_only_in_the_environment_of_minio_and_mlflow(running, keys):
 
 
 def test_minio_writes_nothing_outside_the_clone(running):
-    before = Path.home().joinpath(".minio").exists()
+    baseline = Path.home().joinpath(".minio").exists()
     opened = {Path(file.path) for file in minio_process(running).open_files()}
     assert {file for file in opened if not file.is_relative_to(running.folder)} == set()
     assert (running.folder / ".local/minio-certificates").exists()
-    assert Path.home().joinpath(".minio").exists() is before
+    assert Path.home().joinpath(".minio").exists() is baseline
 
 
 def test_the_console_accepts_the_login_that_the_demo_shows(running, keys):
@@ -160,26 +160,26 @@ def test_the_store_cannot_be_changed_while_the_stack_is_up(running):
     green="by itself",
 )
 def test_minio_restarts_when_it_is_killed(running, objects):
-    before = objects()
+    baseline = objects()
     killed = minio_process(running)
     killed.kill()
     running.make("up")
     assert minio_process(running).pid != killed.pid
-    assert objects() == before
+    assert objects() == baseline
 
 
 def test_tasks_write_to_s3_directly_if_the_experiment_is_there(running, settings, client, artifacts, objects):
     """With the keys of the connection that ``mlflow_default`` refers to, and unchanged DAGs."""
     place = f"direct-{os.urandom(4).hex()}"
-    before = client.get_experiment_by_name("Housing").experiment_id
-    client.rename_experiment(before, f"Housing before {place}")
+    experiment_id = client.get_experiment_by_name("Housing").experiment_id
+    client.rename_experiment(experiment_id, f"Housing before {place}")
     experiment = client.create_experiment("Housing", artifact_location=f"s3://mlflow/{place}")
     settings.change("mlflow_default", conn_extra={"artifact_conn_id": "minio_default"})
     try:
         running.make("demo")
     finally:
         client.rename_experiment(experiment, f"Housing in {place}")
-        client.rename_experiment(before, "Housing")
+        client.rename_experiment(experiment_id, "Housing")
     (run,) = client.search_runs([experiment], SCALER)
     assert run.info.artifact_uri.startswith(f"s3://mlflow/{place}/")
     held = objects()

@@ -107,9 +107,9 @@ class TestInterrupted:
         def runs() -> int:
             return airflow.call("GET", "/api/v2/dags/~/dagRuns")["total_entries"]
 
-        before = runs()
+        baseline = runs()
         process = running.start("demo")
-        wait_until("DAGs run", lambda: runs() == before + len(DAG_IDS))
+        wait_until("DAGs run", lambda: runs() == baseline + len(DAG_IDS))
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=120)
         assert process.returncode
@@ -130,15 +130,15 @@ class TestChangedProject:
     """What `git pull` brings while the stack is up."""
 
     def test_changed_code_causes_a_restart(self, running):
-        before = {process.pid for process in running.processes()}
+        baseline = {process.pid for process in running.processes()}
         with (running.folder / "provider/src/mlflow_provider/links/mlflow.py").open("a") as file:
             file.write("# changed\n")
         output = running.make("up")
         assert "The project has changed since the stack was started; restarting it" in output
-        assert before.isdisjoint(process.pid for process in running.processes())
+        assert baseline.isdisjoint(process.pid for process in running.processes())
 
     def test_everything_is_stopped_before_packages_are_installed(self, running):
-        before = {process.pid for process in running.processes()}
+        baseline = {process.pid for process in running.processes()}
         with (running.folder / "requirements.txt").open("a") as file:
             file.write("# changed\n")
         output = running.make("up")
@@ -146,7 +146,7 @@ class TestChangedProject:
         assert (
             output.index("The project has changed") < stopped < installing < output.index("api-server is up")
         )
-        assert before.isdisjoint(process.pid for process in running.processes())
+        assert baseline.isdisjoint(process.pid for process in running.processes())
 
     def test_a_component_unknown_to_the_running_supervisor_is_shown_as_missing(self, running):
         source = running.folder / "local_stack/supervision.py"

@@ -57,7 +57,7 @@ class Project:
 
     def run(self, commands: str) -> str:
         """Run shell commands in its folder, check that they succeed, and return their output."""
-        done = subprocess.run(
+        process = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],
             cwd=self.folder,
             env=self.variables,
@@ -65,8 +65,8 @@ class Project:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        return done.stdout + done.stderr
+        assert process.returncode == 0, f"{commands}\n{process.stdout[-4000:]}\n{process.stderr[-4000:]}"
+        return process.stdout + process.stderr
 
 
 @pytest.fixture
@@ -98,21 +98,21 @@ def runs_of_the_lesson(server: MLflowServer) -> list[str]:
 
 
 def test_a_lesson_runs_in_an_airflow_without_astro(project, mlflow_server):
-    before = runs_of_the_lesson(mlflow_server)
+    baseline = runs_of_the_lesson(mlflow_server)
     airflow = project.run("airflow version")
     commands = code("README.md", "An Airflow without Astro", "bash")
 
     project.run(commands.replace("http://localhost:5000", mlflow_server.url))
 
     after = runs_of_the_lesson(mlflow_server)
-    assert len(after) > len(before)
+    assert len(after) > len(baseline)
     assert set(after) == {"FINISHED"}
     assert project.run("airflow version") == airflow
 
 
 def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
     """Without Docker: the steps of the image build run in a virtual environment."""
-    before = runs_of_the_lesson(mlflow_server)
+    baseline = runs_of_the_lesson(mlflow_server)
     for name in ("requirements.txt", "packages.txt"):
         (project.folder / name).write_text("# yours\n")
     project.run(code("README.md", "An Astro project", "bash"))
@@ -131,7 +131,7 @@ def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
     project.run(f"AIRFLOW_CONN_MLFLOW_DEFAULT={connection} airflow dags test {LESSON}")
 
     after = runs_of_the_lesson(mlflow_server)
-    assert len(after) > len(before)
+    assert len(after) > len(baseline)
     assert set(after) == {"FINISHED"}
 
 

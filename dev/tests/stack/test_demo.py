@@ -180,18 +180,18 @@ def test_a_failed_first_try_leaves_a_run_with_the_reason(stack, client):
 
     run = client.get_run(xcom(stack, dag_id, "train", "mlflow_run_id", run_id))
     assert run.info.status == "FINISHED"
-    before = client.get_run(run.data.tags["airflow.retry_of"])
-    assert before.info.status == "FAILED"
-    assert before.data.tags["airflow.reason"] == "RuntimeError: The first try was told to fail."
+    first_run = client.get_run(run.data.tags["airflow.retry_of"])
+    assert first_run.info.status == "FAILED"
+    assert first_run.data.tags["airflow.reason"] == "RuntimeError: The first try was told to fail."
 
 
 @needs("mlflow_hook_dag")
 def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
     stack.wait_until_idle()
     dag_id = "mlflow_hook_dag"
-    before = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id"))
-    experiment, newest_first = before.info.experiment_id, ["attributes.start_time DESC"]
-    before, *_ = client.search_runs([experiment], "run_name LIKE 'Prices in %'", order_by=newest_first)
+    demo_run = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id"))
+    experiment, newest_first = demo_run.info.experiment_id, ["attributes.start_time DESC"]
+    previous, *_ = client.search_runs([experiment], "run_name LIKE 'Prices in %'", order_by=newest_first)
 
     run_id = run_with(stack, dag_id, neighborhood="Somerset")
 
@@ -200,7 +200,7 @@ def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
     means = client.get_metric_history(profile.info.run_id, "mean_price")
     assert [metric.step for metric in means] == [2006, 2007, 2008, 2009, 2010]
     assert means[-1].value == pytest.approx(206_386.95, abs=0.01)
-    changes = {name: value - before.data.metrics[name] for name, value in profile.data.metrics.items()}
+    changes = {name: value - previous.data.metrics[name] for name, value in profile.data.metrics.items()}
     assert xcom(stack, dag_id, "compare_profiles", run_id=run_id) == pytest.approx(changes)
 
 
@@ -208,12 +208,12 @@ def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
 def test_the_operator_dag_moves_the_alias_to_a_new_version(stack, client):
     dag_id = "mlflow_operator_dag"
     stack.wait_until_idle()
-    before = client.get_model_version_by_alias("Housing prices", "challenger")
+    old_version = client.get_model_version_by_alias("Housing prices", "challenger")
 
     run_id = stack.run(dag_id)
 
     version = client.get_model_version_by_alias("Housing prices", "challenger")
-    assert int(version.version) > int(before.version)
+    assert int(version.version) > int(old_version.version)
     assert version.run_id == xcom(stack, dag_id, "train_model", "mlflow_run_id", run_id)
     assert version.source == xcom(stack, dag_id, "train_model", "model_uri", run_id)
     for task_id in ("register_model", "get_challenger"):
@@ -228,7 +228,7 @@ def test_clearing_an_old_run_of_the_operator_dag_does_not_move_the_alias_back(st
     dag_id, old = "mlflow_operator_dag", stack.demo_runs["mlflow_operator_dag"]
     stack.wait_until_idle()
     stack.run(dag_id)
-    before = client.get_model_version_by_alias("Housing prices", "challenger")
+    old_version = client.get_model_version_by_alias("Housing prices", "challenger")
     cleared = {"dag_run_id": old, "task_ids": ["register_model"], "include_downstream": True}
     everything = {"only_failed": False, "reset_dag_runs": True, "dry_run": False}
 
@@ -237,7 +237,7 @@ def test_clearing_an_old_run_of_the_operator_dag_does_not_move_the_alias_back(st
 
     assert stack.task_states(dag_id, old)["get_challenger"] == "success"
     after = client.get_model_version_by_alias("Housing prices", "challenger")
-    assert (after.version, after.run_id) == (before.version, before.run_id)
+    assert (after.version, after.run_id) == (old_version.version, old_version.run_id)
 
 
 def test_the_demo_can_run_again_while_its_dags_are_running(stack):

@@ -146,17 +146,17 @@ def test_the_champion_predicts_a_price_for_each_held_out_sale(stack):
 
 
 def test_worse_data_does_not_replace_the_champion(idle_stack):
-    before = aliases(idle_stack)
+    baseline = aliases(idle_stack)
     decision = run_to_promotion(idle_stack, **WORSE)
     assert not decision["promoted"]
-    assert decision["champion_version"] == before["champion"]
+    assert decision["champion_version"] == baseline["champion"]
     assert "is not better than" in decision["reason"]
-    assert aliases(idle_stack) == before
+    assert aliases(idle_stack) == baseline
 
 
 def test_two_pipelines_at_once_leave_one_champion(idle_stack):
     """Both asset events may start a single DAG run, which then uses the newer one."""
-    before = aliases(idle_stack)
+    baseline = aliases(idle_stack)
     first, second = (idle_stack.airflow.trigger(FEATURES, **WORSE) for _ in range(2))
     since = idle_stack.airflow.dag_run(FEATURES, first)["run_after"]
     for run_id in (first, second):
@@ -167,7 +167,7 @@ def test_two_pipelines_at_once_leave_one_champion(idle_stack):
         runs = idle_stack.call("GET", f"dags/{dag_id}/dagRuns?run_after_gte={since}")["dag_runs"]
         assert runs
         assert {run["state"] for run in runs} == {"success"}
-    assert aliases(idle_stack) == before
+    assert aliases(idle_stack) == baseline
 
 
 def test_a_rollback_swaps_champion_and_previous_and_predicts_again(idle_stack):

@@ -49,13 +49,13 @@ def test_status_shows_every_component(stack):
 @pytest.mark.parametrize("which", [0, 1], ids=["parent", "child"])
 def test_mlflow_restarts_when_one_of_its_processes_is_killed(idle_stack, which):
     clone = idle_stack.clone
-    before = clone.run_ids()
+    baseline = clone.run_ids()
     processes = idle_stack.processes("mlflow")
     assert len(processes) == 2
     processes[which].kill()
     wait_until("neither is left", lambda: not any(map(is_alive, processes)))
     clone.make("up")  # waits for the new one
-    assert clone.run_ids() == before
+    assert clone.run_ids() == baseline
     assert set(idle_stack.processes("mlflow")).isdisjoint(processes)
 
 
@@ -65,7 +65,7 @@ def test_mlflow_restarts_when_one_of_its_processes_is_killed(idle_stack, which):
     green="by itself",
 )
 def test_a_dag_run_succeeds_although_mlflow_is_killed(idle_stack):
-    before = idle_stack.clone.run_ids()
+    baseline = idle_stack.clone.run_ids()
     processes = idle_stack.processes("mlflow")
     run_id = idle_stack.airflow.trigger("mlflow_task_dag")
     wait_until(
@@ -77,4 +77,4 @@ def test_a_dag_run_succeeds_although_mlflow_is_killed(idle_stack):
         process.kill()
     idle_stack.wait_for_end("mlflow_task_dag", run_id)
     assert idle_stack.task_states("mlflow_task_dag", run_id) == {"train": "success", "evaluate": "success"}
-    assert before < idle_stack.clone.run_ids()
+    assert baseline < idle_stack.clone.run_ids()

@@ -21,9 +21,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprec
 def test_airflow_lists_the_provider():
     command = [sys.executable, "-m", "airflow", "providers", "list", "--output", "json"]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    listed = {entry["package_name"]: entry["version"] for entry in json.loads(done.stdout.splitlines()[-1])}
+    listed = {
+        entry["package_name"]: entry["version"] for entry in json.loads(process.stdout.splitlines()[-1])
+    }
     assert listed["airflow-provider-mlflow"] == mlflow_provider.__version__
 
 

@@ -63,6 +63,6 @@ def test_metadata_can_be_read_before_anything_else_can_be_imported():
         "print(sorted(set(sys.modules) - before))"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.strip() == "['mlflow_provider', 'mlflow_provider.get_provider_info']"
+    assert process.stdout.strip() == "['mlflow_provider', 'mlflow_provider.get_provider_info']"

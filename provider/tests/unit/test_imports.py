@@ -26,6 +26,6 @@ def test_no_module_imports_what_only_a_running_task_needs():
         f"import {', '.join(modules)}; print(sorted({{*{HEAVY}}} & ({{*sys.modules}} - before)))"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert process.stdout.splitlines()[-1] == "[]"

@@ -55,7 +55,7 @@ def test_a_task_whose_scheduler_is_killed_runs_again(idle_stack, start_logging, 
 def test_a_task_whose_stack_is_killed_runs_again(idle_stack, start_logging, fault_is_over):
     logging = start_logging(idle_stack)
     logging.wait_for_run()
-    before = idle_stack.clone.run_ids()
+    baseline = idle_stack.clone.run_ids()
     processes = idle_stack.clone.processes()
     for act in (
         psutil.Process.suspend,
@@ -73,4 +73,4 @@ def test_a_task_whose_stack_is_killed_runs_again(idle_stack, start_logging, faul
 
     assert logging.wait_for_end()["state"] == "success"
     assert logging.statuses() == ["KILLED", "FINISHED"]
-    assert before < idle_stack.clone.run_ids()
+    assert baseline < idle_stack.clone.run_ids()

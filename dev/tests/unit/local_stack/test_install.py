@@ -22,10 +22,10 @@ def test_an_old_python_is_rejected_in_one_line(command):
     ast.parse((ROOT / "local_stack" / "__init__.py").read_text(), feature_version=(3, 6))
     script = f"import runpy, sys; sys.version_info = (3, 9, 18); runpy.run_module({command!r})"
     command_line = [sys.executable, "-c", script]
-    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("Python 3.10 or newer is required, but this is 3.9")
-    assert len(done.stderr.splitlines()) == 1
+    process = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith("Python 3.10 or newer is required, but this is 3.9")
+    assert len(process.stderr.splitlines()) == 1
 
 
 @pytest.fixture

@@ -360,9 +360,9 @@ def next_task(examination: Examination) -> str:
     """Another process reads the artifact."""
     command = [sys.executable, "-c", READ_ARTIFACT, examination.run.run_id, FILE]
     with examination.tracking(), tempfile.TemporaryDirectory(prefix="mlflow-doctor-") as folder:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
-    if hashlib.sha256(examination.content).hexdigest() not in done.stdout:
-        problem = _short((done.stderr.strip().splitlines() or ["it read different content"])[-1])
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    if hashlib.sha256(examination.content).hexdigest() not in process.stdout:
+        problem = _short((process.stderr.strip().splitlines() or ["it read different content"])[-1])
         raise MLflowProviderError(
             findings.ARTIFACT_NOT_SHARED.format(location=examination.artifact_uri, error=problem)
         )

@@ -42,7 +42,7 @@ def test_models_and_artifacts_of_a_block_go_through_the_server_and_are_loaded_in
 
 @pytest.mark.parametrize("error", [None, RuntimeError])
 def test_experiment_and_run_of_a_block_end_with_it(hook, name, error):
-    before = variables(), fluent._active_experiment_id
+    baseline = variables(), fluent._active_experiment_id
 
     try:
         with hook.tracking():
@@ -55,7 +55,7 @@ def test_experiment_and_run_of_a_block_end_with_it(hook, name, error):
     except RuntimeError:
         pass
 
-    assert (variables(), fluent._active_experiment_id) == before
+    assert (variables(), fluent._active_experiment_id) == baseline
     assert mlflow.active_run() is None
 
 
@@ -147,7 +147,7 @@ class TestArtifactStores:
 
 
 def test_client_works_outside_a_block_raises_mlflows_own_errors_and_changes_nothing(hook, logged_model, name):
-    before = variables()
+    baseline = variables()
 
     run = hook.client.get_run(logged_model.run_id)
     with pytest.raises(MlflowException) as raised:
@@ -156,4 +156,4 @@ def test_client_works_outside_a_block_raises_mlflows_own_errors_and_changes_noth
     assert run.data.metrics == {"rmse": 0.5}
     assert raised.value.error_code == "RESOURCE_DOES_NOT_EXIST"
     assert hook.get_conn() is hook.client
-    assert variables() == before
+    assert variables() == baseline

@@ -29,7 +29,7 @@ def model(hook, log_model, name):
 def test_get_conn_is_the_pyfunc_module_with_the_connections_login(hook, model):
     from mlflow.pyfunc import PythonModel
 
-    before = dict(os.environ)
+    baseline = dict(os.environ)
 
     pyfunc = hook.get_conn()
     loaded = pyfunc.load_model(model.uri)
@@ -39,7 +39,7 @@ def test_get_conn_is_the_pyfunc_module_with_the_connections_login(hook, model):
     assert pyfunc.PythonModel is PythonModel  # classes are not wrapped
     assert loaded.predict(FEATURES).tolist() == pytest.approx(model.predictions)
     assert "scikit-learn" in Path(requirements).read_text()
-    assert dict(os.environ) == before
+    assert dict(os.environ) == baseline
 
 
 def test_download_model_returns_the_folder_of_a_model_or_names_a_missing_one(hook, model, tmp_path):
@@ -53,7 +53,7 @@ def test_download_model_returns_the_folder_of_a_model_or_names_a_missing_one(hoo
 
 def test_a_hook_built_on_1_1_0_has_the_server_in_the_environment_until_it_unsets_it(hook, model, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://of-the-worker:5000")
-    before = dict(os.environ)
+    baseline = dict(os.environ)
 
     class OldHook(MLflowPyfuncHook):
         def get_conn(self):
@@ -68,4 +68,4 @@ def test_a_hook_built_on_1_1_0_has_the_server_in_the_environment_until_it_unsets
     old.unset_env_variables({"SAGEMAKER_ROLE": "deployer"})
 
     assert loaded.predict(FEATURES).tolist() == pytest.approx(model.predictions)
-    assert dict(os.environ) == before
+    assert dict(os.environ) == baseline

@@ -144,11 +144,11 @@ class TestHook:
             fields = {"conn_type": conn_type, "login": "AKIA", "password": "s3cret", "host": "s3.example.com"}
             target_conn_id = airflow_connection("target", **fields, extra='{"region_name": "eu-central-1"}')
         hook = MLflowDeploymentHook(mlflow_default, target, target_conn_id)
-        before = dict(os.environ)
+        baseline = dict(os.environ)
 
         with hook.tracking():
             assert os.environ.get("AWS_ACCESS_KEY_ID") == key
             assert os.environ.get("AWS_SECRET_ACCESS_KEY") == ("s3cret" if key else None)
             assert os.environ.get("AWS_DEFAULT_REGION") == ("eu-central-1" if key else None)
             assert "MLFLOW_S3_ENDPOINT_URL" not in os.environ
-        assert dict(os.environ) == before
+        assert dict(os.environ) == baseline

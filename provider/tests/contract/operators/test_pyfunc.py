@@ -456,11 +456,11 @@ def test_airflow_renders_and_maps_data_of_every_type_and_stores_none(models, mlf
         "AIRFLOW_HOME": str(tmp_path / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", RUN_DAG], env=environment, check=False, capture_output=True, text=True
     )
 
-    assert done.returncode == 0, done.stderr[-5000:]
+    assert process.returncode == 0, process.stderr[-5000:]
     xcoms, rendered = json.loads((tmp_path / "result.json").read_text())
     for name in ("frame", "array", "dict", "xcom", "list", "template", "mapped_models"):
         assert xcoms.get(f"{name} -1", xcoms.get(f"{name} 1")) == pytest.approx(PRICES), name
@@ -468,6 +468,6 @@ def test_airflow_renders_and_maps_data_of_every_type_and_stores_none(models, mlf
         assert [*xcoms[f"{name} 0"], *xcoms[f"{name} 1"]] == pytest.approx(PRICES), name
     assert models.housing in json.dumps(rendered)
     assert "120.0" not in json.dumps(rendered)
-    assert "predict" in done.stdout
+    assert "predict" in process.stdout
     for password in (ADMIN_PASSWORD, json.dumps(ADMIN_PASSWORD).strip('"')):
-        assert password not in done.stdout + done.stderr
+        assert password not in process.stdout + process.stderr

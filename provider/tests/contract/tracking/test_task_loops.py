@@ -59,11 +59,11 @@ def test_each_iteration_has_its_own_run_under_one_parent(hook, name, tmp_path):
         "AIRFLOW_HOME": str(tmp_path / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", RUN_DAG], env=environment, check=False, capture_output=True, text=True
     )
 
-    assert done.returncode == 0, done.stderr[-5000:]
+    assert process.returncode == 0, process.stderr[-5000:]
     found = hook.client.search_runs([hook.get_or_create_experiment(name)])
     tasks = [run for run in found if "mlflow.parentRunId" in run.data.tags]
     tags = ("airflow.task_id", "airflow.loop_index", "airflow.map_index")

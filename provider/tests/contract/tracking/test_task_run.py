@@ -569,9 +569,9 @@ class TestProcess:
         mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
         with mlflow.start_run() as outer:
             os.environ["MLFLOW_RUN_ID"] = "of somebody else"
-            before = dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)
+            baseline = dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)
             fail(a_try, ValueError("stop"), experiment=experiment, autolog=True)
-            assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == before
+            assert (dict(os.environ), mlflow.get_tracking_uri(), dict(AUTOLOGGING_INTEGRATIONS)) == baseline
             assert mlflow.active_run() is outer
 
     def test_the_active_model_is_cleared(self, a_try, experiment, untouched_mlflow):

@@ -62,13 +62,13 @@ class TestEnvironmentVariablesAsIn110:
 
     def test_are_restored_no_matter_how_often_they_were_set(self, hook, environ):
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "7"
-        before = dict(os.environ)
+        baseline = dict(os.environ)
 
         hook._set_env_variables()
         hook._set_env_variables({"AWS_ACCESS_KEY_ID": "AKIA"})
         hook.unset_env_variables({"AWS_ACCESS_KEY_ID": "AKIA"})
 
-        assert dict(os.environ) == before
+        assert dict(os.environ) == baseline
 
     def test_are_also_removed_by_a_hook_that_did_not_set_them(self, hook, environ):
         os.environ |= dict.fromkeys([*hook.mlflow_env_variables, "AWS_ACCESS_KEY_ID"], "set elsewhere")
@@ -81,10 +81,10 @@ class TestEnvironmentVariablesAsIn110:
     @pytest.fixture
     def environ(self, hook):
         """Restores the environment of the process."""
-        before = dict(os.environ)
+        baseline = dict(os.environ)
         yield
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(baseline)
 
 
 class TestDeploymentHook:

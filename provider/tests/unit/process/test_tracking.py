@@ -56,24 +56,24 @@ class TestEnvironment:
         monkeypatch.setenv("CHANGED", "before")
         monkeypatch.setenv("REMOVED", "before")
         monkeypatch.delenv("ADDED", raising=False)
-        before = dict(os.environ)
+        baseline = dict(os.environ)
 
         with environment({"CHANGED": "inside", "REMOVED": None, "ADDED": "inside"}):
             assert os.environ["CHANGED"] == os.environ["ADDED"] == "inside"
             assert "REMOVED" not in os.environ
 
-        assert dict(os.environ) == before
+        assert dict(os.environ) == baseline
 
     def test_puts_back_what_the_block_itself_changed(self, monkeypatch):
         monkeypatch.setenv("CHANGED", "before")
-        before = dict(os.environ)
+        baseline = dict(os.environ)
 
         with suppress(RuntimeError), environment({"CHANGED": "inside", "ADDED": None}):
             os.environ["ADDED"] = "by the block"
             del os.environ["CHANGED"]
             raise RuntimeError
 
-        assert dict(os.environ) == before
+        assert dict(os.environ) == baseline
 
 
 class TestTracking:

@@ -50,8 +50,8 @@ class TestDefault:
             "from mlflow_provider.tracking import instance; instance.conf = conf; print(instance.name())"
         )
         expected = name(monkeypatch)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        if "No module named 'airflow.sdk.configuration'" in done.stderr:
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if "No module named 'airflow.sdk.configuration'" in process.stderr:
             pytest.skip("Airflow 3.1 has one configuration for both.")
 
-        assert done.stdout.split()[-1:] == [expected]
+        assert process.stdout.split()[-1:] == [expected]
