@@ -165,11 +165,11 @@ class Check:
         except Skipped as reason:
             return Result(self.title, "skipped", str(reason))
         except MLflowProviderError as error:
-            found = error.finding or UNEXPECTED.format(message=error)
+            finding = error.finding or UNEXPECTED.format(message=error)
         except Exception as error:  # an unforeseen error fails only this check
             log.debug("%s", self.title, exc_info=True)
-            found = UNEXPECTED.format(message=error).about(type(error).__name__)
-        return Result(self.title, "failed", examination.masked(found.finding), found.fix, found.code)
+            finding = UNEXPECTED.format(message=error).about(type(error).__name__)
+        return Result(self.title, "failed", examination.masked(finding.finding), finding.fix, finding.code)
 
 
 CHECKS: list[Check] = []  # in the order in which they run

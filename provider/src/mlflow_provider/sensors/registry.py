@@ -65,8 +65,8 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
             return super().execute(context)
-        if found := self.poke(context):
-            return found.xcom_value
+        if result := self.poke(context):
+            return result.xcom_value
         return self.defer(
             trigger=MLflowModelVersionTrigger(
                 self.name, self.alias, self._known_version, self.mlflow_conn_id, self.poke_interval
@@ -84,23 +84,23 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
             self.log.warning("%s Retrying.", error)
             return PokeReturnValue(is_done=False)
         version = new_version(model, self.alias, self._known_version) if model else None
-        return PokeReturnValue(bool(version), self._found(context, version) if version else None)
+        return PokeReturnValue(bool(version), self._push(context, version) if version else None)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the version that the trigger found, or raise the error that it reported."""
         event = event or {}
         if version := event.get("version"):
-            return self._found(context, version)
+            return self._push(context, version)
         raise MLflowProviderError(
             event.get("error") or f"Expected a version of {self.name!r} from the trigger, got {event!r}."
         )
 
     @property
     def _known_version(self) -> str | None:
-        known = str(self.after_version or "").strip()
-        if known and not known.isdecimal():
-            raise ValueError(f"after_version is {known!r}; enter the number of a version of {self.name!r}.")
-        return known or None
+        version = str(self.after_version or "").strip()
+        if version and not version.isdecimal():
+            raise ValueError(f"after_version is {version!r}; enter the number of a version of {self.name!r}.")
+        return version or None
 
-    def _found(self, context: Context, version: str) -> dict[str, Any]:
+    def _push(self, context: Context, version: str) -> dict[str, Any]:
         return self.push_model_version(context, self.hook.get_model_version(self.name, version), "Found")

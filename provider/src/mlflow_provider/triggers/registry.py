@@ -295,17 +295,17 @@ def get_registered_model(hook: MLflowClientHook, name: str) -> dict[str, Any] | 
         return None
 
 
-def new_version(model: dict[str, Any], alias: str | None, known: str | None) -> str | None:
-    """Return the version behind an alias, or the newest version, unless it is the known one.
+def new_version(model: dict[str, Any], alias: str | None, last: str | None) -> str | None:
+    """Return the version behind an alias, or the newest version, unless it is the last known one.
 
     :param model: MLflow's description of a registered model.
     :param alias: the alias; None for the newest version.
-    :param known: the last known version, e.g. ``"3"``.
+    :param last: the last known version, e.g. ``"3"``.
     """
     version = _version(model, alias)
-    if version is None or known is None:
+    if version is None or last is None:
         return version
-    return version if (version != known if alias else int(version) > int(known)) else None
+    return version if (version != last if alias else int(version) > int(last)) else None
 
 
 def _version(model: dict[str, Any], alias: str | None) -> str | None:
