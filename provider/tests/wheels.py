@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def make_wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
-    """Write a wheel with these files, version 1.0, and return its path."""
+    """Write a wheel with these files, of version 1.0, and return its path."""
     info = f"{name}-1.0.dist-info"
     wheel = folder / f"{name}-1.0-py3-none-any.whl"
     files = {

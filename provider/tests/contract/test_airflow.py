@@ -1,4 +1,4 @@
-"""Airflow knows the provider: it lists it, offers its connection type, and can test a connection."""
+"""Airflow lists the provider, offers its connection type, and tests its connections."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def test_airflow_offers_the_fields_of_the_connection_form():
     assert "schema" in manager.field_behaviours["mlflow"]["hidden_fields"]
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_the_forms_test_button_is_truthful(mlflow_auth_server, monkeypatch, right):
-    fields = mlflow_auth_server.connection | ({} if right else {"password": "wrong"})
+@pytest.mark.parametrize("is_correct", [True, False])
+def test_the_forms_test_button_is_truthful(mlflow_auth_server, monkeypatch, is_correct):
+    fields = mlflow_auth_server.connection | ({} if is_correct else {"password": "wrong"})
     connection = Connection(conn_id="from_the_form", conn_type="mlflow", extra='{"timeout": 30}', **fields)
-    # As the API server does it.
+    # As in the API server.
     monkeypatch.setenv("AIRFLOW_CONN_FROM_THE_FORM", connection.get_uri())
 
     works, message = connection.test_connection()
 
     assert isinstance(connection.get_hook(), MLflowClientHook)
-    assert works is right, message
-    assert ("accepts this login" in message) is right
+    assert works is is_correct, message
+    assert ("accepts this login" in message) is is_correct

@@ -1,4 +1,4 @@
-"""Parsing a DAG that uses the provider costs no more than Airflow's SDK does."""
+"""Parsing a DAG that uses the provider imports nothing heavy besides Airflow's SDK."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import sys
 import mlflow_provider
 
 HEAVY = ("boto3", "mlflow", "numpy", "pandas", "requests", "sklearn")
-# Imported with the first request to MLflow, and with the first one to its pages in Airflow.
+# Imported with the first request to MLflow, or to its pages in Airflow.
 LATE = ("mlflow_provider.server.login", "mlflow_provider.server.rest", "mlflow_provider.plugins.pages")
 
 
-def test_no_module_imports_what_only_a_running_task_needs():
+def test_no_module_imports_a_package_that_only_a_running_task_needs():
     modules = [
-        found.name
-        for found in pkgutil.walk_packages(mlflow_provider.__path__, "mlflow_provider.")
-        if found.name not in LATE
+        module.name
+        for module in pkgutil.walk_packages(mlflow_provider.__path__, "mlflow_provider.")
+        if module.name not in LATE
     ]
     assert "mlflow_provider.operators.registry" in modules
     # Airflow 3.1's own SDK imports requests.
     code = (
-        "import sys; from airflow.sdk import DAG, BaseHook, BaseOperator; before = set(sys.modules);"
-        f"import {', '.join(modules)}; print(sorted({{*{HEAVY}}} & ({{*sys.modules}} - before)))"
+        "import sys; from airflow.sdk import DAG, BaseHook, BaseOperator; loaded = set(sys.modules);"
+        f"import {', '.join(modules)}; print(sorted({{*{HEAVY}}} & ({{*sys.modules}} - loaded)))"
     )
 
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

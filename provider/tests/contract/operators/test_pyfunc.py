@@ -51,7 +51,7 @@ class Obedient(mlflow.pyfunc.PythonModel):
             "prefix": sys.prefix,
             "arguments": Path("/proc/self/cmdline").read_text().split("\\0"),
             "files": {str(p): p.read_text(errors="replace") for p in here.rglob("*") if p.is_file()},
-            "experiments": [found.name for found in mlflow.search_experiments()],
+            "experiments": [experiment.name for experiment in mlflow.search_experiments()],
         }
 
     def name_prefix(self, model_input):
@@ -408,12 +408,12 @@ def predict():
     def batches():
         return [[[80.0, 3.0]], [[120.0, 5.0]]]
 
-    given = {{"frame": HOUSES, "array": HOUSES.to_numpy(), "dict": dict(HOUSES), "xcom": rows()}}
-    given["list"] = [[80.0, "{{{{ 1 + 2 }}}}"], [120.0, 5.0]]
-    given["template"] = "{{{{ ti.xcom_pull('rows') }}}}"
+    data = {{"frame": HOUSES, "array": HOUSES.to_numpy(), "dict": dict(HOUSES), "xcom": rows()}}
+    data["list"] = [[80.0, "{{{{ 1 + 2 }}}}"], [120.0, 5.0]]
+    data["template"] = "{{{{ ti.xcom_pull('rows') }}}}"
     tasks = {{
-        name: ModelLoadAndPredictOperator(task_id=name, model_uri=URI, data=data)
-        for name, data in given.items()
+        name: ModelLoadAndPredictOperator(task_id=name, model_uri=URI, data=value)
+        for name, value in data.items()
     }}
     tasks["xcom"] >> tasks["template"]
     predict = ModelLoadAndPredictOperator.partial
@@ -440,7 +440,7 @@ xcoms = {
     for task in dag_run.get_task_instances()
 }
 with create_session() as session:
-    rendered = [found.rendered_fields for found in session.query(RenderedTaskInstanceFields)]
+    rendered = [fields.rendered_fields for fields in session.query(RenderedTaskInstanceFields)]
 with open(os.path.join(folder, "result.json"), "w") as file:
     json.dump([xcoms, rendered], file)
 """

@@ -304,7 +304,7 @@ def test_watches_of_one_model_share_their_requests(model, monkeypatch):
     monkeypatch.setattr(registry, "get_registered_model", counted)
     triggerers = [Triggerer(1, model.name, None), Triggerer(2, model.name, "champion")]
 
-    async def events() -> list[TriggerEvent]:
+    async def follow() -> list[TriggerEvent]:
         manager = shared_stream.SharedStreamManager()
         watches = [triggerer.start() for triggerer in triggerers]
         streams = []
@@ -315,11 +315,11 @@ def test_watches_of_one_model_share_their_requests(model, monkeypatch):
         await asyncio.gather(*(triggerer.store.first_look() for triggerer in triggerers))
         assert len(manager._groups) == 1
         await asyncio.to_thread(model.set_alias, "champion", await asyncio.to_thread(model.create_version))
-        found = await asyncio.gather(*pending)
+        events = await asyncio.gather(*pending)
         await manager.stop_all()
-        return found
+        return events
 
-    version, alias = asyncio.run(events())
+    version, alias = asyncio.run(follow())
 
     assert (version.payload["alias"], version.payload["version"]) == (None, "3")
     assert (alias.payload["alias"], alias.payload["version"]) == ("champion", "3")

@@ -32,18 +32,18 @@ def test_the_decorator_takes_no_arguments_or_all_of_its_arguments():
     assert {name: getattr(tuned, name) for name in arguments} == arguments
 
 
-def test_templates_are_rendered_in_what_names_a_run():
+def test_connection_experiment_name_and_tags_are_templated():
     with DAG("housing", schedule=None) as dag:
         train.override(
             task_id="train",
-            mlflow_conn_id="{{ given }}",
-            experiment="{{ given }}",
-            run_name="{{ given }}",
-            tags={"kind": "{{ given }}"},
-        )(alpha="{{ given }}")
+            mlflow_conn_id="{{ model }}",
+            experiment="{{ model }}",
+            run_name="{{ model }}",
+            tags={"kind": "{{ model }}"},
+        )(alpha="{{ model }}")
     operator = dag.get_task("train")
 
-    operator.render_template_fields({"given": "ridge"})
+    operator.render_template_fields({"model": "ridge"})
 
     assert (operator.mlflow_conn_id, operator.experiment, operator.run_name) == ("ridge",) * 3
     assert operator.tags == {"kind": "ridge"}

@@ -1,4 +1,4 @@
-"""The addresses behind the buttons."""
+"""The addresses of the links."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ti(xcoms):
     ],
     ids=["mlflow", "databricks"],
 )
-def test_they_are_those_a_browser_uses(connection, base, query, ti, xcoms):
+def test_links_use_the_address_for_browsers(connection, base, query, ti, xcoms):
     links.push_run_links(ti, connection, "1", "abc")
     links.push_model_version_link(ti, connection, "Housing", "3")
 
@@ -45,19 +45,19 @@ def test_they_are_those_a_browser_uses(connection, base, query, ti, xcoms):
     }
 
 
-def test_a_model_name_with_special_characters_stays_one_part_of_the_path(ti, xcoms):
+def test_a_model_name_with_special_characters_is_one_segment_of_the_path(ti, xcoms):
     links.push_model_version_link(ti, OSS, "prices/Ames 2011", "1")
 
     assert "/#/models/prices%2FAmes%202011/versions/1?" in xcoms["mlflow_model_version_link"]
 
 
-def test_airflow_does_not_push_again_what_the_task_has_pushed(ti):
+def test_airflow_does_not_push_a_link_again(ti):
     links.push_experiment_link(ti, OSS, "1")
 
     assert [link.xcom_key for link in ti.task.operator_extra_links] == ["mlflow_run_link"]
 
 
-def test_a_button_is_pushed_from_an_operator_whose_links_are_a_property(ti, xcoms):
+def test_the_links_of_an_operator_may_be_a_property(ti, xcoms):
     ti.task = type("Operator", (), {"operator_extra_links": property(lambda self: ())})()
 
     links.push_experiment_link(ti, OSS, "1")

@@ -7,11 +7,11 @@ import pytest
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 
 
-@pytest.mark.parametrize(("after_version", "known"), [(None, None), ("", None), (" 3\n", "3"), (3, "3")])
-def test_after_version_may_be_a_number_a_string_or_empty(after_version, known):
+@pytest.mark.parametrize(("after_version", "version"), [(None, None), ("", None), (" 3\n", "3"), (3, "3")])
+def test_after_version_may_be_a_number_a_string_or_empty(after_version, version):
     sensor = MLflowModelVersionSensor(task_id="wait", name="Housing", after_version=after_version)
 
-    assert sensor._known_version == known
+    assert sensor._known_version == version
 
 
 def test_another_after_version_is_an_error():

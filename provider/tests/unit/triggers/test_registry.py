@@ -29,7 +29,7 @@ MODEL = {
 
 
 @pytest.mark.parametrize(
-    ("model", "alias", "known", "version"),
+    ("model", "alias", "known_version", "version"),
     [
         (EMPTY, None, None, None),
         (EMPTY, "champion", None, None),
@@ -43,8 +43,8 @@ MODEL = {
         (MODEL, "challenger", None, None),
     ],
 )
-def test_a_version_is_new_if_it_is_newer_and_an_alias_if_it_moved(model, alias, known, version):
-    assert new_version(model, alias, known) == version
+def test_a_version_is_new_if_it_is_newer_and_an_alias_if_it_moved(model, alias, known_version, version):
+    assert new_version(model, alias, known_version) == version
 
 
 @pytest.mark.parametrize(
