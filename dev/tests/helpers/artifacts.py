@@ -35,8 +35,8 @@ def in_mlflow(client: MlflowClient, folder: Path, *names: str) -> dict[str, byte
     :param folder: the download folder.
     :param names: names of the experiments; all by default.
     """
-    found = [client.get_experiment_by_name(name) for name in names] or client.search_experiments()
-    experiments = [experiment.experiment_id for experiment in found]
+    result = [client.get_experiment_by_name(name) for name in names] or client.search_experiments()
+    experiments = [experiment.experiment_id for experiment in result]
     locations = [run.info.artifact_uri for run in client.search_runs(experiments)]
     locations += [model.artifact_location for model in client.search_logged_models(experiments)]
     artifacts = {}

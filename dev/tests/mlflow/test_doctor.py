@@ -71,7 +71,7 @@ def test_the_command_line_finds_a_connection_in_airflows_database(dag, mlflow_se
     subprocess.run([airflow, *added], check=True, capture_output=True)
 
     command = [sys.executable, "-m", "mlflow_provider.doctor", "--conn-id", "stored"]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
 
-    assert "All is well" in done.stdout
-    assert done.returncode == 0
+    assert "All is well" in process.stdout
+    assert process.returncode == 0

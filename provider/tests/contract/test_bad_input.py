@@ -100,11 +100,11 @@ def test_metrics_that_are_not_numbers_arrive_and_fail_no_task(track):
     run = track(log)
 
     assert run["info"]["status"] == "FINISHED"
-    found = {metric["key"]: float(metric["value"]) for metric in run["data"]["metrics"]}
-    assert math.isnan(found["nan"])
+    result = {metric["key"]: float(metric["value"]) for metric in run["data"]["metrics"]}
+    assert math.isnan(result["nan"])
     # MLflow's databases store infinity as the largest number.
-    assert (found["more"], found["less"]) >= (1.7e308, -math.inf)
-    assert found["less"] <= -1.7e308
+    assert (result["more"], result["less"]) >= (1.7e308, -math.inf)
+    assert result["less"] <= -1.7e308
 
 
 class TestModels:

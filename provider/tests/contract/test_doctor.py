@@ -87,9 +87,9 @@ class TestHealthy:
 
     def test_the_command_line_reports_the_same_and_exits_with_0(self, mlflow_default, tmp_path):
         command = [sys.executable, "-m", "mlflow_provider.doctor", "--json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
 
-        report = json.loads(done.stdout)
+        report = json.loads(process.stdout)
         assert (report["conn_id"], report["ok"]) == ("mlflow_default", True)
         assert {check["status"] for check in report["checks"]} == {"ok", "skipped"}
 
@@ -431,8 +431,8 @@ class TestOpenRuns:
 
     @staticmethod
     def statuses(hook, run_ids) -> list[str]:
-        found = [hook.get_run(run_id) for run_id in run_ids]
-        return [run["info"]["status"] for run in found]
+        result = [hook.get_run(run_id) for run_id in run_ids]
+        return [run["info"]["status"] for run in result]
 
 
 def test_the_command_line_fits_80_columns_has_codes_and_exits_with_1(airflow_connection):
@@ -440,14 +440,14 @@ def test_the_command_line_fits_80_columns_has_codes_and_exits_with_1(airflow_con
     command = [sys.executable, "-m", "mlflow_provider.doctor"]
     environment = {**os.environ, "COLUMNS": "80"}
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     as_json = subprocess.run([*command, "--json"], capture_output=True, check=False)
     report = json.loads(as_json.stdout)
 
-    assert done.returncode == 1
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "FAILED  port" in done.stdout
-    assert "-> start the server" in done.stdout
+    assert process.returncode == 1
+    assert max(map(len, process.stdout.splitlines())) <= 80
+    assert "FAILED  port" in process.stdout
+    assert "-> start the server" in process.stdout
     assert report["ok"] is False
     [failed] = [check for check in report["checks"] if check["status"] == "failed"]
     assert (failed["check"], failed["code"]) == ("port", "refused-by-this-machine")

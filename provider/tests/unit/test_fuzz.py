@@ -77,14 +77,14 @@ def read_or_problem(fields: dict[str, Any], store: dict[str, Any]) -> MLflowConn
 @given(connections, connections)
 @fuzz
 def test_a_connection_is_read_or_its_invalid_field_is_named_without_the_password(fields, store):
-    found = read_or_problem(fields, store)
+    result = read_or_problem(fields, store)
 
-    assert SECRET not in repr(found)
-    if isinstance(found, str):
-        assert re.fullmatch(r"(?s)[A-Z].+: .+; .+", found)
+    assert SECRET not in repr(result)
+    if isinstance(result, str):
+        assert re.fullmatch(r"(?s)[A-Z].+: .+; .+", result)
     else:
-        assert found.url.startswith(("http://", "https://"))
-        with environment(found.environment):
+        assert result.url.startswith(("http://", "https://"))
+        with environment(result.environment):
             pass
 
 
@@ -105,9 +105,9 @@ complete = st.fixed_dictionaries(
 @given(complete)
 @settings(fuzz, suppress_health_check=[HealthCheck.filter_too_much])
 def test_a_request_with_any_valid_connection_fails_without_the_password(fields):
-    found = read_or_problem(fields, {})
-    assume(isinstance(found, MLflowConnection))
-    hook = MLflowClientHook.for_connection(found).with_limits(Limits(timeout=1, retries=0))
+    result = read_or_problem(fields, {})
+    assume(isinstance(result, MLflowConnection))
+    hook = MLflowClientHook.for_connection(result).with_limits(Limits(timeout=1, retries=0))
     # The names that hypothesis invents must not be looked up.
     unknown = mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(socket.EAI_NONAME, "not known"))
 

@@ -14,10 +14,10 @@ from dev.tests.executors.tracked_dag_run import FIRST_TRIES
     green="by its next try",
 )
 def test_a_task_whose_pod_is_deleted_is_retried_in_another(deployment, tasks):
-    before = tasks.steps()
+    baseline = tasks.steps()
     deployment.delete(chart.NAMESPACE, tasks.worker(0))
     tasks.wait_until_logging((0, 2))
-    tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED", (1, 1): "FINISHED"}, before)
+    tasks.finish({(0, 1): "KILLED", (0, 2): "FINISHED", (1, 1): "FINISHED"}, baseline)
 
 
 @pytest.mark.fault(
@@ -37,12 +37,12 @@ def test_a_task_killed_for_its_memory_is_retried(run_dag):
 )
 def test_uploads_continue_through_the_other_replica_when_one_is_killed(deployment, run_dag):
     tasks = run_dag("uploads_until_stopped")
-    before = tasks.wait_until_logging(*FIRST_TRIES)
+    baseline = tasks.wait_until_logging(*FIRST_TRIES)
     replicas = deployment.pods("mlflow", "--selector=app.kubernetes.io/name=mlflow")
     assert len(replicas) == 2
     deployment.delete("mlflow", replicas[0]["metadata"]["name"], "--grace-period=0", "--force")
     tasks.wait_until_logging(*FIRST_TRIES)
-    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), before)
+    tasks.finish(dict.fromkeys(FIRST_TRIES, "FINISHED"), baseline)
 
     for (number, _), run in tasks.tries().items():
         folder = f"{run.info.artifact_uri.partition(':/')[2].lstrip('/')}/uploads"

@@ -259,10 +259,10 @@ class TestRegistry:
         hook.call("POST", "model-versions/create", {"name": name, "source": "s3://bucket/model"})
         hook.client.set_registered_model_alias(name, "champion", "1")
 
-        found = hook.get_model_version_by_alias(name, "champion")
+        result = hook.get_model_version_by_alias(name, "champion")
 
-        assert found["model_version"]["version"] == "1"
-        assert found == hook.get_model_version(name, 1)
+        assert result["model_version"]["version"] == "1"
+        assert result == hook.get_model_version(name, 1)
 
     def test_an_alias_that_mlflow_refuses_is_not_missing(self, hook, name):
         with pytest.raises(MLflowAPIError) as raised:
@@ -279,10 +279,10 @@ class TestRegistry:
         with hook.tracking():
             mlflow.register_model(getattr(logged_model, registered_as), name)
 
-        found = hook.find_model_version(name, getattr(logged_model, looked_for_as))
+        result = hook.find_model_version(name, getattr(logged_model, looked_for_as))
 
-        assert found is not None
-        assert found["model_version"]["version"] == "1"
+        assert result is not None
+        assert result["model_version"]["version"] == "1"
 
     def test_the_newest_of_several_versions_is_found(self, hook, name):
         hook.create_registered_model(name)
@@ -295,10 +295,10 @@ class TestRegistry:
         ]:  # versions 2 and 12, which sort differently as text
             hook.call("POST", "model-versions/create", {"name": name, "source": each})
 
-        found = hook.find_model_version(name, source)
+        result = hook.find_model_version(name, source)
 
-        assert found is not None
-        assert found["model_version"]["version"] == "12"
+        assert result is not None
+        assert result["model_version"]["version"] == "12"
 
     def test_no_version_is_found_without_one(self, hook, name, logged_model):
         for source in (logged_model.uri, logged_model.run_uri, "s3://bucket/model"):

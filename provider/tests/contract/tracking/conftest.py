@@ -33,8 +33,8 @@ def runs(hook: MLflowClientHook, experiment: str) -> Callable[[], list[Run]]:
 
     def search() -> list[Run]:
         experiment_id = hook.get_or_create_experiment(experiment)
-        found = hook.client.search_runs([experiment_id], order_by=["attributes.start_time ASC"])
-        return [run for run in found if parent_run.TAG not in run.data.tags]
+        result = hook.client.search_runs([experiment_id], order_by=["attributes.start_time ASC"])
+        return [run for run in result if parent_run.TAG not in run.data.tags]
 
     return search
 

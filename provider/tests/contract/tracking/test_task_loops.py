@@ -64,8 +64,8 @@ def test_each_iteration_has_its_own_run_under_one_parent(hook, name, tmp_path):
     )
 
     assert process.returncode == 0, process.stderr[-5000:]
-    found = hook.client.search_runs([hook.get_or_create_experiment(name)])
-    tasks = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    result = hook.client.search_runs([hook.get_or_create_experiment(name)])
+    tasks = [run for run in result if "mlflow.parentRunId" in run.data.tags]
     tags = ("airflow.task_id", "airflow.loop_index", "airflow.map_index")
     assert sorted((*(run.data.tags[tag] for tag in tags), run.data.params["index"]) for run in tasks) == [
         ("iteration.check", "0", "0", "0"),
@@ -75,6 +75,6 @@ def test_each_iteration_has_its_own_run_under_one_parent(hook, name, tmp_path):
         ("iteration.improve", "0", "-1", "0"),
         ("iteration.improve", "1", "-1", "1"),
     ]
-    parent = next(run for run in found if run not in tasks)
+    parent = next(run for run in result if run not in tasks)
     assert {run.data.tags["mlflow.parentRunId"] for run in tasks} == {parent.info.run_id}
-    assert {run.info.status for run in found} == {"FINISHED"}
+    assert {run.info.status for run in result} == {"FINISHED"}

@@ -475,11 +475,11 @@ class TestParent:
             with task_run(context=a_try.context, experiment=name, nested=True):
                 pass
 
-        found = hook.client.search_runs(
+        result = hook.client.search_runs(
             [hook.get_or_create_experiment(other)], "tags.`airflow.parent_run` LIKE '%'"
         )
-        assert len(parents()) == len(found) == 1
-        assert parents()[0].info.run_id != found[0].info.run_id
+        assert len(parents()) == len(result) == 1
+        assert parents()[0].info.run_id != result[0].info.run_id
 
     def test_tasks_that_start_at_the_same_moment_agree_on_one(
         self, mlflow_default, hook, experiment, parents

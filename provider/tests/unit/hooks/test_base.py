@@ -108,6 +108,6 @@ class TestDeploymentHook:
     def test_has_keys_and_region_of_an_aws_connection_only(self, airflow_connection, fields, variables):
         target_conn_id = airflow_connection("target", **fields) if fields else None
 
-        found = MLflowDeploymentHook("mlflow_default", "nowhere", target_conn_id).aws_conn_dict()
+        result = MLflowDeploymentHook("mlflow_default", "nowhere", target_conn_id).aws_conn_dict()
 
-        assert {name: value for name, value in found.items() if value} == variables
+        assert {name: value for name, value in result.items() if value} == variables

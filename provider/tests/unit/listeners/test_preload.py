@@ -63,15 +63,15 @@ def start(tmp_path):
         path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
         # Without what scikit-learn has set, if another test imported it.
         unset = {name: value for name, value in os.environ.items() if not name.startswith("KMP_")}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", PRELUDE + code, *component.split()],
             env={**unset, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **settings},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout.splitlines()[-1]), process.stdout + process.stderr
 
     return start
 
