@@ -1,6 +1,6 @@
 #!/bin/sh
-# The part of the official image's entrypoint that the compose files rely on: a first start makes the
-# database, and a server that does not listen by TCP before that is done.
+# The part of the official image's entrypoint that the compose files rely on: the first start creates
+# the database, and the server listens on TCP only after that.
 set -eu
 user=${POSTGRES_USER:-postgres}
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
