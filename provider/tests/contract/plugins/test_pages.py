@@ -117,7 +117,7 @@ def test_a_connection_that_cannot_be_used_is_shown_with_what_to_do(browser, airf
     answer = browser.get(path.format(name=name))
 
     assert answer.status_code == 502
-    assert "field Port: 5001, but Host says 5000" in answer.text.replace("&#39;", "'")
+    assert "field Port: 5001, but Host has 5000" in answer.text.replace("&#39;", "'")
 
 
 @pytest.fixture
