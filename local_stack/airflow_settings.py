@@ -77,7 +77,7 @@ def _connection(entry: dict[str, Any], ports: Ports) -> dict[str, Any] | None:
 
 
 def _parse(uri: str) -> dict[str, Any]:
-    """Parse a connection's URI as Airflow does, whose own class takes seconds to import.
+    """Parse a connection's URI like Airflow's own class, which takes seconds to import.
 
     .. seealso:: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html#uri-format
     """

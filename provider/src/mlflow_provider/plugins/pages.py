@@ -85,7 +85,7 @@ def _query(
 def _row(
     connection: MLflowConnection, experiments: Mapping[str, str], api_run: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the cells of a run, or a row that says that a malformed one cannot be shown."""
+    """Return the cells of a run, or an error message if the run is malformed."""
     try:
         run = Run.from_api(api_run)
         return {

@@ -41,7 +41,7 @@ def cause_of(error: BaseException, location: str) -> Finding | None:
 
 
 def _cause_at_s3(error: Any, location: str) -> Finding | None:
-    # boto3 need not be installed, but it is where one of its errors was raised.
+    # boto3 may be missing, but not if one of its errors was raised.
     from botocore import exceptions
 
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):

@@ -61,7 +61,7 @@ def _close(hook: MLflowClientHook, dag_run_filter: str, dag_run: Any) -> None:
 
 
 def _is_newer(run: Run, dag_run: Any) -> bool:
-    """Return whether a run began after tasks were cleared, because the callback is late."""
+    """Return whether a run began after tasks were cleared, which happens if the callback is late."""
     if dag_run is None:  # Airflow leaves it out if it does not know the last task
         return False
     return int(run.tags.get(runs.CLEAR_NUMBER, 0)) > (dag_run.clear_number or 0)
