@@ -165,7 +165,7 @@ class Check:
         except Skipped as reason:
             return Result(self.title, "skipped", str(reason))
         except MLflowProviderError as error:
-            finding = error.finding or UNEXPECTED.format(message=error)
+            finding = error.finding or UNEXPECTED.format(message=str(error).removesuffix("."))
         except Exception as error:  # an unforeseen error fails only this check
             log.debug("%s", self.title, exc_info=True)
             finding = UNEXPECTED.format(message=error).about(type(error).__name__)

@@ -245,7 +245,7 @@ def _finding_of(error: Exception) -> Finding:
                 return finding
         if isinstance(each, ssl.SSLError) and NOT_TLS.search(str(each)):
             return findings.NOT_HTTPS
-    return findings.UNEXPECTED.format(message=error)
+    return findings.UNEXPECTED.format(message=str(error).removesuffix("."))
 
 
 def _redirection(response: requests.Response, endpoint: str) -> Finding:
