@@ -123,7 +123,9 @@ def test_without_the_setting_nothing_is_imported(start):
 @pytest.mark.parametrize(
     "condition",
     [
-        pytest.param("sys.platform = 'darwin'", id="macOS, where a task gets a new interpreter"),
+        pytest.param(
+            "import psutil; sys.platform = 'darwin'", id="macOS, where a task gets a new interpreter"
+        ),
         pytest.param("multiprocessing.set_start_method('spawn')", id="workers that are not forked"),
     ],
 )
