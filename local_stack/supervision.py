@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import ServerProxy
+from xmlrpc.client import Fault, ServerProxy
 
 import psutil
 
@@ -190,7 +190,7 @@ def connect() -> Any:
     proxy = ServerProxy("http://localhost", transport=transport)
     try:
         proxy.supervisor.getState()
-    except OSError:
+    except (OSError, Fault):  # a Fault: it is shutting down
         return None
     return proxy.supervisor
 
