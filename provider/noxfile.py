@@ -17,7 +17,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests(newest)", "package"]
 
 # Older versions of Airflow need packages of their time: 3.1.0 fails to import with a later structlog, and 3.2
-# fails to test a DAG with a later FastAPI, and warns about a later SQLAlchemy.
+# fails to test a DAG with a later FastAPI or Starlette, and warns about a later SQLAlchemy.
 CORNERS = {
     "lowest": (
         "3.10",
@@ -29,6 +29,7 @@ CORNERS = {
             "apache-airflow==3.2.*",
             "fastapi<0.140",
             "sqlalchemy<2.1",
+            "starlette<1",
             "mlflow-skinny==3.9.*",
         ),
     ),
