@@ -150,7 +150,9 @@ class TestChangedProject:
 
     def test_a_component_unknown_to_the_running_supervisor_is_shown_as_missing(self, running):
         source = running.folder / "local_stack/supervision.py"
-        source.write_text(source.read_text().replace('Component("triggerer"', 'Component("another"'))
+        code = source.read_text()
+        assert '"triggerer"' in code
+        source.write_text(code.replace('"triggerer"', '"another"'))
         output = running.make("status", expect=2)
         assert "another        missing" in output
         assert "Traceback" not in output
