@@ -46,7 +46,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
         mlflow_conn_id: str = DEFAULT_CONN_ID,
         experiment: str | None = None,
         run_name: str | None = None,
-        tags: Mapping[str, Any] | None = None,
+        tags: dict[str, Any] | None = None,  # templates are rendered in a dict only
         nested: bool = False,
         autolog: bool | Mapping[str, Any] = False,
         retry: Retry = "new",
