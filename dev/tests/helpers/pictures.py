@@ -50,7 +50,7 @@ def write_animation(pictures: Sequence[Path], file: Path) -> None:
 
 
 def _read(file: Path | io.BytesIO) -> Image:
-    from PIL import Image  # only `make shots` needs it
+    from PIL import Image  # only `make -C dev shots` needs it
 
     return Image.open(file).convert("RGB")
 

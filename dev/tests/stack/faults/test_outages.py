@@ -1,4 +1,4 @@
-"""Parts of the stack, or all of it, die while a tracked task runs. Only `make faults` runs these tests."""
+"""Parts of the stack, or all of it, die while a tracked task runs. Only `make -C dev faults` runs these."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def _replaced(function: Any) -> Iterator[None]:
 
     name = function.__name__
     original = getattr(mlflow, name)
-    modules = [mlflow, sys.modules[original.__module__]]
+    modules = [mlflow, sys.modules.get(original.__module__, mlflow)]
     for module in modules:
         setattr(module, name, function)
     try:
