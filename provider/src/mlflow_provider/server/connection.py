@@ -134,7 +134,7 @@ class MLflowConnection:
             ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())),
             registry_uri=_registry_uri(conn_id, options.get("registry_uri"), is_databricks=is_databricks),
             workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
-            verify=_verify(options.get("verify", True)),
+            verify=_verify(conn_id, options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
             headers=headers,
@@ -347,7 +347,10 @@ def _configured_ui_url(conn_id: str, url: str) -> str:
     return {server.rstrip("/"): ui_url for server, ui_url in ui_urls.items()}.get(url, url)
 
 
-def _verify(value: Any) -> bool | str:
+def _verify(conn_id: str, value: Any) -> bool | str:
+    if not isinstance(value, (bool, str)):  # requests would not verify at all with 0, [] or {}
+        problem, fix = f"{value!r} is not supported", "enter true, false or the path of a CA bundle"
+        raise MLflowConfigurationError(conn_id, "Extra, verify", problem, fix)
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return value
