@@ -130,9 +130,10 @@ class MLflowClientHook(MLflowBaseHook):
         :param endpoint: path below the server's address, e.g. ``api/2.0/mlflow/runs/get``.
         :param headers: HTTP headers for this request.
         :param request_params: query of a GET, JSON body of anything else.
-        :param request_kwargs: passed to ``requests.Session.request``, e.g. ``timeout``;
-            ``allow_redirects`` decides whether a redirect is followed or returned. Unknown ones are ignored
-            with a warning; 1.1.0 ignored all.
+        :param request_kwargs: passed to ``requests.Session.request``, e.g. ``timeout``, or ``params`` for a
+            query with a POST; ``allow_redirects`` decides whether a redirect is followed or returned. Unknown
+            ones are ignored with a warning; 1.1.0 ignored all.
+        :raises ValueError: ``request_params``, and the same again as ``params`` or ``json``.
         :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
         :raises MLflowAPIError: the server redirects.
         """
@@ -144,6 +145,9 @@ class MLflowClientHook(MLflowBaseHook):
         if unknown := request_kwargs.keys() - accepted:
             self.log.warning("run() ignores unknown arguments: %s", ", ".join(sorted(unknown)))
             request_kwargs = {key: value for key, value in request_kwargs.items() if key in accepted}
+        same = "params" if self.method == "GET" else "json"
+        if request_params is not None and same in request_kwargs:
+            raise ValueError(f"run() takes request_params or {same}, not both.")
         return rest.send(
             self._session,
             self.connection,

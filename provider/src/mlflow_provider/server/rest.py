@@ -142,6 +142,7 @@ def send(
     method: str,
     endpoint: str,
     params: Mapping[str, Any] | None = None,
+    /,
     **request_kwargs: Any,
 ) -> requests.Response:
     """Send a request and return the response with any status.
@@ -163,7 +164,8 @@ def send(
     request_kwargs.setdefault("timeout", (connect_timeout, connection.timeout))
     # Per request, because REQUESTS_CA_BUNDLE on the worker would override the session's.
     request_kwargs.setdefault("verify", connection.verify)
-    request_kwargs["params" if method == "GET" else "json"] = params
+    if params is not None:
+        request_kwargs["params" if method == "GET" else "json"] = params
     kwargs = {"allow_redirects": False, **request_kwargs}
     try:
         response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)

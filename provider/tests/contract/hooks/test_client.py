@@ -38,6 +38,17 @@ class TestRun:
         assert (created.status_code, created.json()["registered_model"]["name"]) == (200, name)
         assert (malformed.status_code, malformed.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
 
+    def test_sends_json_and_params_as_requests_does(self, hook, name):
+        hook.run("api/2.0/mlflow/registered-models/create", json={"name": name})
+
+        response = MLflowClientHook("GET").run("api/2.0/mlflow/registered-models/get", params={"name": name})
+        assert response.json()["registered_model"]["name"] == name
+
+    @pytest.mark.parametrize(("method", "argument"), [("GET", "params"), ("POST", "json")])
+    def test_refuses_two_bodies_or_queries(self, method, argument):
+        with pytest.raises(ValueError, match=f"request_params or {argument}, not both"):
+            MLflowClientHook(method).run("x", request_params={"a": 1}, **{argument: {"b": 2}})
+
     def test_sends_all_headers_and_passes_known_arguments_to_requests(
         self, false_server, airflow_connection, caplog, capfd
     ):
