@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 # The maximum in searches for registered models, which have the lowest limit at MLflow and Databricks.
 PAGE_SIZE = 1000
+
+# A place in the artifacts of a run: the ID of the run, and the path.
+_RUN_ARTIFACT = re.compile(r".*/([0-9a-f]{32})/artifacts/(.+)")
 
 Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -300,19 +304,70 @@ class MLflowClientHook(MLflowBaseHook):
                 return {"model_version": max(versions, key=lambda version: int(version["version"]))}
         return None
 
-    def _sources(self, model_uri: str) -> Iterator[str]:
-        """Yield the sources that MLflow may have recorded for a version created from a model."""
-        yield model_uri
+    def _sources(self, model_uri: str) -> list[str]:
+        """Return the sources that MLflow may have recorded for a version created from a model."""
         if not model_uri.startswith("runs:/"):
-            return
-        run_id, _, model_name = model_uri.removeprefix("runs:/").partition("/")
+            return [model_uri]
+        run_id, path = _parse_run_uri(model_uri)
         run = self.get_run(run_id)
-        for output in run.get("outputs", {}).get("model_outputs", []):
-            model = self.call("GET", f"logged-models/{output['model_id']}")["model"]
-            if model["info"]["name"] == model_name:
-                yield f"models:/{output['model_id']}"
+        if model_ids := self._logged_models(run, path):
+            return [f"models:/{model_id}" for model_id in model_ids]
         # A client of MLflow 2 logs the model as an artifact of the run.
-        yield f"{run['info']['artifact_uri']}/{model_name}"
+        return [model_uri, f"{run['info']['artifact_uri']}/{path}"]
+
+    def _logged_models(self, run: Mapping[str, Any], name: str) -> list[str]:
+        """Return the IDs of a run's logged models of a name, that of the last step first, as MLflow does."""
+        outputs = run.get("outputs", {}).get("model_outputs", [])
+        model_ids = [each["model_id"] for each in sorted(outputs, key=lambda each: -int(each.get("step", 0)))]
+        return [
+            model_id
+            for model_id in model_ids
+            if self.call("GET", f"logged-models/{model_id}")["model"]["info"]["name"] == name
+        ]
+
+    def resolve_source(self, source: str) -> dict[str, str]:
+        """Return ``source``, ``run_id`` and ``model_id`` of a new version, the IDs only if they are known.
+
+        MLflow 3 keeps logged models outside of the run's artifacts. If the source is
+        ``runs:/<run_id>/<name>``, or that path in the run's artifacts, and the run logged a model of that
+        name, the source becomes ``models:/<model_id>``.
+
+        :param source: the source that a user gave.
+        :raises MLflowNotFoundError: there is no such run or model; for ``runs:/`` only.
+        """
+        if match := re.fullmatch(r"models:/(m-\w+)", source):
+            return {"source": source, "model_id": match[1]}
+        run_uri = as_run_uri(source)
+        if not run_uri.startswith("runs:/"):
+            return {"source": source}
+        run_id, path = _parse_run_uri(run_uri)
+        try:
+            run = self.get_run(run_id)
+        except MLflowNotFoundError:
+            if run_uri == source:
+                raise
+            return {"source": source}  # a run of another server
+        if model_ids := self._logged_models(run, path):
+            return {"source": f"models:/{model_ids[0]}", "run_id": run_id, "model_id": model_ids[0]}
+        is_model = self._has_model_file(run_id, path)
+        if run_uri != source:
+            if not is_model:
+                self.log.warning("No MLmodel file in %s: MLflow cannot load a version from there.", source)
+            return {"source": source, "run_id": run_id}
+        if not is_model:
+            raise MLflowNotFoundError(
+                f"Run {run_id} has no model {path!r}. Pass the name with which it was logged.",
+                status_code=404,
+            )
+        return {"source": f"{run['info']['artifact_uri']}/{path}", "run_id": run_id}
+
+    def _has_model_file(self, run_id: str, path: str) -> bool:
+        hook = self.with_limits(interactive(self.connection))
+        try:
+            files = hook.call("GET", "artifacts/list", {"run_id": run_id, "path": path}).get("files", [])
+        except MLflowProviderError:  # the server cannot list this artifact store
+            return True
+        return f"{path}/MLmodel" in [file["path"] for file in files]
 
     def search(
         self,
@@ -399,6 +454,17 @@ def as_tag_list(tags: Tags | None) -> list[dict[str, str]] | None:
             f"Expected a mapping of tag names to values, e.g. {{'data': 'housing'}}, got {str(tags)[:100]!r}."
         ) from None
     return [{"key": str(key), "value": str(value)} for key, value in pairs]
+
+
+def as_run_uri(uri: str) -> str:
+    """Return ``runs:/<run_id>/<path>`` for a place in the artifacts of a run; any other URI unchanged."""
+    match = _RUN_ARTIFACT.fullmatch(uri.rstrip("/"))
+    return f"runs:/{match[1]}/{match[2]}" if match else uri
+
+
+def _parse_run_uri(uri: str) -> tuple[str, str]:
+    run_id, _, path = uri.removeprefix("runs:/").rstrip("/").partition("/")
+    return run_id, path
 
 
 def quoted(value: str) -> str:

@@ -187,14 +187,15 @@ class CreateModelVersionOperator(ModelVersionOperator):
     To register a model that a run logged, :class:`RegisterModelOperator` is simpler.
 
     :param name: name of the registered model (templated).
-    :param source: URI of the model's artifacts (templated).
-    :param run_id: ID of the MLflow run that logged the model (templated).
+    :param source: the model, e.g. ``runs:/<run_id>/<model name>``, or URI of its artifacts (templated). For
+        a place in a run's artifacts where the run logged a model, that logged model is used.
+    :param run_id: ID of the MLflow run that logged the model (templated). By default that in ``source``.
     :param tags: tags of the version, as a mapping or as MLflow's list of
         ``{"key": ..., "value": ...}`` (templated).
     :param run_link: link to the run, if it is on another MLflow server (templated).
     :param description: description of the version (templated).
-    :param model_id: ID of the logged model (templated). MLflow requires it if ``source`` is
-        ``models:/<model_id>`` or a path inside that model's artifacts.
+    :param model_id: ID of the logged model (templated). MLflow requires it if ``source`` is a path inside
+        that model's artifacts. ``source`` is then used unchanged.
     :param if_exists: what to do if a version with the same source exists: create a ``new`` version, ``skip``
         and return the existing one, or ``fail``.
     :return: ``{"model_version": {...}}``
@@ -238,16 +239,18 @@ class CreateModelVersionOperator(ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        if existing := find_existing_version(self.hook, self.name, self.source, self.if_exists):
+        resolved = {"source": self.source} if self.model_id else self.hook.resolve_source(self.source)
+        source = resolved["source"]
+        if existing := find_existing_version(self.hook, self.name, source, self.if_exists):
             return self.push_model_version(context, existing, f"{self.source} is already")
         params = {
             "name": self.name,
-            "source": self.source,
-            "run_id": self.run_id,
+            "source": source,
+            "run_id": self.run_id or resolved.get("run_id"),
             "tags": as_tag_list(self.tags),
             "run_link": self.run_link,
             "description": self.description,
-            "model_id": self.model_id,
+            "model_id": self.model_id or resolved.get("model_id"),
         }
         answer = self.hook.call("POST", "model-versions/create", params)
         return self.push_model_version(context, answer, "Created")
@@ -288,13 +291,16 @@ class RegisterModelOperator(ModelVersionOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         self.hook.connection.registry_url()  # raises for a registry without REST, before anything is written
-        if existing := find_existing_version(self.hook, self.name, self.model_uri, self.if_exists):
+        # mlflow resolves runs:/, but registers a place in a run's artifacts even if no model is there.
+        is_run_uri = self.model_uri.startswith("runs:/")
+        model_uri = self.model_uri if is_run_uri else self.hook.resolve_source(self.model_uri)["source"]
+        if existing := find_existing_version(self.hook, self.name, model_uri, self.if_exists):
             return self.push_model_version(context, existing, f"{self.model_uri} is already")
         what = f"Connection {self.mlflow_conn_id!r}, registering {self.model_uri} as {self.name!r}"
         with self.hook.tracking(), wrap_mlflow_errors(what):
             import mlflow
 
-            version = mlflow.register_model(self.model_uri, self.name, tags=self.tags).version
+            version = mlflow.register_model(model_uri, self.name, tags=self.tags).version
         answer = self.hook.get_model_version(self.name, version)
         return self.push_model_version(context, answer, f"Registered {self.model_uri} as")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import mlflow
 import pytest
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
@@ -111,7 +112,7 @@ class TestNewVersions:
     def test_a_version_is_created_with_all_its_properties(self, execute, hook, model, logged_model, xcoms):
         properties = {
             "name": model,
-            "source": logged_model.run_uri,
+            "source": "s3://bucket/model",
             "run_id": logged_model.run_id,
             "run_link": "http://elsewhere/run",
             "description": "The first",
@@ -122,13 +123,57 @@ class TestNewVersions:
         assert created["model_version"].items() >= expected.items()
         assert xcoms == version_xcoms(hook, model, "1")
 
-    def test_a_version_is_created_from_a_logged_model(
-        self, execute, hook, model, logged_model, predict, xcoms
+    @pytest.mark.parametrize("source", ["uri", "run_uri", "artifact_uri"])
+    def test_a_version_of_a_logged_model_can_be_loaded(
+        self, execute, hook, model, logged_model, predict, xcoms, source
     ):
-        source = {"source": logged_model.uri, "model_id": logged_model.model_id}
-        execute(CreateModelVersionOperator, name=model, **source)
+        artifact_uri = f"{hook.get_run(logged_model.run_id)['info']['artifact_uri']}/model"
+        # As made by 1.1.0. It cannot be loaded, and is not the version of the logged model.
+        params = {"name": model, "source": artifact_uri, "run_id": logged_model.run_id}
+        hook.call("POST", "model-versions/create", params)
+        uri = artifact_uri if source == "artifact_uri" else getattr(logged_model, source)
 
+        created = execute(CreateModelVersionOperator, name=model, source=uri, if_exists="skip")
+
+        assert created["model_version"]["version"] == "2"
+        assert created["model_version"]["run_id"] == logged_model.run_id
         assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged_model.predictions)
+        for model_uri in (logged_model.run_uri, artifact_uri):
+            again = execute(RegisterModelOperator, name=model, model_uri=model_uri)
+            assert again["model_version"]["version"] == "2"
+
+    @pytest.mark.parametrize("is_run_uri", [True, False])
+    def test_a_version_of_a_model_among_a_runs_artifacts_can_be_loaded(
+        self, execute, hook, model, logged_model, predict, xcoms, is_run_uri, tmp_path
+    ):
+        with hook.tracking() as client:
+            folder = mlflow.artifacts.download_artifacts(logged_model.uri, dst_path=str(tmp_path))
+            client.log_artifacts(logged_model.run_id, folder, "saved")
+        artifacts = hook.get_run(logged_model.run_id)["info"]["artifact_uri"]
+        source = f"runs:/{logged_model.run_id}/saved" if is_run_uri else f"{artifacts}/saved"
+
+        created = execute(CreateModelVersionOperator, name=model, source=source)
+
+        assert created["model_version"]["source"] == f"{artifacts}/saved"
+        assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged_model.predictions)
+
+    def test_a_version_without_a_model_is_an_error_or_a_warning(
+        self, execute, hook, model, logged_model, caplog, capfd
+    ):
+        with pytest.raises(MLflowNotFoundError, match="has no model 'plan'"):
+            execute(CreateModelVersionOperator, name=model, source=f"runs:/{logged_model.run_id}/plan")
+        source = f"{hook.get_run(logged_model.run_id)['info']['artifact_uri']}/plan"
+        execute(CreateModelVersionOperator, name=model, source=source)
+
+        logged = caplog.text + "".join(capfd.readouterr())  # in Airflow 3.1 by logging, later by structlog
+        assert f"No MLmodel file in {source}" in logged
+
+    def test_a_source_in_a_run_of_another_server_is_kept(self, execute, model):
+        source = f"s3://elsewhere/1/{'0' * 32}/artifacts/model"
+
+        created = execute(CreateModelVersionOperator, name=model, source=source)
+
+        assert created["model_version"]["source"] == source
 
     def test_a_version_of_a_missing_model_is_an_error(self, execute, name):
         with pytest.raises(MLflowNotFoundError, match=name):
