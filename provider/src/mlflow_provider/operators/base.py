@@ -91,12 +91,12 @@ class ModelVersionOperator(MLflowBaseOperator):
         :param answer: ``{"model_version": {...}}``
         :param action: beginning of the log line, which ends with "version 3 of 'Housing'".
         """
-        ti = context["ti"]
         name, version = answer["model_version"]["name"], answer["model_version"]["version"]
-        ti.xcom_push(key="name", value=name)
-        ti.xcom_push(key="version", value=version)
-        ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
-        push_model_version_link(ti, self.hook.connection, name, version)
+        if ti := context.get("ti"):  # a test may call execute({}), as with 1.1.0
+            ti.xcom_push(key="name", value=name)
+            ti.xcom_push(key="version", value=version)
+            ti.xcom_push(key="model_uri", value=f"models:/{name}/{version}")
+            push_model_version_link(ti, self.hook.connection, name, version)
         self.log_with_page(f"{action} version {version} of {name!r}", model_page(name, version))
         return answer
 

@@ -40,6 +40,7 @@ class GetOrCreateExperimentOperator(MLflowBaseOperator):
 
     def execute(self, context: Context) -> str:
         experiment_id = self.hook.get_or_create_experiment(self.name, self.artifact_location, self.tags)
-        push_experiment_link(context["ti"], self.hook.connection, experiment_id)
+        if ti := context.get("ti"):
+            push_experiment_link(ti, self.hook.connection, experiment_id)
         self.log_with_page(f"Experiment {self.name!r} has ID {experiment_id}", f"experiments/{experiment_id}")
         return experiment_id

@@ -285,8 +285,7 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
             return decision.as_json()
         if self.if_rejected == "fail":
             raise AirflowFailException(f"Version {decision.version} of {decision.name!r}: {decision.reason}")
-        if self.downstream_task_ids:
-            ti = context["ti"]
+        if self.downstream_task_ids and (ti := context.get("ti")):
             ti.xcom_push(key="return_value", value=decision.as_json())  # skip() raises: nothing is returned
             self.skip(ti, [task for task in self.get_flat_relatives() if not task.is_teardown])
         return decision.as_json()

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
+from mlflow_provider.operators.experiment import GetOrCreateExperimentOperator
 from mlflow_provider.operators.registry import (
     CopyModelVersionOperator,
     CreateModelVersionOperator,
@@ -373,6 +374,20 @@ def test_a_missing_version_is_an_error_unless_ignored(execute, model, operator_c
     assert execute(operator_class, name=model, version=7, ignore_if_missing=True) is None
     with pytest.raises(MLflowNotFoundError, match="version=7"):
         execute(operator_class, name=model, version=7)
+
+
+@pytest.mark.parametrize("context", [{}, {"ds": "2026-01-01"}])
+def test_an_operator_may_be_called_without_a_task_instance(two_versions, context):
+    operators = [
+        CreateModelVersionOperator(task_id="create", name=two_versions, source=SOURCE),
+        GetModelVersionOperator(task_id="get", name=two_versions, version=3),
+        GetOrCreateExperimentOperator(task_id="experiment", name=two_versions),
+    ]
+
+    created, got, experiment_id = (operator.execute(context) for operator in operators)
+
+    assert created == got
+    assert experiment_id
 
 
 # The log line of each operator for a model with two versions.
