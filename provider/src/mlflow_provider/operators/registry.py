@@ -263,15 +263,19 @@ class RegisterModelOperator(ModelVersionOperator):
 
     :param model_uri: ``runs:/<run_id>/<model name>`` or ``models:/<model_id>`` (templated).
     :param name: name of the registered model (templated).
-    :param tags: tags of the new version (templated).
+    :param tags: tags of the new version, as a mapping or as MLflow's list of
+        ``{"key": ..., "value": ...}`` (templated).
+    :param description: description of the version (templated).
+    :param alias: an alias to point at the version, e.g. ``challenger`` (templated).
     :param if_exists: what to do if the model is already registered under this name: ``skip`` and return that
-        version, so that a retry does not register it twice; create a ``new`` version; or ``fail``.
+        version, so that a retry does not register it twice; create a ``new`` version; or ``fail``. An
+        existing version also gets the description and the alias, but not the tags.
     :return: ``{"model_version": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.html#mlflow.register_model
     """
 
-    template_fields: Sequence[str] = ("mlflow_conn_id", "model_uri", "name", "tags")
+    template_fields: Sequence[str] = ("mlflow_conn_id", "model_uri", "name", "tags", "description", "alias")
     template_fields_renderers = {"tags": "json"}
 
     def __init__(
@@ -279,7 +283,9 @@ class RegisterModelOperator(ModelVersionOperator):
         *,
         model_uri: str,
         name: str,
-        tags: dict[str, str] | None = None,
+        tags: Tags | None = None,
+        description: str | None = None,
+        alias: str | None = None,
         if_exists: IfVersionExists = "skip",
         **kwargs: Any,
     ) -> None:
@@ -287,6 +293,8 @@ class RegisterModelOperator(ModelVersionOperator):
         self.model_uri = model_uri
         self.name = name
         self.tags = tags
+        self.description = description
+        self.alias = alias
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -295,14 +303,24 @@ class RegisterModelOperator(ModelVersionOperator):
         is_run_uri = self.model_uri.startswith("runs:/")
         model_uri = self.model_uri if is_run_uri else self.hook.resolve_source(self.model_uri)["source"]
         if existing := find_existing_version(self.hook, self.name, model_uri, self.if_exists):
-            return self.push_model_version(context, existing, f"{self.model_uri} is already")
+            version, action = existing["model_version"]["version"], f"{self.model_uri} is already"
+        else:
+            version, action = self._register(model_uri), f"Registered {self.model_uri} as"
+        at_version = {"name": self.name, "version": version}
+        if self.description:
+            params = {**at_version, "description": self.description}
+            self.hook.call("PATCH", "model-versions/update", params)
+        if self.alias:
+            self.hook.call("POST", "registered-models/alias", {**at_version, "alias": self.alias})
+        return self.push_model_version(context, self.hook.get_model_version(self.name, version), action)
+
+    def _register(self, model_uri: str) -> str:
+        tags = {tag["key"]: tag["value"] for tag in as_tag_list(self.tags) or []}
         what = f"Connection {self.mlflow_conn_id!r}, registering {self.model_uri} as {self.name!r}"
         with self.hook.tracking(), wrap_mlflow_errors(what):
             import mlflow
 
-            version = mlflow.register_model(model_uri, self.name, tags=self.tags).version
-        answer = self.hook.get_model_version(self.name, version)
-        return self.push_model_version(context, answer, f"Registered {self.model_uri} as")
+            return mlflow.register_model(model_uri, self.name, tags=tags).version
 
 
 def find_existing_version(

@@ -196,6 +196,20 @@ class TestNewVersions:
         assert xcoms == version_xcoms(hook, name, "1")
         assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged_model.predictions)
 
+    @pytest.mark.parametrize("exists", [False, True])
+    def test_a_registered_version_gets_its_description_and_alias(self, execute, name, logged_model, exists):
+        register = {"model_uri": logged_model.uri, "name": name}
+        if exists:
+            execute(RegisterModelOperator, **register)
+        tags = [{"key": "folds", "value": 5}]
+
+        answer = execute(RegisterModelOperator, **register, tags=tags, description="Linear", alias="new")
+
+        expected = {"version": "1", "description": "Linear", "aliases": ["new"]}
+        if not exists:
+            expected["tags"] = [{"key": "folds", "value": "5"}]
+        assert answer["model_version"].items() >= expected.items()
+
     def test_registering_the_model_of_a_missing_run_leaves_no_model(self, execute, name):
         with pytest.raises(MLflowNotFoundError):
             execute(RegisterModelOperator, model_uri=f"runs:/{'0' * 32}/model", name=name)
