@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.exceptions import MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.operators.base import ModelVersionOperator
+from mlflow_provider.server import limits
 from mlflow_provider.triggers.registry import (
     MLflowModelVersionTrigger,
     get_registered_model,
@@ -76,21 +78,34 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
+        hook = self.hook.with_limits(self._limits)
         try:
-            model = get_registered_model(self.hook, self.name)
+            model = get_registered_model(hook, self.name)
+            version = new_version(model, self.alias, self._known_version) if model else None
+            answer = hook.get_model_version(self.name, version) if version else None
+        except MLflowNotFoundError:  # the version was deleted between the two requests
+            answer = None
         except MLflowProviderError as error:
             if not is_transient(error):
                 raise
             self.log.warning("%s Retrying.", error)
+            answer = None
+        if answer is None:
             return PokeReturnValue(is_done=False)
-        version = new_version(model, self.alias, self._known_version) if model else None
-        return PokeReturnValue(bool(version), self._push(context, version) if version else None)
+        return PokeReturnValue(is_done=True, xcom_value=self.push_model_version(context, answer, "Found"))
+
+    @property
+    def _limits(self) -> limits.Limits:
+        """Each poll is a retry, and no request takes longer than the sensor may wait."""
+        polling = limits.trigger(self.hook.connection)
+        return replace(polling, timeout=max(1.0, min(polling.timeout, self.timeout)))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the version that the trigger found, or raise the error that it reported."""
         event = event or {}
         if version := event.get("version"):
-            return self._push(context, version)
+            answer = self.hook.get_model_version(self.name, version)
+            return self.push_model_version(context, answer, "Found")
         raise MLflowProviderError(
             event.get("error") or f"Expected a version of {self.name!r} from the trigger, got {event!r}."
         )
@@ -101,6 +116,3 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
         if version and not version.isdecimal():
             raise ValueError(f"after_version is {version!r}; enter the number of a version of {self.name!r}.")
         return version or None
-
-    def _push(self, context: Context, version: str) -> dict[str, Any]:
-        return self.push_model_version(context, self.hook.get_model_version(self.name, version), "Found")

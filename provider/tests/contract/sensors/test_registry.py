@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
@@ -9,6 +11,8 @@ from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
 from mlflow_servers import Answer
+
+MODEL = Answer(body='{"registered_model": {"name": "Housing", "latest_versions": [{"version": "1"}]}}')
 
 
 def sensor(name: str, **arguments) -> MLflowModelVersionSensor:
@@ -80,10 +84,29 @@ def test_the_version_that_the_trigger_found_is_returned(execute, model, xcoms, m
     sees="in the task's log: the error, Retrying",
     green="by itself",
 )
-def test_a_failing_server_is_polled_again(false_server, airflow_connection):
-    airflow_connection(host=false_server(Answer(503, "down")).url, extra='{"retries": 0}')
+@pytest.mark.parametrize("answers", [[], [MODEL]], ids=["first request", "second request"])
+def test_a_failing_server_is_polled_again(false_server, airflow_connection, answers):
+    server = false_server(*answers, Answer(503, "down"))
+    airflow_connection(host=server.url)
 
     assert not sensor("Housing").poke({})
+    assert len(server.requests) == len(answers) + 1, "each poll is a retry"
+
+
+def test_a_version_that_is_deleted_after_it_was_found_is_waited_for(false_server, airflow_connection):
+    missing = Answer(404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
+    airflow_connection(host=false_server(MODEL, missing).url)
+
+    assert not sensor("Housing").poke({})
+
+
+def test_a_request_ends_with_the_timeout_of_the_sensor(airflow_connection):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never responds
+        airflow_connection(host="127.0.0.1", port=silent.getsockname()[1])
+        waiting = MLflowModelVersionSensor(task_id="wait", name="Housing", timeout=1, deferrable=True)
+
+        with pytest.raises(TaskDeferred):
+            waiting.execute({})
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
