@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import wrap_mlflow_errors
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from mlflow.deployments import BaseDeploymentClient
 
 
+# Most targets have no error code for a missing deployment. That of SageMaker: Could not find endpoint "x".
+_MISSING = re.compile("not found|could not find|not exist", re.IGNORECASE)
+
+
 class MLflowDeploymentHook(MLflowBaseHook):
     """Deploys models and gets predictions with ``mlflow.deployments``.
 
@@ -28,8 +33,8 @@ class MLflowDeploymentHook(MLflowBaseHook):
 
     :param mlflow_conn_id: connection of type ``mlflow`` (``http`` also works).
     :param target_uri: where to deploy, e.g. ``sagemaker``, ``databricks``, or the target of an MLflow plugin.
-    :param target_conn_id: connection to the target. Type ``aws`` provides keys and region; other types are
-        ignored.
+    :param target_conn_id: connection to the target. Type ``aws`` provides keys, region and endpoint;
+        other types are ignored.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.deployments.html
     """
@@ -46,7 +51,9 @@ class MLflowDeploymentHook(MLflowBaseHook):
         if not self.target_conn_id or self.get_connection(self.target_conn_id).conn_type != "aws":
             return {}
         variables = aws_environment(self.target_conn_id, self.get_connection)
-        variables.pop("MLFLOW_S3_ENDPOINT_URL", None)  # this is for the artifact store, not the target
+        # MLflow's variable is for the artifact store, boto3's for the target.
+        if endpoint := variables.pop("MLFLOW_S3_ENDPOINT_URL", None):
+            variables["AWS_ENDPOINT_URL"] = endpoint
         return variables
 
     @contextmanager
@@ -95,9 +102,12 @@ class MLflowDeploymentHook(MLflowBaseHook):
             from mlflow import MlflowException
             from requests import HTTPError
 
-            # Targets raise one of these if the deployment does not exist.
-            with suppress(MlflowException, HTTPError):
-                return client.get_deployment(name=name, endpoint=endpoint)
+            with wrap_mlflow_errors(f"Looking for deployment {name!r} at {self.target_uri!r}"):
+                try:
+                    return client.get_deployment(name=name, endpoint=endpoint)
+                except (MlflowException, HTTPError) as error:
+                    if not _is_missing(error):
+                        raise
         with wrap_mlflow_errors(f"Deploying {model_uri} as {name!r} to {self.target_uri!r}"):
             return client.create_deployment(
                 name=name, model_uri=model_uri, flavor=flavor, config=config, endpoint=endpoint
@@ -117,6 +127,13 @@ class MLflowDeploymentHook(MLflowBaseHook):
                 deployment_name=deployment_name, inputs=inputs, endpoint=endpoint
             )
         return to_json(predictions)
+
+
+def _is_missing(error: Any) -> bool:
+    """Return whether an error says that a deployment does not exist; a target may also refuse to answer."""
+    if (response := getattr(error, "response", None)) is not None:
+        return response.status_code == 404
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" or bool(_MISSING.search(str(error)))
 
 
 def to_json(predictions: Any) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
+from mlflow import MlflowException
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 import local_deployment_target
 from mlflow_provider.exceptions import MLflowProviderError
@@ -58,6 +62,12 @@ def deployment(target, mlflow_server, logged_model):
         return operator.execute({})
 
 
+def http_error(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(str(status), response=response)
+
+
 class TestCreateDeploymentOperator:
     def test_returns_the_targets_description(self, deployment, logged_model):
         assert deployment == {
@@ -79,6 +89,29 @@ class TestCreateDeploymentOperator:
 
         assert (existing["name"], existing["model_uri"]) == ("housing", logged_model.uri)
         assert "Deployment 'housing' at local:tests is ready." in logged
+
+    @pytest.mark.parametrize(
+        ("error", "is_missing"),
+        [
+            (MlflowException('An error occurred: Could not find endpoint "x".'), True),  # SageMaker's
+            (http_error(404), True),
+            (MlflowException("the request timed out"), False),
+            (MlflowException("no permission", error_code=PERMISSION_DENIED), False),
+            (http_error(403), False),
+        ],
+    )
+    def test_creates_none_while_the_target_does_not_say_that_it_is_missing(
+        self, execute, target, logged_model, name, monkeypatch, error, is_missing
+    ):
+        client = local_deployment_target.LocalDeploymentClient
+        monkeypatch.setattr(client, "get_deployment", Mock(side_effect=error))
+        arguments = {"name": name, "model_uri": logged_model.uri, "target_uri": target}
+
+        if is_missing:
+            assert execute(CreateDeploymentOperator, **arguments, if_exists="skip")["name"] == name
+        else:
+            with pytest.raises(MLflowProviderError, match=f"^Looking for deployment '{name}' at 'local:"):
+                execute(CreateDeploymentOperator, **arguments, if_exists="skip")
 
     def test_names_a_target_without_a_plugin(self, execute):
         with pytest.raises(MLflowProviderError, match="target 'moon:base': No plugin found"):
@@ -150,5 +183,6 @@ class TestHook:
             assert os.environ.get("AWS_ACCESS_KEY_ID") == key
             assert os.environ.get("AWS_SECRET_ACCESS_KEY") == ("s3cret" if key else None)
             assert os.environ.get("AWS_DEFAULT_REGION") == ("eu-central-1" if key else None)
+            assert os.environ.get("AWS_ENDPOINT_URL") == ("http://s3.example.com" if key else None)
             assert "MLFLOW_S3_ENDPOINT_URL" not in os.environ
         assert dict(os.environ) == baseline
