@@ -76,6 +76,14 @@ def get_provider_info() -> dict:
                         "example": "production",
                         "default": "",
                     },
+                    "on_local_tracking_uri": {
+                        "description": "What a task does when it starts a run while the tracking URI is a "
+                        "database or folder on the worker's disk: warn in its log, fail, or ignore it.\n",
+                        "version_added": "2.0.0",
+                        "type": "string",
+                        "example": "fail",
+                        "default": "warn",
+                    },
                     "close_open_runs": {
                         "description": "Whether DAGs with @task.mlflow close MLflow runs that are still "
                         "open at the end of a DAG run.\n",

@@ -32,7 +32,7 @@ from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLfl
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process import mlflow_private
 from mlflow_provider.server import findings, limits
-from mlflow_provider.server.artifact_errors import cause_of
+from mlflow_provider.server.package_errors import cause_of
 from mlflow_provider.tracking import runs
 from mlflow_provider.tracking.run import Run
 

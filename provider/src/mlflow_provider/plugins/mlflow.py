@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from mlflow_provider.listeners import preload
+from mlflow_provider.listeners import failures, preload
 from mlflow_provider.plugins.urls import AIRFLOW_PATH, PREFIX
 
 _BASE = AIRFLOW_PATH + PREFIX
@@ -26,7 +26,7 @@ class MLflowPlugin(AirflowPlugin):
     """Airflow 3.1.0 does not show these pages in a browser (it requires a login); later versions do."""
 
     name = "mlflow"
-    listeners = [preload]
+    listeners = [failures, preload]
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
     external_views = [
         {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},

@@ -6,6 +6,7 @@ that the doctor can report.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -216,6 +217,35 @@ NOT_DELETED = Finding(
     "not-deleted", "{what} was created but could not be deleted ({error})", "delete it yourself"
 )
 
+# The use of the mlflow package in a task
+_USE_THE_CONNECTION = """\
+use @task.mlflow, or wrap the code in "with MLflowBaseHook('mlflow_default').tracking():\""""
+LOCAL_TRACKING_URI = Finding(
+    "local-tracking-uri",
+    "MLflow writes to {uri} on this worker, not to an MLflow server",
+    _USE_THE_CONNECTION,
+)
+NOT_A_TRACKING_URI = Finding(
+    "not-a-tracking-uri",
+    "the tracking URI {uri!r} is not the address of an MLflow server",
+    f"remove it, and {_USE_THE_CONNECTION}",
+)
+MODEL_NOT_IN_RUN = Finding(
+    "model-not-in-run",
+    "run {run_id} has no artifact {path!r}, because MLflow 3 stores models separately",
+    "use runs:/{run_id}/{path}, or the model_uri that log_model returns",
+)
+ARTIFACT_NOT_FOUND = Finding(
+    "artifact-not-found",
+    "there is no artifact or model {path!r}",
+    "correct its name, or log it in an earlier task",
+)
+RUN_ID_MISSING = Finding(
+    "run-id-missing",
+    "the run ID is None",
+    "return the run ID or the model URI from the task that creates it, and pass it to the next task",
+)
+
 # What tasks left behind
 RUNS_ON_WORKER = Finding(
     "runs-on-worker",
@@ -230,11 +260,27 @@ OPEN_RUNS = Finding(
 )
 
 
+_RUN_ARTIFACTS = r"\S+/(?P<run_id>[0-9a-f]{32})/artifacts"
+_NOT_FOUND = r" #####\n.*(?i:not found|no such)"
+# By patterns in the messages of MLflow's client, which has no error classes for these. The groups are the
+# fields of the finding.
+_PATTERNS = {
+    r"Run with id=None not found|Missing value for required parameter 'run_id'": RUN_ID_MISSING,
+    r"unsupported URI '(?P<uri>[^']+)' for": NOT_A_TRACKING_URI,
+    rf"Invalid model version source: '{_RUN_ARTIFACTS}/(?P<path>[^']+)'": MODEL_NOT_IN_RUN,
+    rf"artifacts from {_RUN_ARTIFACTS}:\n##### File (?P<path>\S+){_NOT_FOUND}": MODEL_NOT_IN_RUN,
+    rf"artifacts from {_RUN_ARTIFACTS}/(?P<path>\S+):\n##### File MLmodel{_NOT_FOUND}": MODEL_NOT_IN_RUN,
+    r"Failed to download artifacts from path '(?P<path>[^']+)'": ARTIFACT_NOT_FOUND,
+    r"artifacts from (?P<location>s3:\S+):\n.*Unable to locate credentials": S3_KEYS_MISSING,
+    r"(?P<message>.* not found)\Z": NOT_FOUND,
+    r"(?P<message>.*Permission denied)'*\Z": PERMISSION_DENIED,
+}
+
+
 def of_message(message: str) -> Finding:
-    """Return the finding for a message of MLflow, which often says only that something is missing."""
+    """Return the finding for a message of MLflow; :data:`UNEXPECTED` if its cause is unknown."""
     message = message.strip().removesuffix(".")
-    if message.endswith("not found"):
-        return NOT_FOUND.format(message=message)
-    if message.rstrip("'").endswith("Permission denied"):
-        return PERMISSION_DENIED.format(message=message)
+    for pattern, finding in _PATTERNS.items():
+        if match := re.search(pattern, message, re.DOTALL):
+            return finding.format(**match.groupdict())
     return UNEXPECTED.format(message=message)

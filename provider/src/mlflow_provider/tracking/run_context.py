@@ -8,6 +8,12 @@ MLflow calls this when it starts a run; see the entry point ``mlflow.run_context
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
+
+from mlflow_provider.process import local_tracking
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class AirflowRunContext:
@@ -17,21 +23,29 @@ class AirflowRunContext:
     """
 
     def in_context(self) -> bool:
-        """Return whether this process runs a task of Airflow."""
-        if "airflow.sdk" not in sys.modules:
-            return False
-        from airflow.sdk import get_current_context
-
-        try:
-            get_current_context()
-        except RuntimeError:
-            return False
-        return True
+        """Return whether this process runs a task of Airflow, or was started by one."""
+        return local_tracking.is_in_task()
 
     def tags(self) -> dict[str, str]:
-        """Return the tags of the task and its DAG run."""
-        from airflow.sdk import get_current_context
+        """Return the tags of the task and its DAG run; warn if the run is not logged to a server.
 
+        :raises LocalTrackingURIError: it is not, and Airflow's setting demands a failure.
+        """
+        local_tracking.warn()
+        if not (context := _context()):
+            return {}
         from mlflow_provider.tracking import task_instance
 
-        return task_instance.tags(get_current_context())
+        return task_instance.tags(context)
+
+
+def _context() -> Context | None:
+    """Return the context of the task; None in a program that a task has started."""
+    if "airflow.sdk" not in sys.modules:
+        return None
+    from airflow.sdk import get_current_context
+
+    try:
+        return get_current_context()
+    except RuntimeError:
+        return None

@@ -25,10 +25,10 @@ from airflow.sdk import get_current_context
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.links import mlflow as links
+from mlflow_provider.process import local_tracking
 from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
-from mlflow_provider.server.artifact_errors import cause_of
 from mlflow_provider.server.connection import MLflowConnection
 from mlflow_provider.tracking import parent_run, runs, task_instance
 from mlflow_provider.tracking.active_run import active_run, autologging, no_active_run
@@ -129,7 +129,7 @@ def _tracking_to_temporary_folder() -> Iterator[None]:
     """Let the ``mlflow`` package write to a folder that is deleted at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
         connection = MLflowConnection("", f"file://{folder}/mlruns")
-        with environment({"MLFLOW_ALLOW_FILE_STORE": "true"}), tracking(connection):
+        with environment({"MLFLOW_ALLOW_FILE_STORE": "true"}), tracking(connection), local_tracking.allowed():
             yield
 
 
@@ -278,8 +278,6 @@ class _TrackedTry:
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
             return
-        if self.run and (cause := cause_of(error, self.run.artifact_uri)):
-            log.error("Artifacts of MLflow run %s: %s.", self.run.run_id, cause)
         status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
         self.end(status, f"{type(error).__name__}: {error}", is_retried=is_retried)

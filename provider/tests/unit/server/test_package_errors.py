@@ -7,7 +7,7 @@ from mlflow import MlflowException
 from requests import HTTPError
 
 from mlflow_provider.server import findings
-from mlflow_provider.server.artifact_errors import cause_of
+from mlflow_provider.server.package_errors import cause_of
 
 URL = "http://mlflow:5000/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/a.txt"
 FAILED = "500 Server Error: INTERNAL SERVER ERROR for url"

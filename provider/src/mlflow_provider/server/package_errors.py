@@ -1,4 +1,4 @@
-"""Findings for the errors of an artifact store."""
+"""Findings for errors of the ``mlflow`` package, and of the artifact store that it uses."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ S3_FINDINGS = {
 SERVER_FAILED = re.compile(r"/mlflow-artifacts/.*too many 500|^500 .*/mlflow-artifacts/", re.DOTALL)
 
 
-def cause_of(error: BaseException, location: str) -> Finding | None:
-    """Return what is wrong with an artifact store; None if that is unknown.
+def cause_of(error: BaseException, location: str = "the artifact store") -> Finding | None:
+    """Return what caused an error; None if that is unknown.
 
     :param error: of the ``mlflow`` package or of ``boto3``, or one that was raised from it.
     :param location: where the artifact is, or was to go, e.g. ``s3://bucket/1/<run ID>/artifacts``.
@@ -37,6 +37,8 @@ def cause_of(error: BaseException, location: str) -> Finding | None:
             return _cause_at_s3(each, location)
         if SERVER_FAILED.search(str(each)):
             return findings.SERVER_STORE_FAILED
+        if type(each).__module__.startswith("mlflow.") and (finding := findings.of_message(str(each))).fix:
+            return finding
     return None
 
 
@@ -49,7 +51,9 @@ def _cause_at_s3(error: Any, location: str) -> Finding | None:
     if isinstance(error, exceptions.ClientError):
         code = error.response["Error"]["Code"]
         finding = S3_FINDINGS.get(code)
-        return finding and finding.format(code=code, bucket=urlsplit(location).netloc)
+        return finding and finding.format(
+            code=code, bucket=error.response["Error"].get("BucketName") or urlsplit(location).netloc
+        )
     if isinstance(error, exceptions.BotoCoreError) and (endpoint := error.kwargs.get("endpoint_url")):
         return findings.STORE_UNREACHABLE.format(endpoint=_address(endpoint))
     return None
