@@ -10,6 +10,7 @@ dev/tests/mlflow/test_documentation.py runs Python blocks without a comment::
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,17 @@ PAGES = sorted(
     for file in ROOT.glob(pattern)
 )
 PYTHON_RUNNER = "dev/tests/mlflow/test_documentation.py"
+# For tasks that a page shows without a DAG.
+DAG_TEMPLATE = """\
+from airflow.sdk import DAG
+from airflow.sdk.bases.decorator import is_decorated_task
+
+with DAG("documented") as documented:
+{code}
+    if not documented.tasks:
+        for function in list(filter(is_decorated_task, globals().values())):
+            function()
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,13 @@ class Block:
         """The file name in a comment on the block's first line, if any."""
         comment = re.match(r"# (?:\S+/)?(\w+\.py)\n", self.code)
         return comment[1] if comment else ""
+
+    @property
+    def dag_file(self) -> str:
+        """The block as a DAG file; its tasks are put into a DAG if it has none."""
+        if "@dag" in self.code:
+            return self.code
+        return DAG_TEMPLATE.format(code=textwrap.indent(self.code, "    "))
 
 
 @dataclass(frozen=True)

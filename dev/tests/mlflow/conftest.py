@@ -59,6 +59,25 @@ def run_dags(airflow_database: None) -> Callable[..., dict[str, dict[str, str]]]
 
 
 @pytest.fixture
+def run_source(
+    run_dags: Callable[..., dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str], dict[str, dict[str, str]]]:
+    """A function that runs the source of a DAG file and returns the states of its tasks, by DAG ID."""
+    from airflow import settings
+
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    monkeypatch.setattr(settings, "DAGS_FOLDER", str(folder))  # dag.test() also searches this folder
+
+    def run(source: str) -> dict[str, dict[str, str]]:
+        file = folder / "documented.py"
+        file.write_text(source)
+        return run_dags(file)
+
+    return run
+
+
+@pytest.fixture
 def run_dag(
     run_dags: Callable[..., dict[str, dict[str, str]]],
     mlflow_server: MLflowServer,

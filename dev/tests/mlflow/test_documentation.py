@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,17 +22,6 @@ PYTHON = [block for block in blocks_run_by(PYTHON_RUNNER) if block.language == "
 # Files that another block of the page starts; not DAGs or tests themselves.
 SCRIPTS = [block for block in PYTHON if block.file_name and "airflow" not in block.code]
 EXAMPLES = [block for block in PYTHON if block not in SCRIPTS]
-# For tasks that a page shows without a DAG.
-DAG_TEMPLATE = """\
-from airflow.sdk import DAG
-from airflow.sdk.bases.decorator import is_decorated_task
-
-with DAG("documented") as documented:
-{code}
-    if not documented.tasks:
-        for function in list(filter(is_decorated_task, globals().values())):
-            function()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +47,13 @@ def _registry(mlflow_server: MLflowServer) -> None:
 
 
 @pytest.fixture
-def run_source(run_dags, airflow_connection, mlflow_server, monkeypatch, tmp_path):
+def run_example(run_source, airflow_connection, mlflow_server):
     """A function that runs the source of a DAG file; all tasks must succeed."""
-    from airflow import settings
-
     for conn_id in ("mlflow_default", "mlflow_remote"):
         airflow_connection(conn_id, **mlflow_server.connection)
-    folder = tmp_path / "dags"
-    folder.mkdir()
-    monkeypatch.setattr(settings, "DAGS_FOLDER", str(folder))  # dag.test() also searches this folder
 
     def run(source: str) -> None:
-        file = folder / "documented.py"
-        file.write_text(source)
-        states = run_dags(file)
+        states = run_source(source)
         assert states
         assert all(set(tasks.values()) == {"success"} for tasks in states.values()), states
 
@@ -80,25 +61,23 @@ def run_source(run_dags, airflow_connection, mlflow_server, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.place)
-def test_an_example_runs(block: Block, run_source, mlflow_server, monkeypatch, tmp_path):
+def test_an_example_runs(block: Block, run_example, mlflow_server, monkeypatch, tmp_path):
     for script in SCRIPTS:
         if script.page == block.page:
             (tmp_path / script.file_name).write_text(script.code)
     monkeypatch.chdir(tmp_path)
     # Tasks find python and uv as in an activated environment.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    source = block.code.replace("http://localhost:5000", mlflow_server.url)
 
-    if not re.search(r"@task|task_id=", source):
-        subprocess.run([sys.executable, "-c", source], check=True)
-    elif "@dag" in source:
-        run_source(source)
+    if re.search(r"@task|task_id=", block.code):
+        run_example(block.dag_file)
     else:
-        run_source(DAG_TEMPLATE.format(code=textwrap.indent(source, "    ")))
+        script = block.code.replace("http://localhost:5000", mlflow_server.url)
+        subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_the_first_dag_of_your_own_logs_what_readme_promises(run_source, mlflow_server):
-    run_source(code("README.md", "A first DAG of your own", "python"))
+def test_the_first_dag_of_your_own_logs_what_readme_promises(run_example, mlflow_server):
+    run_example(code("README.md", "A first DAG of your own", "python"))
 
     client = MlflowClient(mlflow_server.url)
     experiment = client.get_experiment_by_name("My experiment")

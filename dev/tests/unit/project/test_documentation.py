@@ -62,7 +62,7 @@ def test_the_test_named_above_a_code_block_runs_it(page):
     for block in page.blocks:
         if block.run_by:
             source = (ROOT / block.run_by).read_text()
-            runs_all = block.language in ("python", "dotenv") and "blocks_run_by(" in source
+            runs_all = "blocks_run_by(" in source and f'block.language == "{block.language}"' in source
             runs = runs_all or f'"{block.heading}"' in source
             assert runs, f"{block.place}: {block.run_by} runs no block of {block.heading!r}"
 
