@@ -14,7 +14,8 @@ import requests
 from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
 
-DAG_IDS = ["mlflow_tutorial_dag", "mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag"]
+LESSONS = ("tutorial", "hook", "operator", "package", "task")
+DAG_IDS = [f"mlflow_{name}_dag" for name in LESSONS]
 
 
 def test_down_leaves_nothing_running_and_no_port_held(running):

@@ -134,6 +134,29 @@ def test_task_another_regressor(solve: Solve, client):
     assert metrics["test_rmse"] < 60_000  # USD
 
 
+def test_package_a_failure_has_a_reason_and_a_retry_only_where_the_task_is_tracked(run_dag, client, tmp_path):
+    changes = {
+        "        return test_rmse\n": "        raise ValueError('too cheap')\n",
+        '"retries": 2': '"retries": 1',
+        "seconds=10": "seconds=0",
+    }
+    copy_with_changes(PROJECT / "dags" / "mlflow_package_dag.py", changes, tmp_path)
+
+    states = run_dag("mlflow_package_dag", tmp_path)
+
+    assert states == {"plain_task": "failed", "tracked_task": "failed"}
+    tags = {}
+    experiment = client.get_experiment_by_name("Housing").experiment_id
+    for name in "Plain task", "Tracked task":
+        retry, first = client.search_runs([experiment], f"run_name = '{name}'", order_by=["start_time DESC"])
+        assert {retry.info.status, first.info.status} == {"FAILED"}
+        tags[name] = (
+            first.data.tags.get("airflow.reason"),
+            retry.data.tags.get("airflow.retry_of") == first.info.run_id,
+        )
+    assert tags == {"Plain task": (None, False), "Tracked task": ("ValueError: too cheap", True)}
+
+
 def test_features_another_scaler(solve: Solve, change_module: ChangeModule, client):
     change_module("features", {"StandardScaler": "QuantileTransformer"})
     solve("pipeline_1_features", {})
