@@ -5,12 +5,12 @@
 In [MLflow](/mlflow/open), open *Model training > Experiments > Housing*,
 select the two runs named `Prices in ...` and press *Compare*.
 Click `mean_price` under *Metrics* to plot both, year by year.
-The log of `compare_profiles` shows the differences.
+The tag `change` of the second run shows the differences in USD, and so does the log of `compare_profiles`.
 
 **Exercise:** make `log_profile` also count the sales of each year.
 
 `MLflowClientHook` handles the address, the login, retries and error messages.
-Use it for anything without an operator, and to build your own operators:
+Use it for anything without an operator, and to build your own operators, such as `SetRunTagOperator`:
 
 - `hook.call(...)` reaches every endpoint of [MLflow's REST
   API](https://mlflow.org/docs/latest/api_reference/rest-api.html);
@@ -20,7 +20,7 @@ Use it for anything without an operator, and to build your own operators:
 
 import time
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import BaseOperator, Param, dag, task
 from pendulum import duration
 
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -31,6 +31,22 @@ RUN_NAME = "Prices in"
 
 # The five neighborhoods with the most sales
 NEIGHBORHOODS = ["North_Ames", "College_Creek", "Old_Town", "Edwards", "Somerset"]
+
+
+class SetRunTagOperator(BaseOperator):
+    """An operator of your own: set a tag of an MLflow run."""
+
+    template_fields = ("run_id", "key", "value")
+
+    def __init__(self, *, run_id: str, key: str, value: str, mlflow_conn_id: str = MLFLOW_CONN_ID, **kwargs):
+        super().__init__(**kwargs)
+        self.run_id, self.key, self.value = run_id, key, value
+        self.mlflow_conn_id = mlflow_conn_id
+
+    def execute(self, context) -> None:
+        hook = MLflowClientHook(mlflow_conn_id=self.mlflow_conn_id)
+        hook.call("POST", "runs/set-tag", {"run_id": self.run_id, "key": self.key, "value": self.value})
+        self.log.info("Set tag %s of run %s to %r", self.key, self.run_id, self.value)
 
 
 @dag(
@@ -71,8 +87,8 @@ def mlflow_hook_dag():  # the DAG ID: rename it in a copy of this file
         return run_id
 
     @task
-    def compare_profiles(mlflow_run_id: str) -> dict[str, float]:
-        """Compare a profile with the previous one and return the differences in USD."""
+    def compare_profiles(mlflow_run_id: str) -> str:
+        """Compare a profile with the previous one and return the differences, which Airflow also logs."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
         current = hook.get_run(mlflow_run_id)
         # DAG runs may overlap, so search for the run before this one, not for the newest two.
@@ -84,19 +100,18 @@ def mlflow_hook_dag():  # the DAG ID: rename it in a copy of this file
             max_results=1,
         )
         if not previous_runs:
-            print("This is the first profile. Trigger the DAG for another neighborhood to compare two.")
-            return {}
+            return "none, this is the first profile"
 
         [previous] = previous_runs
         new, old = get_metrics(current), get_metrics(previous)
-        changes = {name: new[name] - old[name] for name in new.keys() & old.keys()}
-        print(f"{current['info']['run_name']}, compared with {previous['info']['run_name']}: {changes} USD")
-        return changes
+        changes = [f"{name} {new[name] - old[name]:+,.0f} USD" for name in sorted(new.keys() & old.keys())]
+        return f"{', '.join(changes)}, compared with {previous['info']['run_name']}"
 
     def get_metrics(run: dict) -> dict[str, float]:
         return {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
 
-    compare_profiles(log_profile())
+    run_id = log_profile()
+    SetRunTagOperator(task_id="tag_profile", run_id=run_id, key="change", value=compare_profiles(run_id))
 
 
 mlflow_hook_dag()

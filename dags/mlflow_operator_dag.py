@@ -16,7 +16,8 @@ One operator per step, from a trained model to a version behind an alias:
 1. `register_model` registers the model as a version of `Housing prices`;
 2. `tag_version` records the DAG run, and `describe_version` describes the model and its error;
 3. `find_newest` finds the newest version, and `set_alias` points the alias `challenger` at it;
-4. `get_challenger` looks up the version behind the alias, as a consumer of the model would.
+4. `get_challenger` looks up the version behind the alias, as a consumer of the model would,
+   and `predict` loads it and predicts the price of a house: the task's tab *XCom* shows it.
 
 An operator that returns a model version also pushes its `name`, `version` and `model_uri`,
 so the next operator only needs `register_model.output["version"]`.
@@ -25,6 +26,7 @@ so the next operator only needs `register_model.output["version"]`.
 from airflow.sdk import chain, dag, task
 from pendulum import duration
 
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
 from mlflow_provider.operators.registry import (
     GetModelVersionByAliasOperator,
     RegisterModelOperator,
@@ -38,6 +40,18 @@ MLFLOW_CONN_ID = "mlflow_default"
 EXPERIMENT_NAME = "Housing"
 REGISTERED_MODEL_NAME = "Housing prices"
 ALIAS = "challenger"
+HOUSE = {
+    "lot_area": 9_600,  # square feet, as all areas
+    "living_area": 1_500,
+    "basement_area": 1_000,
+    "garage_area": 480,
+    "full_baths": 2,
+    "bedrooms": 3,
+    "fireplaces": 1,
+    "year_built": 1976,
+    "year_remodeled": 1994,
+    "year_sold": 2010,
+}
 
 
 @dag(
@@ -116,7 +130,13 @@ def mlflow_operator_dag():  # the DAG ID: rename it in a copy of this file
         alias=ALIAS,
     )
 
-    chain([tag_version, describe_version], find_newest, set_alias, get_challenger)
+    predict = ModelLoadAndPredictOperator(
+        task_id="predict",
+        model_uri=get_challenger.output["model_uri"],
+        data=[HOUSE],  # a list of rows, or the output of a task that returns one
+    )
+
+    chain([tag_version, describe_version], find_newest, set_alias, get_challenger, predict)
 
 
 mlflow_operator_dag()
