@@ -19,19 +19,22 @@ Each task shows one of three ways to use MLflow, all with the Airflow connection
 | task | way | choose it for |
 |---|---|---|
 | `create_experiment` | **hook** in a `@task` | anything without an operator, and your own operators |
-| `scale_features` | **mlflow package** in a `@task.mlflow` | everything inside training code |
+| `scale_features` | **mlflow package** in a `@task` | everything inside training code |
 | `create_registered_model`, `register_scaler` | **operator** | one common action |
+
+`mlflow_package_dag` shows what `@task.mlflow` adds to `scale_features`.
 """
 
 from airflow.sdk import chain, dag, task
 from pendulum import duration
 
-from mlflow_provider.exceptions import MLflowAlreadyExistsError
+from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.registry import CreateRegisteredModelOperator, RegisterModelOperator
 
 MLFLOW_CONN_ID = "mlflow_default"
 EXPERIMENT_NAME = "Housing"
+ARTIFACT_LOCATION = None  # or "s3://my-bucket", for a new experiment and workers with the bucket's keys
 REGISTERED_MODEL_NAME = "Housing"
 
 
@@ -49,16 +52,12 @@ REGISTERED_MODEL_NAME = "Housing"
 def mlflow_tutorial_dag():  # the DAG ID: rename it in a copy of this file
     @task
     def create_experiment() -> str:
-        """Create the experiment through MLflow's REST API and return its ID."""
+        """Create the experiment if it does not exist, and return its ID."""
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        try:
-            return hook.call("POST", "experiments/create", {"name": EXPERIMENT_NAME})["experiment_id"]
-        except MLflowAlreadyExistsError:  # the DAG has already run
-            answer = hook.call("GET", "experiments/get-by-name", {"experiment_name": EXPERIMENT_NAME})
-            return answer["experiment"]["experiment_id"]
+        return hook.get_or_create_experiment(EXPERIMENT_NAME, artifact_location=ARTIFACT_LOCATION)
 
-    @task.mlflow(experiment=EXPERIMENT_NAME, run_name="Scaler")
-    def scale_features() -> str:
+    @task
+    def scale_features(experiment_id: str) -> str:
         """Scale the numeric features, log means, tables and scaler, and return the scaler's URI."""
         # Imported here because Airflow parses this file often, and these imports take seconds.
         import mlflow
@@ -71,10 +70,12 @@ def mlflow_tutorial_dag():  # the DAG ID: rename it in a copy of this file
         scaler = StandardScaler().set_output(transform="pandas")
         scaled = scaler.fit_transform(features)
 
-        mlflow.log_metrics({f"mean_{name}": mean for name, mean in features.mean().items()})
-        mlflow.log_text(features.to_csv(index=False), "features.csv")
-        mlflow.log_text(scaled.to_csv(index=False), "scaled_features.csv")
-        return log_model(scaler, features, name="scaler").model_uri
+        hook = MLflowBaseHook(mlflow_conn_id=MLFLOW_CONN_ID)
+        with hook.tracking(), mlflow.start_run(experiment_id=experiment_id, run_name="Scaler"):
+            mlflow.log_metrics({f"mean_{name}": mean for name, mean in features.mean().items()})
+            mlflow.log_text(features.to_csv(index=False), "features.csv")
+            mlflow.log_text(scaled.to_csv(index=False), "scaled_features.csv")
+            return log_model(scaler, features, name="scaler").model_uri
 
     create_registered_model = CreateRegisteredModelOperator(
         task_id="create_registered_model",
@@ -83,12 +84,12 @@ def mlflow_tutorial_dag():  # the DAG ID: rename it in a copy of this file
         if_exists="skip",  # so that the DAG can run again
     )
 
-    model_uri = scale_features()
+    model_uri = scale_features(create_experiment())
     register_scaler = RegisterModelOperator(
         task_id="register_scaler", name=REGISTERED_MODEL_NAME, model_uri=model_uri
     )
 
-    chain(create_experiment(), model_uri, create_registered_model, register_scaler)
+    chain(model_uri, create_registered_model, register_scaler)
 
 
 mlflow_tutorial_dag()

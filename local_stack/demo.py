@@ -49,9 +49,9 @@ def run_lessons(console: Console, api: AirflowApi, ports: Ports) -> None:
     table = _table()
     for dag_id, run_id in run_ids.items():
         check_tasks(api, dag_id, run_id)
-        _add_row(table, api, ports, api.dag_run(dag_id, run_id))
+        _add_row(table, ports, api.dag_run(dag_id, run_id))
     if TUTORIAL in run_ids:
-        check_tutorial(ports, api.xcom(TUTORIAL, run_ids[TUTORIAL], "mlflow_run_id"))
+        check_tutorial(ports, _last_run(ports, TUTORIAL, run_ids[TUTORIAL]))
     _print(table)
 
 
@@ -67,11 +67,11 @@ def run_pipeline(console: Console, api: AirflowApi, ports: Ports) -> None:
     since = api.dag_run(stages[0], api.trigger(stages[0]))["run_after"]
     for dag_id in stages:
         dag_run = _wait_for_dag_run(console, api, dag_id, since)
-        _add_row(table, api, ports, dag_run)
+        _add_row(table, ports, dag_run)
         since = dag_run["run_after"]
     decision = api.xcom(stages[-1], dag_run["dag_run_id"], "return_value", "promote")
     if decision["promoted"]:
-        _add_row(table, api, ports, _wait_for_dag_run(console, api, predict, since))
+        _add_row(table, ports, _wait_for_dag_run(console, api, predict, since))
     _print(table)
     console.print("A new champion:" if decision["promoted"] else "The champion stays:", decision["reason"])
 
@@ -97,10 +97,10 @@ def _table() -> Table:
     return Table("DAG", "state", Column("seconds", justify="right"), "MLflow run", box=None)
 
 
-def _add_row(table: Table, api: AirflowApi, ports: Ports, dag_run: dict[str, Any]) -> None:
-    """Add a DAG run, with a link to the MLflow run of its first tracked task, or to their parent run."""
+def _add_row(table: Table, ports: Ports, dag_run: dict[str, Any]) -> None:
+    """Add a DAG run, with a link to its last MLflow run, or to the parent of that run."""
     dag_id, state = dag_run["dag_id"], dag_run["state"]
-    run = _run(ports, api.xcom(dag_id, dag_run["dag_run_id"], "mlflow_run_id"))
+    run = _last_run(ports, dag_id, dag_run["dag_run_id"])
     info = run["info"]
     check(dag_id, "status of the run", "FINISHED", info["status"])
     tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
@@ -125,14 +125,16 @@ def check_tasks(api: AirflowApi, dag_id: str, run_id: str) -> None:
         raise LocalError(message, api.log(dag_id, run_id, task))
 
 
-def check_tutorial(ports: Ports, run_id: str) -> None:
+def check_tutorial(ports: Ports, run: dict[str, Any]) -> None:
     """Check the run, its artifacts and the registered model of the tutorial."""
-    check(TUTORIAL, "name of the run", "Scaler", _run(ports, run_id)["info"]["run_name"])
+    check(TUTORIAL, "name of the run", "Scaler", run["info"]["run_name"])
     for name in ("features.csv", "scaled_features.csv"):
-        lines = _get(ports, "get-artifact", {"run_uuid": run_id, "path": name}).text.splitlines()
+        parameters = {"run_uuid": run["info"]["run_id"], "path": name}
+        lines = _call(ports, "GET", "get-artifact", params=parameters).text.splitlines()
         check(TUTORIAL, f"rows of {name}", 2930, len(lines) - 1)
-    response = _get(ports, "api/2.0/mlflow/registered-models/get", {"name": "Housing"})
-    tags = {tag["key"]: tag["value"] for tag in response.json()["registered_model"].get("tags", [])}
+    path = "api/2.0/mlflow/registered-models/get"
+    model = _call(ports, "GET", path, params={"name": "Housing"}).json()["registered_model"]
+    tags = {tag["key"]: tag["value"] for tag in model.get("tags", [])}
     check(TUTORIAL, "tags of the registered model", {"model_type": "regression", "data": "housing"}, tags)
 
 
@@ -142,14 +144,28 @@ def check(dag_id: str, name: str, expected: object, actual: object) -> None:
         raise LocalError(f"{dag_id}: {name} in MLflow: expected {expected!r}, got {actual!r}.")
 
 
-def _run(ports: Ports, run_id: str) -> dict[str, Any]:
-    return _get(ports, "api/2.0/mlflow/runs/get", {"run_id": run_id}).json()["run"]
+def _last_run(ports: Ports, dag_id: str, dag_run_id: str) -> dict[str, Any]:
+    """Return the last MLflow run that a DAG run started.
+
+    :raises LocalError: it started none.
+    """
+    path = "api/2.0/mlflow/experiments/search"
+    experiments = _call(ports, "POST", path, json={"max_results": 1000}).json()["experiments"]
+    search = {
+        "experiment_ids": [experiment["experiment_id"] for experiment in experiments],
+        "filter": f"tags.`airflow.dag_id` = '{dag_id}' AND tags.`airflow.run_id` = '{dag_run_id}'",
+        "order_by": ["attributes.start_time DESC"],
+        "max_results": 1,
+    }
+    runs = _call(ports, "POST", "api/2.0/mlflow/runs/search", json=search).json().get("runs")
+    if not runs:
+        raise LocalError(f"{dag_id}: MLflow has no run of the DAG run {dag_run_id}.")
+    return runs[0]
 
 
-def _get(ports: Ports, path: str, params: dict[str, str]) -> requests.Response:
-    response = requests.get(
-        f"http://127.0.0.1:{ports.mlflow}/{path}", params=params, auth=mlflow_login.credentials(), timeout=60
-    )
+def _call(ports: Ports, method: str, path: str, **arguments: Any) -> requests.Response:
+    url = f"http://127.0.0.1:{ports.mlflow}/{path}"
+    response = requests.request(method, url, auth=mlflow_login.credentials(), timeout=60, **arguments)
     if not response.ok:
-        raise LocalError(f"{path} {params}: MLflow returned {response.status_code}.", response.text)
+        raise LocalError(f"{path} {arguments}: MLflow returned {response.status_code}.", response.text)
     return response

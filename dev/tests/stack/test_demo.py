@@ -117,8 +117,9 @@ def test_a_dag_runs_tab_has_its_mlflow_runs_and_each_tracked_task_has_its_button
     tracked = {(t["task_id"], t["map_index"]) for t in tasks if t["operator_name"] == "@task.mlflow"}
     assert last.keys() >= tracked
     assert last
-    for (task_id, map_index), info in last.items():
-        assert info["status"] == "FINISHED"
+    assert {info["status"] for info in last.values()} == {"FINISHED"}
+    for task_id, map_index in tracked:
+        info = last[task_id, map_index]
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links?map_index={map_index}"
         assert info["run_id"] in stack.call("GET", path)["extra_links"]["MLflow run"]
 
@@ -127,7 +128,8 @@ def test_a_dag_runs_tab_has_its_mlflow_runs_and_each_tracked_task_has_its_button
 def test_the_tutorial_logs_a_scaler_and_registers_it(stack, client, tmp_path):
     dag_id = "mlflow_tutorial_dag"
     experiment = client.get_experiment_by_name("Housing")
-    run = client.get_run(xcom(stack, dag_id, "scale_features", "mlflow_run_id"))
+    [logged] = logged_runs(stack, dag_id, stack.demo_runs[dag_id])
+    run = client.get_run(logged["info"]["run_id"])
     assert str(xcom(stack, dag_id, "create_experiment")) == experiment.experiment_id  # JSON makes it a number
     assert run.info.run_name == "Scaler"
     assert run.info.status == "FINISHED"
@@ -185,6 +187,24 @@ def test_a_failed_first_try_leaves_a_run_with_the_reason(stack, client):
     assert first_run.data.tags["airflow.reason"] == "RuntimeError: The first try was told to fail."
 
 
+@needs("mlflow_package_dag")
+def test_the_tasks_of_the_package_dag_log_the_same_and_the_tracked_one_a_link(stack, client):
+    dag_id = "mlflow_package_dag"
+    logged = logged_runs(stack, dag_id, stack.demo_runs[dag_id])
+    runs = [client.get_run(run["info"]["run_id"]) for run in logged]
+    plain, tracked = sorted(runs, key=lambda run: run.info.run_name)
+    assert (plain.info.run_name, tracked.info.run_name) == ("Plain task", "Tracked task")
+    assert plain.info.experiment_id == tracked.info.experiment_id
+    assert plain.data.params == tracked.data.params
+    assert plain.data.params["alpha"] == "10.0"
+    assert plain.data.metrics == tracked.data.metrics
+    assert plain.data.metrics.keys() >= {"training_root_mean_squared_error", "test_rmse"}
+    for run in runs:
+        assert [data.tags[0].value for data in run.inputs.dataset_inputs] == ["train", "eval"]
+    assert "Task instance in Airflow" in tracked.data.tags["mlflow.note.content"]
+    assert "mlflow.note.content" not in plain.data.tags
+
+
 @needs("mlflow_hook_dag")
 def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
     stack.wait_until_idle()
@@ -200,8 +220,9 @@ def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
     means = client.get_metric_history(profile.info.run_id, "mean_price")
     assert [metric.step for metric in means] == [2006, 2007, 2008, 2009, 2010]
     assert means[-1].value == pytest.approx(206_386.95, abs=0.01)
-    changes = {name: value - previous.data.metrics[name] for name, value in profile.data.metrics.items()}
-    assert xcom(stack, dag_id, "compare_profiles", run_id=run_id) == pytest.approx(changes)
+    change = profile.data.metrics["mean_price"] - previous.data.metrics["mean_price"]
+    assert profile.data.tags["change"].startswith(f"mean_price {change:+,.0f} USD, median_price ")
+    assert profile.data.tags["change"].endswith(f"compared with {previous.info.run_name}")
 
 
 @needs("mlflow_operator_dag")
@@ -219,6 +240,8 @@ def test_the_operator_dag_moves_the_alias_to_a_new_version(stack, client):
     for task_id in ("register_model", "get_challenger"):
         assert xcom(stack, dag_id, task_id, run_id=run_id)["model_version"]["version"] == version.version
     assert version.tags["dag_run"] == run_id
+    [price] = xcom(stack, dag_id, "predict", run_id=run_id)
+    assert 100_000 < price < 250_000  # USD
     error = client.get_run(version.run_id).data.metrics["test_rmse"]
     assert f"Error on held-out sales: {error:,.0f} USD (RMSE)" in version.description
 
@@ -254,7 +277,7 @@ def test_the_demo_can_run_again_while_its_dags_are_running(stack):
     assert "\nThe champion stays: test_rmse " in output
     states = {run: stack.wait_for_end(*run)["state"] for run in others}
     assert states == dict.fromkeys(others, "success")
-    run_ids = {stack.airflow.xcom(*run, "mlflow_run_id") for run in others}
+    run_ids = {logged_runs(stack, *run)[-1]["info"]["run_id"] for run in others}
     lessons = "|".join(demo.DAG_IDS)
     run_ids.update(re.findall(rf"^ (?:{lessons}) .*/runs/([0-9a-f]{{32}})", output, re.MULTILINE))
     assert len(run_ids) == RUNS_AT_ONCE * len(demo.DAG_IDS)
@@ -263,18 +286,19 @@ def test_the_demo_can_run_again_while_its_dags_are_running(stack):
 
 def test_the_demo_notices_a_wrong_tag_and_a_missing_row(stack, client, tmp_path):
     ports = Ports(airflow=stack.clone.airflow_port, mlflow=stack.clone.mlflow_port)
-    run_id = xcom(stack, demo.TUTORIAL, "scale_features", "mlflow_run_id")
-    demo.check_tutorial(ports, run_id)
+    [run] = logged_runs(stack, demo.TUTORIAL, stack.demo_runs[demo.TUTORIAL])
+    run_id = run["info"]["run_id"]
+    demo.check_tutorial(ports, run)
 
     client.set_registered_model_tag("Housing", "data", "cars")
     with pytest.raises(LocalError, match=r"tags of the registered model .* got .*'data': 'cars'"):
-        demo.check_tutorial(ports, run_id)
+        demo.check_tutorial(ports, run)
     client.set_registered_model_tag("Housing", "data", "housing")
 
     scaled = Path(client.download_artifacts(run_id, "scaled_features.csv", str(tmp_path))).read_text()
     client.log_text(run_id, scaled.rstrip("\n").rpartition("\n")[0], "scaled_features.csv")
     with pytest.raises(LocalError, match=r"rows of scaled_features\.csv .* expected 2930, got 2929"):
-        demo.check_tutorial(ports, run_id)
+        demo.check_tutorial(ports, run)
     client.log_text(run_id, scaled, "scaled_features.csv")
 
 
