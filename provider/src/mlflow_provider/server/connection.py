@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 
 from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.process import request_headers
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -87,7 +88,7 @@ class MLflowConnection:
     :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
     :param timeout: seconds to wait for a response.
     :param retries: how often to retry when the server is down, overloaded or failing.
-    :param headers: HTTP headers for REST calls (connections of type ``http`` only).
+    :param headers: HTTP headers for all requests (connections of type ``http`` only).
     :param artifact_environment: variables for MLflow's artifact client: S3 keys, region, endpoint.
     :param get_connection: looks up the Airflow connection; None if it must not be read again.
     """
@@ -194,7 +195,7 @@ class MLflowConnection:
 
     @property
     def environment(self) -> dict[str, str | None]:
-        """The variables that MLflow's client reads; None for those that must not be set.
+        """The variables that MLflow's client and its plugins read; None for those that must not be set.
 
         Source: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
         """
@@ -211,6 +212,7 @@ class MLflowConnection:
             "MLFLOW_TRACKING_SERVER_CERT_PATH": self.verify if isinstance(self.verify, str) else None,
             "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{self.timeout:.0f}",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retries),
+            request_headers.VARIABLE: json.dumps(self.headers) if self.headers else None,
             **self.artifact_environment,
         }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import mlflow
 import pytest
@@ -157,3 +159,17 @@ def test_client_works_outside_a_block_raises_mlflows_own_errors_and_changes_noth
     assert raised.value.error_code == "RESOURCE_DOES_NOT_EXIST"
     assert hook.get_conn() is hook.client
     assert variables() == baseline
+
+
+def test_headers_of_an_http_connection_reach_the_server_also_from_a_process_that_the_block_starts(
+    false_server, airflow_connection
+):
+    server = false_server(Answer(body="{}"))
+    airflow_connection(conn_type="http", host=server.url, extra={"X-Team": "housing"})
+
+    with MLflowBaseHook().tracking() as client:
+        client.search_experiments()
+        subprocess.run([sys.executable, "-c", "import mlflow; mlflow.search_experiments()"], check=True)
+    mlflow.MlflowClient(server.url).search_experiments()
+
+    assert [headers.get("X-Team") for headers in server.requests] == ["housing", "housing", None]

@@ -204,6 +204,7 @@ class TestEnvironment:
             "MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/ssl/ca.pem",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+            "AIRFLOW_MLFLOW_HEADERS": None,
         }
 
     def test_of_a_token_has_no_password(self):
