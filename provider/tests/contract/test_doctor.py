@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -47,7 +48,9 @@ def test_every_finding_has_a_code_of_its_own_and_the_doctor_is_made_to_report_ea
 
     assert len({finding.code for finding in every.values()}) == len(every)
     assert {every[name].code for name in here} == of_the_doctor | {findings.UNEXPECTED.code}
-    assert every.keys() - here == {"INVALID_HEADER", "NOT_FOUND", "PERMISSION_DENIED"}
+    of_tasks = {"ARTIFACT_NOT_FOUND", "LOCAL_TRACKING_URI", "MODEL_NOT_IN_RUN", "NOT_A_TRACKING_URI"}
+    of_tasks |= {"INVALID_HEADER", "NOT_FOUND", "PERMISSION_DENIED", "RUN_ID_MISSING"}
+    assert every.keys() - here == of_tasks
 
 
 class TestHealthy:
@@ -103,6 +106,7 @@ class TestTheWayToTheServer:
             ({"host": "mlflow", "extra": "no JSON"}, "connection", findings.INVALID_FIELD),
             ({"host": "http://mlflow.invalid:5000"}, "host name", findings.HOST_NOT_RESOLVED),
             ({"host": "localhost", "port": free_port()}, "port", findings.REFUSED_BY_THIS_MACHINE),
+            ({"host": "::1", "port": free_port()}, "port", findings.REFUSED_BY_THIS_MACHINE),
             ({"host": "http://255.255.255.255:5000"}, "port", findings.NO_ROUTE),
         ],
     )
@@ -164,6 +168,14 @@ class TestTheServer:
         airflow_connection(host=false_server(answer).url)
 
         failure("server", finding)
+
+    def test_a_client_whose_distribution_has_another_name(self, mlflow_default, monkeypatch):
+        def version(name: str) -> str:
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+
+        assert {result.status for result in examine()} == {"ok", "skipped"}
 
     def test_one_that_uses_http_or_whose_certificate_is_not_trusted(
         self, false_server, airflow_connection, certificate
@@ -237,6 +249,13 @@ class TestTheExperiment:
         mlflow_proxy.forbidden.append("experiments/delete")
 
         failure("cleanup", findings.NOT_DELETED)
+
+    def test_one_that_accepts_no_run_and_cannot_be_deleted(self, mlflow_proxy):
+        mlflow_proxy.forbidden += ["runs/create", "experiments/delete"]
+
+        failed = {result.check: result.code for result in examine() if result.status == "failed"}
+
+        assert failed == {"experiment": findings.READ_ONLY.code, "cleanup": findings.NOT_DELETED.code}
 
 
 class TestNoCredentials:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import ipaddress
 import os
 import re
@@ -124,12 +123,17 @@ def port(examination: Examination) -> str:
             finding = findings.TIMED_OUT
         elif not isinstance(error, ConnectionRefusedError):
             finding = findings.NO_ROUTE.format(error=error.strerror)
-        elif ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
+        elif _is_this_machine(host):
             finding = findings.REFUSED_BY_THIS_MACHINE
         else:
             finding = findings.CONNECTION_REFUSED
         raise MLflowProviderError(finding.about(f"{host}, port {number}")) from None
     return f"port {number} of a proxy is open" if examination.proxy else f"port {number} is open"
+
+
+def _is_this_machine(host: str) -> bool:
+    addresses = {str(address[0]).partition("%")[0] for *_, address in socket.getaddrinfo(host, None)}
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
 @check(
@@ -146,9 +150,11 @@ def port(examination: Examination) -> str:
 )
 def server(examination: Examination) -> str:
     """The server is MLflow, in a version that fits the client here."""
-    client = importlib.metadata.version("mlflow-skinny")
+    import mlflow
+
+    client = mlflow.__version__  # the distribution may be mlflow-skinny, mlflow, or a build of one's own
     if examination.connection.is_databricks:
-        return f"Databricks; mlflow-skinny here is {client}"
+        return f"Databricks; mlflow here is {client}"
     response = examination.hook.run("version")
     if response.status_code in (401, 403):
         return "requires a login before it reports its version"
@@ -157,7 +163,7 @@ def server(examination: Examination) -> str:
         raise MLflowProviderError(findings.NOT_MLFLOW.format(request="GET version").about(response.url))
     if version.split(".")[0] != client.split(".")[0]:
         raise MLflowProviderError(findings.VERSIONS_DIFFER.format(server=version, client=client))
-    return f"MLflow {version}; mlflow-skinny here is {client}"
+    return f"MLflow {version}; mlflow here is {client}"
 
 
 def _call_api(examination: Examination) -> None:
@@ -214,6 +220,7 @@ def _new_experiment(examination: Examination) -> dict[str, Any]:
     name = f"{folder}mlflow_doctor {uuid.uuid4().hex}"
     id_ = {"experiment_id": hook.call("POST", "experiments/create", {"name": name})["experiment_id"]}
     examination.cleanup.callback(hook.call, "POST", "experiments/delete", id_)
+    examination.experiment = {"name": name}  # for the check "cleanup", if the next request fails
     return hook.call("GET", "experiments/get", id_)["experiment"]
 
 
@@ -369,13 +376,15 @@ def next_task(examination: Examination) -> str:
     return "another process reads the same artifact"
 
 
-@check("cleanup", experiment, findings.NOT_DELETED)
+@check("cleanup", login, findings.NOT_DELETED)
 def cleanup(examination: Examination) -> str:
-    """Everything that the doctor created is deleted."""
-    what = f"run {examination.run.run_id} of experiment {examination.experiment['name']!r}"
+    """Everything that the doctor created is deleted, also if a check failed in between."""
     try:
         examination.cleanup.close()
     except Exception as error:  # noqa: BLE001  # each store has its own errors
+        what = f"experiment {examination.experiment['name']!r}"
+        if hasattr(examination, "run"):
+            what = f"run {examination.run.run_id} of {what}"
         raise MLflowProviderError(findings.NOT_DELETED.format(error=_short(error), what=what)) from None
     return "deleted everything that was created"
 

@@ -93,7 +93,7 @@ NOT_MLFLOW = Finding(
 )
 VERSIONS_DIFFER = Finding(
     "versions-differ",
-    "the server runs MLflow {server}, but mlflow-skinny here is {client}",
+    "the server runs MLflow {server}, but mlflow here is {client}",
     "install the same major version of both",
 )
 HOST_REJECTED = Finding(
