@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shlex
+from itertools import pairwise
 
 import pytest
 
@@ -10,10 +13,9 @@ from dev.tests.helpers.documentation import Block, blocks_run_by
 from mlflow_servers import run_mlflow_server
 
 BLOCKS = blocks_run_by("dev/tests/mlflow/test_artifacts_page.py")
-PYTHON = [block for block in BLOCKS if block.language == "python"]
-LOSES = [block for block in PYTHON if block.code.startswith("# loses")]
-FAILS = [block for block in PYTHON if block.code.startswith("# fails")]
-WORKS = [block for block in PYTHON if block not in LOSES + FAILS]
+# Each with what the page says that the task logs.
+MISTAKES = [(code, block) for code, block in pairwise(BLOCKS) if block.language == "text"]
+WORKS = [block for block in BLOCKS if block.language == "python" and block not in dict(MISTAKES)]
 SERVERS = [block for block in BLOCKS if block.language == "bash"]
 
 
@@ -31,15 +33,18 @@ def run_block(run_source, airflow_connection, mlflow_server, untouched_mlflow, m
     return run
 
 
-@pytest.mark.parametrize("block", LOSES, ids=lambda block: block.place)
-def test_a_run_that_is_lost_is_on_the_workers_disk(block, run_block, tmp_path):
-    assert run_block(block) == {"success"}
-    assert (tmp_path / "mlflow.db").exists()
+@pytest.mark.parametrize(("block", "shown"), MISTAKES, ids=lambda block: block.place)
+def test_a_mistake_is_logged_with_its_fix(block, shown, run_block, caplog):
+    states = run_block(block)
 
-
-@pytest.mark.parametrize("block", FAILS, ids=lambda block: block.place)
-def test_code_that_fails_on_the_page_fails(block, run_block):
-    assert "failed" in run_block(block)
+    assert ("failed" in states) == block.code.startswith("# fails")
+    [problem] = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("mlflow_provider") and record.levelno >= logging.WARNING
+    ]
+    sentence = re.escape(" ".join(shown.code.split())).replace(re.escape("..."), r"\S+")
+    assert re.fullmatch(sentence, problem)
 
 
 @pytest.mark.parametrize("block", WORKS, ids=lambda block: block.place)
