@@ -53,7 +53,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
     """
     # skops, with which MLflow stores scikit-learn models, reads every attribute of every loaded module when
     # it is imported. Airflow's deprecated ones would fill the task log with 1,160 lines.
-    warnings.filterwarnings("ignore", message=r"The `airflow\.")
+    warnings.filterwarnings("ignore", message=r"The `airflow\.", module=r"skops\.")
     with restore_mlflow_variables(), environment(_SETTINGS):
         import mlflow
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import suppress
 
 import mlflow
@@ -49,6 +50,15 @@ def before(request, monkeypatch):
             monkeypatch.setenv(name, "http://elsewhere:5000")
         monkeypatch.setattr(fluent, "_active_experiment_id", "7")
     return state()
+
+
+@pytest.mark.parametrize(("module", "is_shown"), [("dags.train", True), ("skops.io._utils", False)])
+def test_only_skops_does_not_warn_about_names_of_airflow(module, is_shown):
+    code = "import warnings; warnings.warn('The `airflow.models.x` is deprecated', DeprecationWarning)"
+    with warnings.catch_warnings(record=True) as shown, tracking(ADA):
+        exec(code, {"__name__": module})
+
+    assert bool(shown) is is_shown
 
 
 class TestEnvironment:
