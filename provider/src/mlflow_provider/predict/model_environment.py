@@ -101,9 +101,18 @@ def _installed(name: str) -> metadata.Distribution | None:
 def default_cache() -> Path:
     """Return the default folder for virtualenvs, in the user's cache because others may write to ``/tmp``.
 
+    :raises MLflowProviderError: the user has no home, as a user ID that a container does not know.
+
     .. seealso:: https://specifications.freedesktop.org/basedir-spec/latest/
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-mlflow"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise MLflowProviderError(
+            "No folder for virtualenvs, because the user of this worker has no home. "
+            "Set venv_cache_path, or the variable XDG_CACHE_HOME, to a writable folder."
+        ) from None
+    return cache / "airflow-provider-mlflow"
 
 
 def virtualenv(model: Path, cache: Path, run: Run) -> Path:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from uv import find_uv_bin
@@ -287,6 +288,11 @@ class TestErrors:
 def test_the_default_cache_is_the_users(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert default_cache() == Path.home() / ".cache" / "airflow-provider-mlflow"
+
+    monkeypatch.setattr("pwd.getpwuid", Mock(side_effect=KeyError))
+    monkeypatch.delenv("HOME")
+    with pytest.raises(MLflowProviderError, match="Set venv_cache_path"):
+        default_cache()
 
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/worker")
     assert default_cache() == Path("/var/cache/worker/airflow-provider-mlflow")
