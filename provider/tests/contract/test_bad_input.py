@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -19,6 +20,7 @@ from mlflow_provider.operators.registry import (
     GetRegisteredModelOperator,
     RegisterModelOperator,
 )
+from mlflow_provider.triggers.registry import _get_versions
 from task_log import exceptions_in_log
 from tries import Try
 
@@ -55,6 +57,18 @@ class TestNames:
 
         assert hook.get_or_create_experiment(unicode) == hook.get_or_create_experiment(unicode)
         assert execute(CreateRegisteredModelOperator, name=unicode)["registered_model"]["name"] == unicode
+
+    def test_of_models_may_have_both_kinds_of_quotes(self, execute, registered_model, name):
+        for quoted in (f'{name} it\'s "axb"', f'{name} it\'s "a_b"'):
+            model = replace(registered_model, name=quoted)
+            model.create()
+            model.create_version()
+
+        found = model.hook.find_model_version(quoted, "s3://bucket/housing")
+        versions = _get_versions(model.hook, {"name": quoted}, None, None)
+
+        assert found == {"model_version": versions[0]}
+        assert [each["name"] for each in versions] == [quoted]
 
     def test_that_are_too_long_are_one_short_error(self, track, execute):
         with pytest.raises(MLflowAPIError, match="'name' exceeds the maximum length of 500") as experiment:

@@ -299,8 +299,9 @@ class MLflowClientHook(MLflowBaseHook):
             version.
         """
         for source in self._sources(model_uri):
-            criteria = f"name = {quoted(name)} and source_path = {quoted(source)}"
-            if versions := self.search("model-versions", criteria):
+            criteria = f"{equals('name', name)} and {equals('source_path', source)}"
+            found = self.search("model-versions", criteria)
+            if versions := [each for each in found if (each["name"], each["source"]) == (name, source)]:
                 return {"model_version": max(versions, key=lambda version: int(version["version"]))}
         return None
 
@@ -467,6 +468,15 @@ def _parse_run_uri(uri: str) -> tuple[str, str]:
     return run_id, path
 
 
-def quoted(value: str) -> str:
-    """Return a value in quotes, for a filter of MLflow."""
-    return f'"{value}"' if "'" in value else f"'{value}'"
+def equals(field: str, value: str) -> str:
+    """Return a filter of MLflow for a value.
+
+    A value with both kinds of quotes cannot be written in a filter. The filter then also finds values that
+    differ in one of them.
+    """
+    if "'" not in value:
+        return f"{field} = '{value}'"
+    if '"' not in value:
+        return f'{field} = "{value}"'
+    any_character = value.replace('"', "_")
+    return f'{field} LIKE "{any_character}"'

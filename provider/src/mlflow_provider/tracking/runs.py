@@ -10,7 +10,7 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import redact
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
-from mlflow_provider.hooks.client import as_tag_list, quoted
+from mlflow_provider.hooks.client import as_tag_list, equals
 from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import instance
 from mlflow_provider.tracking.run import Run
@@ -149,7 +149,7 @@ def instance_filter() -> str:
 
 def tag_filter(tags: Mapping[str, Any]) -> str:
     """Return the filter for the runs with these tags."""
-    return " AND ".join(f"tags.`{key}` = {quoted(str(value))}" for key, value in tags.items())
+    return " AND ".join(equals(f"tags.`{key}`", str(value)) for key, value in tags.items())
 
 
 def search(
