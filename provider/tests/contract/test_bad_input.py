@@ -10,6 +10,7 @@ import mlflow
 import pytest
 
 from mlflow_provider import task_run
+from mlflow_provider.decorators.mlflow import MLflowDecoratedOperator
 from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
@@ -57,6 +58,17 @@ class TestNames:
 
         assert hook.get_or_create_experiment(unicode) == hook.get_or_create_experiment(unicode)
         assert execute(CreateRegisteredModelOperator, name=unicode)["registered_model"]["name"] == unicode
+
+    def test_of_experiments_and_runs_may_be_numbers_as_a_native_template_renders_them(self, hook):
+        number, a_try = uuid.uuid4().int, Try("manual__1")
+        train = MLflowDecoratedOperator(
+            task_id="train", experiment=number, run_name=number, python_callable=int, op_args=(), op_kwargs={}
+        )
+
+        train.execute(a_try.context)
+
+        run = hook.get_run(a_try.xcoms["mlflow_run_id"])
+        assert run["info"]["run_name"] == str(number)
 
     def test_of_models_may_have_both_kinds_of_quotes(self, execute, registered_model, name):
         for quoted in (f'{name} it\'s "axb"', f'{name} it\'s "a_b"'):

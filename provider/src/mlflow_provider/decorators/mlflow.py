@@ -74,8 +74,9 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
     def execute(self, context: Context) -> Any:
         with task_run(
             mlflow_conn_id=self.mlflow_conn_id,
-            experiment=self.experiment,
-            run_name=self.run_name,
+            # A template may render them to numbers.
+            experiment=None if self.experiment is None else str(self.experiment),
+            run_name=None if self.run_name is None else str(self.run_name),
             tags=self.tags,
             nested=self.nested,
             autolog=self.autolog,

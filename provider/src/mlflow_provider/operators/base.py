@@ -48,6 +48,17 @@ class MLflowBaseOperator(BaseOperator):
             self.template_fields = visible
         return super().render_template(*args, **kwargs)
 
+    def pre_execute(self, context: Context) -> None:
+        """Turn numbers into text, which MLflow expects.
+
+        With ``render_template_as_native_obj=True`` in the DAG, ``"{{ ds_nodash }}"`` renders to a number.
+        """
+        super().pre_execute(context)
+        for name in self.template_fields:
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                setattr(self, name, str(value))
+
     def log_with_page(self, message: str, page: str) -> None:
         """Log what the operator did, and the address of a page in MLflow.
 

@@ -75,6 +75,18 @@ def test_templates_are_rendered_in_every_template_field(operator_class, dag):
 
 
 @each_operator
+def test_numbers_of_native_templates_become_text(operator_class, dag):
+    dag.render_template_as_native_obj = True
+    operator = operator_class(task_id="task", **arguments(operator_class, "{{ ds_nodash }}"))
+
+    operator.render_template_fields({"ds_nodash": "20260101"})
+    operator.pre_execute({})
+
+    text = {name: getattr(operator, name) for name in operator.template_fields}
+    assert text == dict.fromkeys(operator.template_fields, "20260101")
+
+
+@each_operator
 @pytest.mark.parametrize(
     "template",
     [
