@@ -73,7 +73,7 @@ def mlflow_package_dag():  # the DAG ID: rename it in a copy of this file
 
         from include.housing import NUMERIC_FEATURES, TARGET, load_housing, split_housing
 
-        mlflow.sklearn.autolog(log_models=False)  # models take it seconds; see include.models.log_model
+        mlflow.sklearn.autolog(log_models=False)  # include.models.log_model logs models faster
         training, test = split_housing(load_housing())
         model = Ridge(alpha=10.0).fit(training[NUMERIC_FEATURES], training[TARGET])
         test_rmse = root_mean_squared_error(test[TARGET], model.predict(test[NUMERIC_FEATURES]))
