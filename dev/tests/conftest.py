@@ -11,7 +11,7 @@ from dev import MissingError
 from dev.tools.faults import target_of
 from local_stack.settings import MLFLOW_VENV
 
-pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults"]
+pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults", "databricks_stand_in"]
 
 os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 

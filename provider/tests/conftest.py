@@ -1,3 +1,3 @@
 """Plugins for all tests of the provider."""
 
-pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults"]
+pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults", "databricks_stand_in"]

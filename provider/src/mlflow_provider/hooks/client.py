@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # The maximum in searches for registered models, which have the lowest limit at MLflow and Databricks.
 PAGE_SIZE = 1000
+MAX_VERSIONS = 10_000  # of one registered model
 
 # A place in the artifacts of a run: the ID of the run, and the path.
 _RUN_ARTIFACT = re.compile(r".*/([0-9a-f]{32})/artifacts/(.+)")
@@ -298,12 +299,35 @@ class MLflowClientHook(MLflowBaseHook):
         :param model_uri: ``models:/<model_id>``, ``runs:/<run_id>/<model name>``, or the source of the
             version.
         """
-        for source in self._sources(model_uri):
-            criteria = f"{equals('name', name)} and {equals('source_path', source)}"
-            found = self.search("model-versions", criteria)
-            if versions := [each for each in found if (each["name"], each["source"]) == (name, source)]:
+        for source in map(self.recorded_source, self._sources(model_uri)):
+            found = self.search_versions(name, equals("source_path", source))
+            if versions := [each for each in found if each["source"] == source]:
                 return {"model_version": max(versions, key=lambda version: int(version["version"]))}
         return None
+
+    def search_versions(self, name: str, condition: str) -> list[dict[str, Any]]:
+        """Return the versions of a registered model that meet a condition, oldest first.
+
+        Databricks accepts only one condition and returns all versions: check the result.
+
+        :param name: name of the registered model.
+        :param condition: e.g. ``version_number > 3``.
+        """
+        criteria = equals("name", name)
+        if not self.connection.is_databricks:
+            criteria += f" and {condition}"
+        found = self.search("model-versions", criteria, ["version_number ASC"], max_results=MAX_VERSIONS)
+        return [version for version in found if version["name"] == name]
+
+    def recorded_source(self, source: str) -> str:
+        """Return what the registry records for a source.
+
+        That of a Databricks workspace does not support ``models:/<model_id>``, but the place of the model.
+        """
+        logged_model = re.fullmatch(r"models:/(m-\w+)", source)
+        if not logged_model or not self.connection.is_databricks:
+            return source
+        return self.call("GET", f"logged-models/{logged_model[1]}")["model"]["info"]["artifact_uri"]
 
     def _sources(self, model_uri: str) -> list[str]:
         """Return the sources that MLflow may have recorded for a version created from a model."""

@@ -245,7 +245,7 @@ class CreateModelVersionOperator(ModelVersionOperator):
             return self.push_model_version(context, existing, f"{self.source} is already")
         params = {
             "name": self.name,
-            "source": source,
+            "source": self.hook.recorded_source(source),
             "run_id": self.run_id or resolved.get("run_id"),
             "tags": as_tag_list(self.tags),
             "run_link": self.run_link,
@@ -298,7 +298,8 @@ class RegisterModelOperator(ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        self.hook.connection.registry_url()  # raises for a registry without REST, before anything is written
+        # Raises for a registry without REST or without aliases, before anything is written.
+        self.hook.connection.registry_url(aliases=bool(self.alias))
         # mlflow resolves runs:/, but registers a place in a run's artifacts even if no model is there.
         is_run_uri = self.model_uri.startswith("runs:/")
         model_uri = self.model_uri if is_run_uri else self.hook.resolve_source(self.model_uri)["source"]

@@ -79,6 +79,7 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         hook = self.hook.with_limits(self._limits)
+        hook.connection.registry_url(aliases=bool(self.alias))  # raises if there are none
         try:
             model = get_registered_model(hook, self.name)
             version = new_version(model, self.alias, self._known_version) if model else None

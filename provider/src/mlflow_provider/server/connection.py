@@ -170,15 +170,22 @@ class MLflowConnection:
         """The argument for ``mlflow.set_tracking_uri``."""
         return "databricks" if self.is_databricks else self.url
 
-    def registry_url(self) -> str:
+    def registry_url(self, *, aliases: bool = False) -> str:
         """Return the address of the model registry's REST API, without a trailing slash.
 
-        :raises MLflowConfigurationError: the registry is in Unity Catalog, the default on Databricks.
+        :param aliases: whether the request is about aliases, which the registry of a Databricks workspace
+            lacks.
+        :raises MLflowConfigurationError: the registry is in Unity Catalog, the default on Databricks, or has
+            no aliases.
         """
         if not self.is_databricks:
             return self.registry_uri or self.url
-        if self.registry_uri == "databricks":
+        if self.registry_uri == "databricks" and not aliases:
             return self.url
+        if self.registry_uri == "databricks":
+            problem = "the registry of the Databricks workspace has no aliases"
+            fix = "use stages, or leave the field empty and use the mlflow package, e.g. hook.client"
+            raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem, fix)
         problem = "the registry is in Unity Catalog, which MLflow's REST API does not reach"
         fix = "use the mlflow package, e.g. hook.client, or enter databricks for the workspace's registry"
         raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem, fix)
@@ -271,7 +278,8 @@ def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | No
     invalid = partial(MLflowConfigurationError, conn.conn_id)
     login, password = conn.login or None, conn.password or None
     if is_databricks and login != "token":
-        raise invalid("Login", "not accepted by Databricks", "enter the word token")
+        fix = "enter the word token, and a personal access token as Password"
+        raise invalid("Login", "not accepted by Databricks", fix)
     if login == "token" and not password:
         raise invalid("Password", "empty", "with login 'token' enter the access token")
     # The other types are read as in 1.1.0: a user name alone is sent, a password alone is not.

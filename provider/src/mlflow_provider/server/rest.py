@@ -156,7 +156,8 @@ def send(
         redirect is followed or returned.
     :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
     :raises MLflowAPIError: the server redirects.
-    :raises MLflowConfigurationError: the request is for the registry, which is in Unity Catalog.
+    :raises MLflowConfigurationError: the request is for the registry, which is in Unity Catalog, or for an
+        alias, which the registry of a Databricks workspace lacks.
     """
     endpoint = endpoint.lstrip("/")
     connection = _at_registry(connection, endpoint)
@@ -207,8 +208,9 @@ def call(
 
 def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnection:
     """Return the connection with the registry's address if the endpoint is one of the registry."""
-    is_registry = endpoint.startswith(REGISTRY)
-    return replace(connection, url=connection.registry_url()) if is_registry else connection
+    if not endpoint.startswith(REGISTRY):
+        return connection
+    return replace(connection, url=connection.registry_url(aliases=endpoint.endswith("/alias")))
 
 
 def _is_overloaded(response: requests.Response) -> bool:

@@ -22,7 +22,7 @@ from mlflow_provider.exceptions import (
     MLflowProviderError,
     MLflowUnreachableError,
 )
-from mlflow_provider.hooks.client import MLflowClientHook, equals
+from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import limits
 from mlflow_provider.triggers.cursor import load_cursor, save_cursor
 
@@ -320,9 +320,9 @@ def _get_versions(
 ) -> list[dict[str, Any]]:
     """Return the version behind an alias, or all versions after the previous one, oldest first."""
     if alias is None:
-        newer = f"{equals('name', model['name'])} and version_number > {previous or 0}"
-        versions = hook.search("model-versions", newer, ["version_number ASC"])
-        return [each for each in versions if each["name"] == model["name"]]
+        last = int(previous or 0)
+        found = hook.search_versions(model["name"], f"version_number > {last}")
+        return [version for version in found if int(version["version"]) > last]
     try:
         return [hook.get_model_version(model["name"], str(_version(model, alias)))["model_version"]]
     except MLflowNotFoundError:

@@ -1,88 +1,190 @@
-"""Databricks as its documentation describes it; never run against the real one."""
+"""Databricks as its documentation describes it; never run against the real one.
+
+docs/databricks.md in the repository has the same operators.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import mlflow
 import pytest
 
-from databricks_stand_in import TOKEN, run_databricks
+from mlflow_provider.doctor import examine
 from mlflow_provider.exceptions import MLflowAPIError, MLflowConfigurationError
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.operators.registry import CopyModelVersionOperator, RegisterModelOperator
-from mlflow_provider.server.connection import MLflowConnection
+from mlflow_provider.operators.deployment import CreateDeploymentOperator, PredictOperator
+from mlflow_provider.operators.experiment import GetOrCreateExperimentOperator
+from mlflow_provider.operators.promotion import PromoteModelVersionOperator
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
+from mlflow_provider.operators.registry import (
+    CopyModelVersionOperator,
+    CreateModelVersionOperator,
+    CreateRegisteredModelOperator,
+    DeleteModelVersionOperator,
+    DeleteRegisteredModelAliasOperator,
+    DeleteRegisteredModelOperator,
+    GetLatestModelVersionsOperator,
+    GetModelVersionByAliasOperator,
+    GetModelVersionOperator,
+    GetRegisteredModelOperator,
+    RegisterModelOperator,
+    SearchModelVersionsOperator,
+    SearchRegisteredModelsOperator,
+    SetModelVersionTagOperator,
+    SetRegisteredModelAliasOperator,
+    SetRegisteredModelTagOperator,
+    TransitionModelVersionStageOperator,
+    UpdateModelVersionOperator,
+    UpdateRegisteredModelOperator,
+)
+from mlflow_provider.sensors.registry import MLflowModelVersionSensor
+from mlflow_provider.server import limits
+
+Operators = list[tuple[type, dict[str, Any]]]
+
+
+def operators_that_run(name: str, model_uri: str) -> Operators:
+    """Return the operators in the order in which they run, each with arguments."""
+    model, version_1, version_2 = {"name": name}, {"name": name, "version": 1}, {"name": name, "version": 2}
+    return [
+        (GetOrCreateExperimentOperator, {"name": f"/Shared/{name}"}),
+        (CreateRegisteredModelOperator, {**model, "tags": {"data": "housing"}}),
+        (CreateRegisteredModelOperator, {**model, "if_exists": "skip"}),
+        (RegisterModelOperator, {**model, "model_uri": model_uri}),
+        (RegisterModelOperator, {**model, "model_uri": model_uri}),  # finds version 1
+        (CreateModelVersionOperator, {**model, "source": model_uri}),
+        (CopyModelVersionOperator, {**version_1, "to_name": f"{name}-copy"}),
+        (GetModelVersionOperator, version_2),
+        (SearchModelVersionsOperator, {"filter_string": f"name = '{name}'"}),
+        (UpdateModelVersionOperator, {**version_1, "description": "Linear"}),
+        (SetModelVersionTagOperator, {**version_1, "key": "dag", "value": "housing"}),
+        (TransitionModelVersionStageOperator, {**version_1, "stage": "Production"}),
+        (GetLatestModelVersionsOperator, model),
+        (MLflowModelVersionSensor, {**model, "after_version": "1"}),
+        (SetRegisteredModelTagOperator, {**model, "key": "team", "value": "housing"}),
+        (UpdateRegisteredModelOperator, {**model, "description": "Prices"}),
+        (GetRegisteredModelOperator, model),
+        (SearchRegisteredModelsOperator, {"filter_string": f"name = '{name}'"}),
+        (ModelLoadAndPredictOperator, {"model_uri": f"models:/{name}/1", "data": [[0.0, 1.0]]}),
+        (
+            PredictOperator,
+            {
+                "target_uri": "databricks",
+                "deployment_name": "",
+                "endpoint": "housing",
+                "inputs": {"dataframe_records": [{"area": 1000}]},
+            },
+        ),
+        (DeleteModelVersionOperator, version_2),
+        (DeleteRegisteredModelOperator, model),
+    ]
+
+
+def operators_that_cannot_run(name: str, model_uri: str) -> Operators:
+    alias = {"name": name, "alias": "champion"}
+    return [
+        (SetRegisteredModelAliasOperator, {**alias, "version": 1}),
+        (GetModelVersionByAliasOperator, alias),
+        (DeleteRegisteredModelAliasOperator, alias),
+        (RegisterModelOperator, {**alias, "model_uri": model_uri}),
+        (MLflowModelVersionSensor, alias),
+        (
+            PromoteModelVersionOperator,
+            {"name": name, "version": 1, "metric": "rmse", "greater_is_better": False},
+        ),
+        (
+            CreateDeploymentOperator,
+            {"target_uri": "databricks", "name": name, "model_uri": model_uri, "if_exists": "skip"},
+        ),
+    ]
 
 
 @pytest.fixture
-def databricks():
-    with run_databricks() as workspace:
-        yield workspace
+def mlflow_default(databricks, airflow_connection):
+    """The connection for the fixtures of the contract tests: the workspace with its own registry."""
+    return airflow_connection(**databricks.connection)
 
 
 @pytest.fixture
-def connected(databricks):
-    """A function that returns a hook for the workspace, with this registry."""
-
-    def hook(registry_uri: str | None = None) -> MLflowClientHook:
-        connection = MLflowConnection(
-            "databricks_default",
-            databricks.url,
-            is_databricks=True,  # a real one is known by its host name
-            token=TOKEN,
-            registry_uri=registry_uri,
-        )
-        return MLflowClientHook.for_connection(connection)
-
-    return hook
+def model_uri(hook, log_model, name):
+    return log_model(hook.connection, f"/Shared/{name}").uri
 
 
-def test_the_connection_test_reaches_it(connected, databricks):
-    assert connected().test_connection() == (
+@pytest.fixture
+def unity_catalog(databricks, airflow_connection):
+    """A hook for the workspace, with its default registry."""
+    airflow_connection(**{**databricks.connection, "extra": {}})
+    return MLflowClientHook()
+
+
+def test_the_connection_test_reaches_it(hook):
+    assert hook.test_connection() == (
         True,
-        f"MLflow responds at {databricks.url} and accepts this login.",
+        f"MLflow responds at {hook.connection.url} and accepts this login.",
     )
 
 
+def test_the_doctor_finds_nothing_wrong(hook, monkeypatch):
+    monkeypatch.setattr(limits, "INTERACTIVE_TIMEOUT", 120.0)
+
+    assert [result.sentence for result in examine() if result.status == "failed"] == []
+
+
 class TestExperiment:
-    def test_has_an_absolute_path_for_a_name(self, connected, databricks):
-        hook = connected()
+    def test_has_an_absolute_path_for_a_name(self, hook, name):
+        created = hook.get_or_create_experiment(f"/Shared/{name}")
 
-        created = hook.get_or_create_experiment("/Shared/Housing")
+        assert hook.get_or_create_experiment(f"/Shared/{name}") == created
 
-        assert hook.get_or_create_experiment("/Shared/Housing") == created
-        with hook.tracking() as client:
-            assert client.create_experiment("/Shared/Other") != created
-
-    def test_of_another_name_is_rejected_with_an_example(self, connected, databricks):
+    def test_of_another_name_is_rejected_with_an_example(self, hook, databricks):
         with pytest.raises(MLflowAPIError, match=r"absolute path.*/Shared/Housing or /Users/") as raised:
-            connected().get_or_create_experiment("Housing")
+            hook.get_or_create_experiment("Housing")
 
         assert raised.value.error_code == "INVALID_PARAMETER_VALUE"
         assert databricks.requests == []
 
     @pytest.mark.parametrize("max_results", [1, 3_000, 50_000])
-    def test_searches_keep_to_the_limits(self, connected, max_results):
-        hook = connected("databricks")
-
-        assert hook.search_runs(["1"], max_results=max_results) == []
-        assert hook.search("registered-models", max_results=max_results) == []
+    def test_searches_keep_to_the_limits(self, hook, max_results):
+        assert hook.search_runs(["0"], max_results=max_results) == []
+        assert hook.search("registered-models", "name = 'none'", max_results=max_results) == []
 
 
 class TestRegistryOfTheWorkspace:
-    def test_is_where_rest_and_the_package_find_what_the_other_created(self, connected):
-        hook = connected("databricks")
+    def test_is_where_operators_run(self, execute, hook, name, model_uri):
+        results = [
+            execute(operator_class, **arguments)
+            for operator_class, arguments in operators_that_run(name, model_uri)
+        ]
 
-        hook.create_registered_model("by REST")
-        hook.client.create_registered_model("by the package")
+        [first, again, second, copy] = [each["model_version"]["version"] for each in results[3:7]]
+        assert (first, again, second, copy) == ("1", "1", "2", "1")
+        assert hook.get_model_version(f"{name}-copy", 1)
 
-        assert hook.call("GET", "registered-models/get", {"name": "by the package"})
-        assert hook.client.get_registered_model("by REST").name == "by REST"
+    @pytest.mark.parametrize("index", range(len(operators_that_cannot_run("", ""))))
+    def test_lacks_what_other_operators_need(self, execute, hook, name, index):
+        operator_class, arguments = operators_that_cannot_run(name, "models:/m-1")[index]
+        is_deployment = operator_class is CreateDeploymentOperator
+        hook.create_registered_model(name)
+        hook.call("POST", "model-versions/create", {"name": name, "source": "dbfs:/models/1"})
+
+        with pytest.raises(NotImplementedError if is_deployment else MLflowConfigurationError):
+            execute(operator_class, **arguments)
+
+        assert len(hook.search("model-versions", f"name = '{name}'")) == 1
+
+    def test_is_where_rest_and_the_package_find_what_the_other_created(self, hook, name):
+        hook.create_registered_model(f"{name} by REST")
+        hook.client.create_registered_model(f"{name} by the package")
+
+        assert hook.call("GET", "registered-models/get", {"name": f"{name} by the package"})
+        assert hook.client.get_registered_model(f"{name} by REST").name == f"{name} by REST"
 
 
 class TestUnityCatalog:
-    @pytest.mark.parametrize("registry_uri", [None, "databricks-uc"])
-    def test_is_rejected_by_rest_with_the_alternatives(self, connected, databricks, registry_uri):
+    def test_is_rejected_by_rest_with_the_alternatives(self, unity_catalog, databricks):
         with pytest.raises(MLflowConfigurationError, match=r"in Unity Catalog.* use the mlflow package"):
-            connected(registry_uri).create_registered_model("main.default.housing")
+            unity_catalog.create_registered_model("main.default.housing")
 
         assert databricks.requests == []
 
@@ -95,16 +197,15 @@ class TestUnityCatalog:
         ],
     )
     def test_gets_no_model_from_operators_that_could_not_read_it_back(
-        self, connected, databricks, operator_class, arguments
+        self, unity_catalog, databricks, operator_class, arguments
     ):
         operator = operator_class(task_id="register", **arguments)
-        operator.hook = connected()
 
         with pytest.raises(MLflowConfigurationError, match="in Unity Catalog"):
             operator.execute({})
 
         assert databricks.requests == []
 
-    def test_is_where_the_package_registers(self, connected, databricks):
-        with connected().tracking():
+    def test_is_where_the_package_registers(self, unity_catalog):
+        with unity_catalog.tracking():
             assert mlflow.get_registry_uri() == "databricks-uc"

@@ -181,6 +181,8 @@ class TestDatabricks:
         assert connection.environment["MLFLOW_REGISTRY_URI"] == registry_uri
         if registry_uri == "databricks":
             assert connection.registry_url() == connection.url
+            with pytest.raises(MLflowConfigurationError, match="no aliases; use stages"):
+                connection.registry_url(aliases=True)
         else:
             with pytest.raises(MLflowConfigurationError, match="use the mlflow package"):
                 connection.registry_url()
