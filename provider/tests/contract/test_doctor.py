@@ -53,6 +53,22 @@ def test_every_finding_has_a_code_of_its_own_and_the_doctor_is_made_to_report_ea
     assert every.keys() - here == of_tasks
 
 
+@pytest.mark.parametrize(
+    ("name", "version"), [("airflow-provider-mlflow", "1.1.0"), ("our-own-mlflow-provider", "2.0.0")]
+)
+def test_a_second_installation_of_the_provider(mlflow_default, tmp_path, monkeypatch, name, version):
+    metadata = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (metadata / "top_level.txt").write_text("mlflow_provider\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+
+    sentence = failure("installation", findings.OTHER_INSTALLATION).sentence
+
+    assert f"{name} {version} in {tmp_path}" in sentence
+    assert "remove airflow-provider-mlflow==1.1.0 from your requirements" in sentence
+
+
 class TestHealthy:
     def test_a_healthy_server_fails_no_check_and_is_left_as_it_was(
         self, hook, mlflow_server, monkeypatch, name

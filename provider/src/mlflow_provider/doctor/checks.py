@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import ipaddress
 import os
 import re
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from mlflow_provider.server.findings import Finding
 
+DISTRIBUTION = "airflow-provider-mlflow"
 FILE = "doctor.bin"
 # Runs in another process, as the next task does.
 READ_ARTIFACT = """
@@ -81,6 +83,21 @@ def examine(
             if result.status == "ok":
                 succeeded.add(result.check)
             yield result
+
+
+@check("installation", None, findings.OTHER_INSTALLATION)
+def installation(_: Examination) -> str:
+    """``mlflow_provider`` is installed once, and not in version 1."""
+    names = {DISTRIBUTION, *importlib.metadata.packages_distributions().get("mlflow_provider", ())}
+    installed = {  # a set, because sys.path may contain a folder twice
+        f"{name} {each.version} in {Path(str(each.locate_file(''))).resolve()}"
+        for name in names
+        for each in importlib.metadata.distributions(name=name)
+    }
+    listed = ", ".join(sorted(installed))
+    if len(installed) > 1 or f"{DISTRIBUTION} 1." in listed:
+        raise MLflowProviderError(findings.OTHER_INSTALLATION.format(installed=listed))
+    return listed or "copied, not installed"
 
 
 @check("connection", None, findings.INVALID_FIELD)

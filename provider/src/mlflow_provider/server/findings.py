@@ -38,6 +38,14 @@ class Finding:
 
 UNEXPECTED = Finding("unexpected", "{message}")
 
+# This provider
+OTHER_INSTALLATION = Finding(
+    "other-installation",
+    "this provider is installed more than once, or in the discontinued version 1: {installed}",
+    "remove airflow-provider-mlflow==1.1.0 from your requirements, run pip uninstall airflow-provider-mlflow "
+    "until none is left, and install version 2",
+)
+
 # The connection
 INVALID_FIELD = Finding("invalid-field", "Connection {conn_id!r}, field {field}: {problem}", "{fix}")
 
