@@ -19,10 +19,11 @@ TARGETS = {
 MAKE = re.compile(r"\bmake (-C dev )?((?:[a-z-]+ ?)+)")
 # Ports of Airflow, MLflow and MinIO, alternatives in the examples, and the proxy of the Astro CLI.
 LOCAL_PORTS = {8080, 5000, 9000, 9001, 8081, 5001, 6563}
-CONTAINERS = {"mlflow", "minio"}
+CONTAINERS = {"mlflow", "minio", "host.docker.internal"}
 DOCUMENTATION = {
     "airflow.apache.org",
     "docs.astral.sh",
+    "docs.databricks.com",
     "docs.pypi.org",
     "github.com",
     "mlflow.org",
