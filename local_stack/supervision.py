@@ -113,6 +113,7 @@ def environment() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes for features not used here
         "DO_NOT_TRACK": "true",
+        "GIT_PYTHON_REFRESH": "quiet",  # no warning by MLflow about a missing git
         "MPLCONFIGDIR": str(settings.DATA / "matplotlib"),  # the default for its list of fonts is in HOME
     }
 

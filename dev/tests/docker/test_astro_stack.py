@@ -46,6 +46,11 @@ def test_the_image_holds_what_dags_need_and_no_secret(docker):
     assert {"./.git", "./.venv", "./.local", "./airflow_settings.yaml", "./.env"}.isdisjoint(there)
 
 
+def test_mlflow_does_not_warn_about_a_missing_git(docker):
+    """It warns if this import fails."""
+    docker("run", "--rm", IMAGE, "python", "-c", "import os; os.environ['PATH'] = ''; import git")
+
+
 def test_the_image_has_the_labels_that_the_astro_cli_looks_for(docker):
     form = "--format={{json .Config.Labels}}"
     labels = json.loads(docker("image", "inspect", form, IMAGE))
