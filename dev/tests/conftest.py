@@ -1,4 +1,4 @@
-"""Settings of all tests, and the plugins of the provider's tests."""
+"""Settings of all tests, and plugins with fixtures."""
 
 import os
 from collections.abc import Generator
@@ -11,7 +11,14 @@ from dev import MissingError
 from dev.tools.faults import target_of
 from local_stack.settings import MLFLOW_VENV
 
-pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults", "databricks_stand_in"]
+pytest_plugins = [
+    "isolation",
+    "mlflow_servers",
+    "mlflow_proxy",
+    "faults",
+    "databricks_stand_in",
+    "dev.tests.helpers.browser",
+]
 
 os.environ["MLFLOW_SERVER"] = str(MLFLOW_VENV / "bin" / "mlflow")
 

@@ -1,4 +1,4 @@
-"""README's pictures: screenshots in small files."""
+"""The documentation's pictures: screenshots in small files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 SHOTS = os.environ.get("SHOTS", "")  # the folder for pictures; empty for none
+WINDOW = {"width": 1280, "height": 800}
+PIXELS = 1.3 if SHOTS else 1  # per pixel of the window; pictures are twice as wide as a README
 COLOURS = 256  # reduces a file to a third
 WIDTH = 830  # of a README, in pixels
 SECONDS = 2.5  # per picture of the animation

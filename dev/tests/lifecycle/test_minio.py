@@ -12,11 +12,15 @@ import mlflow
 import pytest
 import requests
 import yaml
+from playwright.sync_api import expect
 
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
+from dev.tests.helpers.pictures import PIXELS, SHOTS, WINDOW, picture_file, take_picture
 from dev.waiting import wait_until
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from dev.tests.helpers.clones import Clone
 
 SCALER = "attributes.run_name = 'Scaler'"  # the tutorial's run
@@ -147,6 +151,30 @@ def test_the_console_accepts_the_login_that_the_demo_shows(running, keys):
     login = {"accessKey": keys[0], "secretKey": keys[1]}
     console = f"http://localhost:{running.minio_console_port}/api/v1/login"
     assert requests.post(console, json=login, timeout=30).status_code == requests.codes.no_content
+
+
+def test_the_console_shows_what_docs_astro_md_says(running: Clone, client, keys, browser: Browser):
+    experiment_id = client.get_experiment_by_name("Housing").experiment_id
+    run = client.search_runs([experiment_id], SCALER)[0]
+    [model] = run.outputs.model_outputs
+    page = browser.new_page(viewport=WINDOW, device_scale_factor=PIXELS, locale="en-US")
+    page.goto(f"http://localhost:{running.minio_console_port}")
+    page.get_by_placeholder("Username").fill(keys[0])
+    page.get_by_placeholder("Password").fill(keys[1])
+    page.get_by_role("button", name="Login").click()
+    page.get_by_role("button", name="Acknowledge").click()
+    for picture, folders, files in (
+        ("minio-run", [run.info.run_id], ["features.csv", "scaled_features.csv"]),
+        ("minio-model", ["models", model.model_id], ["MLmodel", "model.skops"]),
+    ):
+        page.get_by_text("mlflow", exact=True).first.click()
+        for name in experiment_id, *folders, "artifacts":
+            page.get_by_role("gridcell").get_by_text(name, exact=True).click()
+        for name in files:
+            expect(page.get_by_role("gridcell").get_by_text(name, exact=True)).to_be_visible(timeout=60_000)
+        if SHOTS:
+            take_picture(page, picture_file(picture), height=560)
+    page.close()
 
 
 def test_the_store_cannot_be_changed_while_the_stack_is_up(running):

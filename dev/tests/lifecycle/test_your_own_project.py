@@ -18,7 +18,7 @@ import requests
 from uv import find_uv_bin
 
 from dev.tests.helpers.clones import run_clone
-from dev.tests.helpers.documentation import ROOT, code
+from dev.tests.helpers.documentation import ROOT, code, read
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
@@ -133,6 +133,14 @@ def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
     after = runs_of_the_lesson(mlflow_server)
     assert len(after) > len(baseline)
     assert set(after) == {"FINISHED"}
+
+
+def test_the_requirements_of_the_original_tutorial_conflict_with_ours():
+    original = re.findall(r"`([\w-]+==[\d.]+)`", read("README.md").text)
+    assert original == ["airflow-provider-mlflow==1.1.0", "mlflow-skinny==2.3.2"]
+    command = [find_uv_bin(), "pip", "compile", "-", ROOT / "requirements.txt"]
+    resolved = subprocess.run(command, input="\n".join(original), capture_output=True, text=True, check=False)
+    assert "you require mlflow-skinny==2.3.2 and mlflow-skinny>=3" in " ".join(resolved.stderr.split())
 
 
 def test_readme_installs_the_provider_in_an_image_as_this_project_does():

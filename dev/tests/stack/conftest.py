@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from dev import MissingError
 from dev.tests.helpers.clones import run_clone
 from dev.tests.helpers.embedded_stack import Stack
 from dev.tests.helpers.logging_task import LoggingTask
@@ -45,8 +43,6 @@ class ClonersPlugin(AirflowPlugin):
     name = NAME
 """,
 }
-# Without these, Chromium sends requests to Google.
-QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 BROWSER_MILLISECONDS = 120_000
 
 
@@ -143,27 +139,6 @@ def endings(_stack: Stack) -> dict[str, str]:
     for dag_id, run_id in run_ids.items():
         _stack.wait_for_end(dag_id, run_id)
     return run_ids
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of the machine's Chromium."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    raise MissingError("No Chromium on PATH; on Debian and Ubuntu: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    # Not for the whole session, because its event loop interferes with those of other tests.
-    with sync_playwright() as playwright:
-        # Chromium has no sandbox for root.
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=QUIET, chromium_sandbox=os.geteuid() != 0
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -17,16 +17,13 @@ import pytest
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
 
 from dev.tests.helpers.clones import ROOT
-from dev.tests.helpers.pictures import SHOTS, picture_file, take_picture, write_animation
+from dev.tests.helpers.pictures import PIXELS, SHOTS, WINDOW, picture_file, take_picture, write_animation
 from dev.waiting import wait_until
 
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack
 
-WINDOW = {"width": 1280, "height": 800}
-PIXELS = 1.3 if SHOTS else 1  # per pixel of the window; pictures are twice as wide as a README
 DAG_RUN_SECONDS = 1200
-DARK, LIGHT = "oklch(0.232 0.032 266)", "rgb(255, 255, 255)"
 Where = Page | FrameLocator | Locator
 
 
@@ -118,15 +115,53 @@ def start(walk: Walk) -> None:
     walk.see("mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag", "mlflow_tutorial_dag")
 
 
-def read_a_lesson(walk: Walk) -> None:
-    walk.press("link", "mlflow_task_dag")
+def run_the_three_ways(walk: Walk) -> None:
+    walk.press("link", "mlflow_tutorial_dag")
     walk.press("button", "Dag Docs")
     walk.see("Try it:", "Exercise:")
     walk.press("button", "Close")
-    walk.press("link", "Code")
+    walk.see("Code")
+    with walk.trigger("mlflow_tutorial_dag"):
+        pass
+    wait_for_success(walk)
+    walk.show("dag-run", height=680)
 
 
-def run_it(walk: Walk) -> None:
+def see_what_it_logged(walk: Walk) -> None:
+    open_mlflow_tab(walk)
+    walk.follow("link", "Scaler", mlflow_frame(walk))
+    expect(walk.page.get_by_text(walk.name("MLflow Assistant")).first).to_be_visible()
+    walk.press("button", "Close")
+    expect(walk.page.get_by_placeholder("Ask a question...")).to_be_hidden()
+    walk.see("Scaler", "Housing", "mean_living_area", "Tags")
+    walk.show("mlflow-run")
+    walk.press("tab", "Artifacts")
+    walk.see("features.csv", "scaled_features.csv", "GenAI", "Model training")
+
+    walk.press("link", "Model registry")
+    walk.press("button", "Close", walk.page.get_by_role("dialog"))
+    walk.press("link", "Housing", walk.page.get_by_role("table"))
+    walk.see("model_type", "regression", "data", "housing")
+    walk.show("model", height=680)
+    walk.back()
+
+
+def look_at_the_connection(walk: Walk) -> None:
+    walk.press("button", "Admin")
+    walk.press("menuitem", "Connections")
+    row = walk.page.get_by_role("row").filter(has_text=walk.name("mlflow_default"))
+    walk.press("button", "Edit Connection", row)
+    form = walk.page.get_by_role("dialog")
+    walk.see("Host", "Port", "Login", "Password", within=form)
+    walk.show("connection", height=880)
+    walk.press("button", "Close", form)
+    walk.press("button", "Test Connection", row)
+    walk.see("Test Connection Successful")
+    expect(walk.page.get_by_text("Test Connection Successful")).to_be_hidden()  # not in the next picture
+
+
+def let_a_try_fail(walk: Walk) -> None:
+    open_dag(walk, "mlflow_task_dag")
     with walk.trigger("mlflow_task_dag") as dialog:
         dialog.get_by_text(walk.name("Let the first try fail")).first.click()
         expect(dialog.get_by_role("checkbox", name="Let the first try fail")).to_be_checked()
@@ -135,7 +170,28 @@ def run_it(walk: Walk) -> None:
     rows = walk.page.get_by_role("table").get_by_role("row")
     expect(rows.filter(has_text="train")).to_have_text(re.compile("Success.*2@task.mlflow"))
     expect(rows.filter(has_text="evaluate")).to_have_text(re.compile("Success.*1@task.mlflow"))
-    walk.show("dag-run", height=560)
+    open_mlflow_tab(walk)
+    table = mlflow_frame(walk).get_by_role("table")
+    expect(table.get_by_role("row")).to_have_count(1 + 3)
+    walk.see("FINISHED", "FAILED", "RuntimeError: The first try was told to fail.", within=table)
+    walk.show("tries", height=640)
+
+
+def open_its_mlflow_run(walk: Walk) -> None:
+    mlflow_frame(walk).get_by_role("link", name=walk.name("evaluate"), exact=True).last.click()
+    walk.press("link", "Details")
+    walk.see("Extra Links")
+    walk.follow("link", "MLflow run")
+    walk.see("Metrics (3)", "test_rmse", "Datasets")
+    walk.press("tab", "Artifacts")
+    walk.page.get_by_text(walk.name("predicted_against_actual.png")).click()
+    expect(walk.page.get_by_role("img", name="predicted_against_actual.png")).to_be_visible()
+    walk.show("figure")
+    walk.press("tab", "Overview")
+    walk.follow("link", "Task instance in Airflow")
+    expect(walk.page).to_have_url(re.compile(f"^{walk.airflow}/dags/mlflow_task_dag/.*/tasks/evaluate"))
+    walk.back()
+    walk.back()
 
 
 def open_dag(walk: Walk, dag_id: str) -> None:
@@ -153,75 +209,13 @@ def wait_for_success(walk: Walk) -> None:
     expect(state).to_have_text(walk.name("Success"))
 
 
-def open_its_mlflow_run(walk: Walk) -> None:
-    open_details(walk, "evaluate")
-    walk.see("Extra Links")
-    walk.show("task", height=440)
-    walk.follow("link", "MLflow run")
-    close_assistant(walk)
-    walk.see("Metrics (3)", "test_rmse", "Datasets", "Tags")
-    walk.show("mlflow-run")
-    walk.press("tab", "Artifacts")
-    walk.page.get_by_text(walk.name("predicted_against_actual.png")).click()
-    expect(walk.page.get_by_role("img", name="predicted_against_actual.png")).to_be_visible()
-    walk.show("figure")
-    walk.press("tab", "Overview")
-    walk.follow("link", "Task instance in Airflow")
-    expect(walk.page).to_have_url(re.compile(f"^{walk.airflow}/dags/mlflow_task_dag/.*/tasks/evaluate"))
-    walk.back()
-    walk.back()
-
-
-def open_details(walk: Walk, task_id: str) -> None:
-    """Open the details of a task from a DAG run, which also has details."""
-    walk.press("link", task_id, walk.page.get_by_role("table"))
-    expect(walk.page.get_by_role("heading", name=task_id, exact=True)).to_be_visible()
-    walk.press("link", "Details")
-
-
-def close_assistant(walk: Walk) -> None:
-    expect(walk.page.get_by_text(walk.name("MLflow Assistant")).first).to_be_visible()
-    walk.press("button", "Close")
-    expect(walk.page.get_by_placeholder("Ask a question...")).to_be_hidden()
-
-
-def see_every_try(walk: Walk) -> None:
-    walk.page.get_by_role("navigation", name="breadcrumb").get_by_role("link", name="manual__").click()
+def open_mlflow_tab(walk: Walk) -> None:
     walk.page.get_by_role("link", name=walk.name("MLflow"), exact=True).nth(1).click()  # 0: navigation
-    table = walk.page.frame_locator("iframe[title=MLflow]").get_by_role("table")
-    expect(table.get_by_role("row")).to_have_count(1 + 3)
-    walk.see("FINISHED", "FAILED", "RuntimeError: The first try was told to fail.", within=table)
-    walk.show("tries", height=640)
 
 
-def see_the_newest_runs(walk: Walk) -> None:
-    walk.press("link", "MLflow")
-    frame = walk.page.frame_locator("iframe[title=MLflow]")
-    expect(frame.get_by_role("table")).to_contain_text("mlflow_task_dag")
-    for mode, background in ("Dark Mode", DARK), ("Light Mode", LIGHT):
-        walk.press("button", "User")
-        walk.press("menuitem", "Appearance")
-        walk.press("menuitemradio", mode)
-        expect(frame.locator("body")).to_have_css("background-color", background)
-    walk.follow("link", "Open MLflow", frame)
-    walk.see("GenAI", "Model training", "Experiments", "Model registry")
-    walk.back()
-
-
-def use_operators(walk: Walk) -> None:
-    open_dag(walk, "mlflow_operator_dag")
-    with walk.trigger("mlflow_operator_dag"):
-        pass
-    wait_for_success(walk)
-    open_details(walk, "get_challenger")
-    walk.follow("link", "MLflow model version")
-    see_alias(walk, "challenger")
-    walk.back()
-
-
-def see_alias(walk: Walk, alias: str) -> None:
-    """MLflow shows it with an ``@``."""
-    expect(walk.page.get_by_role("status", name=walk.name(alias), exact=True).first).to_be_visible()
+def mlflow_frame(walk: Walk) -> FrameLocator:
+    """The provider's page inside Airflow's."""
+    return walk.page.frame_locator("iframe[title=MLflow]")
 
 
 def run_the_pipeline(walk: Walk) -> None:
@@ -246,35 +240,27 @@ def run_the_pipeline(walk: Walk) -> None:
     walk.press("link", "promote", walk.page.get_by_role("table"))
     expect(walk.page.get_by_text(re.compile("is not better than")).first).to_be_visible()
 
+
+def see_the_champion(walk: Walk) -> None:
     walk.press("link", "MLflow")
-    walk.follow("link", "Open MLflow", walk.page.frame_locator("iframe[title=MLflow]"))
+    walk.follow("link", "Open MLflow", mlflow_frame(walk))
     walk.press("link", "Model registry")
-    walk.press("button", "Close", walk.page.get_by_role("dialog"))
     walk.see("Housing pipeline")
-    see_alias(walk, "champion")
+    # MLflow shows an alias with an ``@``.
+    expect(walk.page.get_by_role("status", name=walk.name("champion"), exact=True).first).to_be_visible()
     walk.show("registry", height=440)
     walk.back()
 
 
-def look_at_the_connection(walk: Walk) -> None:
-    walk.press("button", "Admin")
-    walk.press("menuitem", "Connections")
-    row = walk.page.get_by_role("row").filter(has_text=walk.name("mlflow_default"))
-    walk.press("button", "Test Connection", row)
-    walk.see("Test Connection Successful")
-    walk.show("connection", height=440)
-
-
 STEPS: tuple[Callable[[Walk], None], ...] = (
     start,
-    read_a_lesson,
-    run_it,
-    open_its_mlflow_run,
-    see_every_try,
-    see_the_newest_runs,
-    use_operators,
-    run_the_pipeline,
+    run_the_three_ways,
+    see_what_it_logged,
     look_at_the_connection,
+    let_a_try_fail,
+    open_its_mlflow_run,
+    run_the_pipeline,
+    see_the_champion,
 )
 
 
