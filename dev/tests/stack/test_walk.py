@@ -112,7 +112,8 @@ class Walk:
 def start(walk: Walk) -> None:
     walk.page.goto(walk.airflow)
     walk.press("link", "Dags")
-    walk.see("mlflow_hook_dag", "mlflow_operator_dag", "mlflow_task_dag", "mlflow_tutorial_dag")
+    for way in "hook", "operator", "package", "task", "tutorial":
+        walk.see(f"mlflow_{way}_dag")
 
 
 def run_the_three_ways(walk: Walk) -> None:
@@ -134,6 +135,7 @@ def see_what_it_logged(walk: Walk) -> None:
     walk.press("button", "Close")
     expect(walk.page.get_by_placeholder("Ask a question...")).to_be_hidden()
     walk.see("Scaler", "Housing", "mean_living_area", "Tags")
+    expect(walk.page.get_by_role("link", name="scaler", exact=True).first).to_be_visible()  # loaded last
     walk.show("mlflow-run")
     walk.press("tab", "Artifacts")
     walk.see("features.csv", "scaled_features.csv", "GenAI", "Model training")
@@ -153,7 +155,7 @@ def look_at_the_connection(walk: Walk) -> None:
     walk.press("button", "Edit Connection", row)
     form = walk.page.get_by_role("dialog")
     walk.see("Host", "Port", "Login", "Password", within=form)
-    walk.show("connection", height=880)
+    walk.show("connection", height=920)
     walk.press("button", "Close", form)
     walk.press("button", "Test Connection", row)
     walk.see("Test Connection Successful")

@@ -24,10 +24,13 @@ DOCUMENTATION = {
     "airflow.apache.org",
     "docs.astral.sh",
     "docs.databricks.com",
+    "docs.docker.com",
     "docs.pypi.org",
     "github.com",
     "mlflow.org",
     "www.astronomer.io",
+    "www.gnu.org",
+    "www.python.org",
 }
 
 
