@@ -61,8 +61,17 @@ class TestNames:
 
     def test_of_experiments_and_runs_may_be_numbers_as_a_native_template_renders_them(self, hook):
         number, a_try = uuid.uuid4().int, Try("manual__1")
+
+        def nothing() -> None:
+            pass
+
         train = MLflowDecoratedOperator(
-            task_id="train", experiment=number, run_name=number, python_callable=int, op_args=(), op_kwargs={}
+            task_id="train",
+            experiment=number,
+            run_name=number,
+            python_callable=nothing,
+            op_args=(),
+            op_kwargs={},
         )
 
         train.execute(a_try.context)
