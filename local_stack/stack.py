@@ -263,4 +263,6 @@ class Stack:
 
 def _failure(component: str, problem: str) -> LocalError:
     log = settings.LOGS / f"{component}.log"
+    if not log.exists():
+        return LocalError(f"{component} {problem}, and has not logged anything yet.")
     return LocalError(f"{component} {problem}; {log} ends with:", log.read_text(errors="replace"))
