@@ -38,6 +38,15 @@ class AirflowApi:
             raise requests.HTTPError(message, response=response)
         return response.json()
 
+    def _entries(self, path: str, key: str) -> list[dict[str, Any]]:
+        """Return all entries of a list, which Airflow returns page by page."""
+        entries: list[dict[str, Any]] = []
+        while True:
+            page = self.call("GET", path, params={"limit": 100, "offset": len(entries)})
+            entries += page[key]
+            if not page[key] or len(entries) >= page["total_entries"]:
+                return entries
+
     def log_in(self) -> None:
         """Get a token for all later calls."""
         token = self.call("GET", "/auth/token")["access_token"]
@@ -71,14 +80,14 @@ class AirflowApi:
 
     def parsed(self) -> dict[str, float]:
         """Return when each DAG file was last parsed: seconds since the epoch, by path below ``dags/``."""
-        dags = self.call("GET", "/api/v2/dags", params={"limit": 100})["dags"]
+        dags = self._entries("/api/v2/dags", "dags")
         times = {dag["relative_fileloc"]: dag["last_parsed_time"] for dag in dags}
         times |= {error["filename"]: error["timestamp"] for error in self.import_errors()}
         return {path: _seconds(time) for path, time in times.items()}
 
     def import_errors(self) -> list[dict[str, Any]]:
         """Return the import errors of DAG files: ``filename``, ``stack_trace``, ``timestamp``."""
-        return self.call("GET", "/api/v2/importErrors", params={"limit": 100})["import_errors"]
+        return self._entries("/api/v2/importErrors", "import_errors")
 
     def unpause(self, dag_id: str) -> None:
         """Allow the DAG to run, also when its asset is updated."""
@@ -108,8 +117,7 @@ class AirflowApi:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return a DAG run's task instances: ``task_id``, ``map_index``, ``state``, ``try_number``."""
-        path = f"{_run(dag_id, run_id)}/taskInstances"
-        return self.call("GET", path, params={"limit": 100})["task_instances"]
+        return self._entries(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
         """Return a task instance, including the ``hostname`` of its latest try."""
