@@ -15,6 +15,10 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+# Others wait this long for a request that hangs, for example because its client stopped sending. A heartbeat
+# of a task is among them, and Airflow ends tasks without a heartbeat for a minute.
+MAX_SECONDS = 10.0
+
 
 class OneWriter:
     """ASGI middleware that passes on one changing request at a time."""
@@ -28,7 +32,9 @@ class OneWriter:
         # Testing a connection may take long and writes nothing.
         if changes and not scope["path"].endswith("/connections/test"):
             async with self.lock:
-                await self.app(scope, receive, send)
+                request = asyncio.ensure_future(self.app(scope, receive, send))
+                await asyncio.wait({request}, timeout=MAX_SECONDS)
+            await request
         else:
             await self.app(scope, receive, send)
 
