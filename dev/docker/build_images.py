@@ -80,10 +80,22 @@ def _make_base(docker: Docker) -> None:
         environment = {"DEBOOTSTRAP_DIR": str(UNPACKED / "usr/share/debootstrap")}
         if not Path(environment["DEBOOTSTRAP_DIR"]).exists():
             environment = {}  # the machine has its own
-        _run(*script, **docker.environment, **environment)
+        try:
+            _run(*script, **docker.environment, **environment)
+        finally:
+            # A debootstrap that fails leaves /proc mounted, and the deletion of the folder would fail in it
+            # and hide the cause.
+            _unmount(Path(root))
         shutil.rmtree(Path(root, "var/lib/apt/lists"))
         shutil.rmtree(Path(root, "var/cache/apt"))
         _run("sh", "-c", f"tar -C {root} -c . | docker import - standin-base", **docker.environment)
+
+
+def _unmount(folder: Path) -> None:
+    """Unmount everything below a folder."""
+    mounted = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines()]
+    for path in sorted((path for path in mounted if path.is_relative_to(folder)), reverse=True):
+        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def _compile_minio() -> None:
