@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,10 @@ SOCKET = Path(".local", "supervisor.sock")
 VARIABLES = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "MINIO", "MLFLOW_AUTH")
 
 
+_SINGLE_QUOTED = r"(?m)^\s*(?:export\s+)?(\w+)\s*=\s*'"
+_REFERENCE = r"\$(?:\$|\{(?P<braced>\w+)(?::?-(?P<default>[^}]*))?\}|(?P<bare>[A-Za-z_]\w*))"
+
+
 class LocalError(Exception):
     """An error to show in the terminal: one line, and the end of a log if that helps."""
 
@@ -34,10 +39,26 @@ class LocalError(Exception):
 
 
 def read_env_file() -> dict[str, str]:
-    """Return the variables in ``.env``."""
+    """Return the variables in ``.env``, with ``$OTHER`` and ``${OTHER}`` expanded as the Astro CLI does.
+
+    A value in single quotes is literal, and ``$$`` is a dollar sign.
+
+    .. seealso:: https://docs.docker.com/compose/how-tos/environment-variables/variable-interpolation/
+    """
     from dotenv import dotenv_values  # here, because this module is read before anything is installed
 
-    return {name: value or "" for name, value in dotenv_values(ROOT / ".env", interpolate=False).items()}
+    file = ROOT / ".env"
+    literal = re.findall(_SINGLE_QUOTED, file.read_text("utf-8")) if file.exists() else []
+    variables: dict[str, str] = {}
+
+    def expand(reference: re.Match[str]) -> str:
+        name, default = reference["braced"] or reference["bare"], reference["default"]
+        return variables.get(name) or os.environ.get(name) or default or "" if name else "$"
+
+    for name, value in dotenv_values(file, interpolate=False).items():
+        text = value or ""
+        variables[name] = text if name in literal else re.sub(_REFERENCE, expand, text)
+    return variables
 
 
 def apply_env_file() -> None:

@@ -14,7 +14,8 @@ def env_file(monkeypatch, tmp_path):
     return tmp_path / ".env"
 
 
-def test_the_file_is_optional_and_read_as_docker_and_astro_do(env_file):
+def test_the_file_is_optional_and_read_as_docker_and_astro_do(env_file, monkeypatch):
+    monkeypatch.setenv("SHELL_VARIABLE", "shell")
     assert read_env_file() == {}
     env_file.write_text(
         """
@@ -29,6 +30,9 @@ HASH=va#lue
 EMPTY=
 URI=mlflow://token:x%20y@https%3A%2F%2Fexample.com
 DOLLAR=pa$${s}w
+LITERAL='pa${A}$$'
+SHELL_VARIABLE=${SHELL_VARIABLE}:more
+EXPANDED="${A} $A ${SHELL_VARIABLE} ${MISSING}${MISSING:-default}"
 """,
         "utf-8",
     )
@@ -42,7 +46,10 @@ DOLLAR=pa$${s}w
         "HASH": "va#lue",
         "EMPTY": "",
         "URI": "mlflow://token:x%20y@https%3A%2F%2Fexample.com",
-        "DOLLAR": "pa$${s}w",
+        "DOLLAR": "pa${s}w",
+        "LITERAL": "pa${A}$$",
+        "SHELL_VARIABLE": "shell:more",
+        "EXPANDED": "spaced spaced shell:more default",
     }
 
 
