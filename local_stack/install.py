@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError, is_up
+from local_stack.settings import LOCAL, MLFLOW_VENV, ROOT, VENV, LocalError, is_up, package_index
 
 INPUTS = ("constraints.txt", "requirements.txt", "pyproject.toml", "provider/pyproject.toml")
 SOURCES = ("local_stack/**/*.py", "local_stack/airflow.cfg", "plugins/**/*.py", "provider/src/**/*.py")
@@ -157,9 +157,7 @@ def _run(title: str, *command: str | Path, show: bool = False) -> None:
     :param show: print its output as it comes, apart from the list of packages.
     :raises LocalError: the command failed; the error names the cause and ends with the output.
     """
-    environment = dict(os.environ)
-    if "PIP_INDEX_URL" in environment:
-        environment.setdefault("UV_DEFAULT_INDEX", environment["PIP_INDEX_URL"])
+    environment = {**package_index(), **os.environ}
     log = ""
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

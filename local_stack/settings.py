@@ -68,6 +68,11 @@ def apply_env_file() -> None:
             os.environ.setdefault(name, value)
 
 
+def package_index() -> dict[str, str]:
+    """Return uv's variable for the package index that is set for pip."""
+    return {"UV_DEFAULT_INDEX": os.environ["PIP_INDEX_URL"]} if "PIP_INDEX_URL" in os.environ else {}
+
+
 def is_up() -> bool:
     """Return whether the supervisor of this clone's stack responds."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as client:

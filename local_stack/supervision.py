@@ -104,8 +104,12 @@ def _airflow(ports: Ports) -> list[Component]:
 
 def environment() -> dict[str, str]:
     """Return the environment of every process of the stack."""
+    # Tasks find `python`, `mlflow` and `uv` there, as in an activated environment.
+    folders = [settings.VENV / "bin", settings.LOCAL / "uv" / "bin", os.environ.get("PATH", os.defpath)]
     return {
+        **settings.package_index(),
         **os.environ,
+        "PATH": os.pathsep.join(map(str, folders)),
         STACK: str(settings.ROOT),
         # Otherwise processes that change their title overwrite the environment that identifies them.
         "SPT_NOENV": "1",

@@ -41,6 +41,16 @@ def test_status_shows_every_component(stack):
         assert any(re.match(rf" {name} +up +\d+ ", line) for line in lines), lines
 
 
+def test_a_task_finds_the_programs_of_its_environment(stack):
+    run_id = stack.run("programs")
+
+    found = stack.airflow.xcom("programs", run_id, "return_value")
+
+    folder = stack.clone.folder
+    programs = [folder / ".venv/bin/python", folder / ".venv/bin/mlflow", folder / ".local/uv/bin/uv"]
+    assert found == " ".join(map(str, programs))
+
+
 @pytest.mark.fault(
     "One of MLflow's processes is killed",
     sees="nothing; it is restarted",
