@@ -18,6 +18,8 @@ from local_stack import demo as demonstration
 from local_stack.settings import LocalError
 from local_stack.stack import Stack
 
+RESTART_SECONDS = 30  # for a component that was just restarted; an idle machine needs five
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
 
@@ -47,7 +49,12 @@ def status() -> None:
         problem = "The supervisor was killed" if leftovers else "Nothing is running"
         console.print(f"{problem}. Run `make up` to start everything.")
         raise typer.Exit(bool(leftovers))
-    states = stack.states()
+    deadline = time.monotonic() + RESTART_SECONDS
+    with console.status("Waiting for components that are starting"):
+        states = stack.states()
+        while any(state.is_starting for state in states) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            states = stack.states()
     table = Table("component", "state", "pid", "address", "uptime", "memory", box=None)
     for state in states:
         name, port = state.component.name, state.component.port

@@ -53,6 +53,11 @@ class State:
     pid: int  # 0 if it does not run
     started: float  # seconds since the epoch
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the component may be up soon: the supervisor restarts one that has ended."""
+        return self.state not in ("up", "stopped", "fatal", "missing")
+
 
 @contextmanager
 def _lock() -> Iterator[None]:

@@ -51,6 +51,12 @@ def test_a_task_finds_the_programs_of_its_environment(stack):
     assert found == " ".join(map(str, programs))
 
 
+def test_status_waits_for_a_component_that_was_just_restarted(idle_stack):
+    idle_stack.kill("triggerer")
+
+    assert re.search(r" triggerer +up ", idle_stack.clone.make("status"))
+
+
 @pytest.mark.fault(
     "One of MLflow's processes is killed",
     sees="nothing; it is restarted",
