@@ -239,6 +239,7 @@ class CreateModelVersionOperator(ModelVersionOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self.hook.connection.registry_url()  # raises for a registry without REST
         resolved = {"source": self.source} if self.model_id else self.hook.resolve_source(self.source)
         source = resolved["source"]
         if existing := find_existing_version(self.hook, self.name, source, self.if_exists):

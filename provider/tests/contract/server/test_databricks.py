@@ -188,23 +188,21 @@ class TestUnityCatalog:
 
         assert databricks.requests == []
 
-    @pytest.mark.parametrize(
-        ("operator_class", "arguments"),
-        [
-            (RegisterModelOperator, {"model_uri": "models:/m-1", "name": "a.b.c"}),
-            (RegisterModelOperator, {"model_uri": "models:/m-1", "name": "a.b.c", "if_exists": "new"}),
-            (CopyModelVersionOperator, {"name": "a.b.c", "version": 1, "to_name": "a.b.d"}),
-        ],
-    )
-    def test_gets_no_model_from_operators_that_could_not_read_it_back(
-        self, unity_catalog, databricks, operator_class, arguments
-    ):
-        operator = operator_class(task_id="register", **arguments)
+    def test_gets_nothing_from_operators(self, execute, name, model_uri, databricks, unity_catalog):
+        need_none = (GetOrCreateExperimentOperator, ModelLoadAndPredictOperator, PredictOperator)
+        need_it = operators_that_run(name, model_uri) + operators_that_cannot_run(name, model_uri)
+        databricks.requests.clear()
 
-        with pytest.raises(MLflowConfigurationError, match="in Unity Catalog"):
-            operator.execute({})
+        for operator_class, arguments in need_it:
+            if operator_class not in (*need_none, CreateDeploymentOperator):
+                with pytest.raises(MLflowConfigurationError, match="in Unity Catalog"):
+                    execute(operator_class, **arguments)
 
         assert databricks.requests == []
+        for operator_class, arguments in need_it:
+            if operator_class in need_none:
+                logged = {"model_uri": model_uri} if operator_class is ModelLoadAndPredictOperator else {}
+                assert execute(operator_class, **{**arguments, **logged})
 
     def test_is_where_the_package_registers(self, unity_catalog):
         with unity_catalog.tracking():
