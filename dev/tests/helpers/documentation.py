@@ -70,6 +70,11 @@ class Block:
             return self.code
         return DAG_TEMPLATE.format(code=textwrap.indent(self.code, "    "))
 
+    @property
+    def pattern(self) -> str:
+        """The text as a regular expression, in one line; ``...`` stands for anything without a space."""
+        return re.escape(" ".join(self.code.split())).replace(re.escape("..."), r"\S+")
+
 
 @dataclass(frozen=True)
 class Page:
