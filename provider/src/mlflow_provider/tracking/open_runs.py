@@ -6,8 +6,12 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.sdk import BaseHook
+
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.server.connection import MLflowConnection
 from mlflow_provider.server.deadline import run_with_timeout
 from mlflow_provider.server.limits import OUTSIDE_TASK
 from mlflow_provider.tracking import parent_run, runs
@@ -39,11 +43,23 @@ def close_open_runs(context: Context, mlflow_conn_id: str = MLflowClientHook.def
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     try:
         # This reads the connection here; the thread must not.
-        hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id).with_limits(OUTSIDE_TASK, reread_login=False)
+        connection = MLflowConnection.read(mlflow_conn_id, _get_connection)
+        hook = MLflowClientHook.for_connection(connection).with_limits(OUTSIDE_TASK, reread_login=False)
         close = partial(_close, hook, runs.dag_run_filter(dag_id, run_id), context.get("dag_run"))
         run_with_timeout(close)
     except MLflowProviderError as error:
         log.warning("MLflow runs of %s, DAG run %s, may be left RUNNING: %s", dag_id, run_id, error)
+
+
+def _get_connection(conn_id: str) -> Any:
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        # `airflow dags test` calls the callback outside of a task, where only Airflow's own class finds the
+        # connections in its database.
+        from airflow.models import Connection
+
+        return Connection.get_connection_from_secrets(conn_id)
 
 
 def _close(hook: MLflowClientHook, dag_run_filter: str, dag_run: Any) -> None:

@@ -17,9 +17,16 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
+from airflow.sdk import BaseHook
 
 from mlflow_provider import close_open_runs, task_run, version_compat
 from mlflow_provider.exceptions import MLflowUnreachableError
@@ -415,6 +422,17 @@ class TestOpenRuns:
         [run] = runs()
         assert run.info.status == "KILLED"
         assert "left open when its DAG run ended" in run.data.tags["airflow.reason"]
+
+    def test_outside_of_tasks_as_in_dags_test_the_connection_is_found(
+        self, a_try, runs, experiment, hook, end_of_dag_run, monkeypatch
+    ):
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            pass
+        hook.client.update_run(run.info.run_id, "RUNNING")
+        monkeypatch.setattr(BaseHook, "get_connection", Mock(side_effect=AirflowNotFoundException))
+        end_of_dag_run()
+
+        assert [run.info.status for run in runs()] == ["KILLED"]
 
     def test_its_parent_ends_with_it(self, a_try, parents, experiment, hook, end_of_dag_run):
         with task_run(context=a_try.context, experiment=experiment, nested=True) as run:
