@@ -180,9 +180,10 @@ class TestModels:
         with pytest.raises(MLflowNotFoundError, match=f"Run with id={missing} not found; {ELSEWHERE}$"):
             execute(RegisterModelOperator, model_uri=f"runs:/{missing}/model", name=name)
 
-    def test_a_uri_that_is_not_a_model(self, execute, name):
-        with pytest.raises(MLflowProviderError, match=f"registering nonsense as '{name}': "):
-            execute(RegisterModelOperator, model_uri="nonsense", name=name)
+    @pytest.mark.parametrize("uri", ["nonsense", None])
+    def test_a_uri_that_is_not_a_model(self, execute, name, uri):
+        with pytest.raises(MLflowProviderError, match=f"registering {uri} as '{name}': "):
+            execute(RegisterModelOperator, model_uri=uri, name=name)
 
 
 def test_a_login_of_any_letters_and_length_is_sent(mlflow_server, airflow_connection):

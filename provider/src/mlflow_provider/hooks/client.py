@@ -360,6 +360,7 @@ class MLflowClientHook(MLflowBaseHook):
         :param source: the source that a user gave.
         :raises MLflowNotFoundError: there is no such run or model; for ``runs:/`` only.
         """
+        source = str(source)  # a template may render None
         if match := re.fullmatch(r"models:/(m-\w+)", source):
             return {"source": source, "model_id": match[1]}
         run_uri = as_run_uri(source)

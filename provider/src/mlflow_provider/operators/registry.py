@@ -302,7 +302,7 @@ class RegisterModelOperator(ModelVersionOperator):
         # Raises for a registry without REST or without aliases, before anything is written.
         self.hook.connection.registry_url(aliases=bool(self.alias))
         # mlflow resolves runs:/, but registers a place in a run's artifacts even if no model is there.
-        is_run_uri = self.model_uri.startswith("runs:/")
+        is_run_uri = str(self.model_uri).startswith("runs:/")
         model_uri = self.model_uri if is_run_uri else self.hook.resolve_source(self.model_uri)["source"]
         if existing := find_existing_version(self.hook, self.name, model_uri, self.if_exists):
             version, action = existing["model_version"]["version"], f"{self.model_uri} is already"
