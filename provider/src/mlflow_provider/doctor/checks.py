@@ -328,7 +328,8 @@ def artifact(examination: Examination) -> str:
             client.log_artifact(run_id, str(file))
         except Exception as error:  # noqa: BLE001  # each store has its own errors
             raise MLflowProviderError(_why_not_written(examination, error)) from None
-        examination.cleanup.callback(_delete_artifacts, examination)
+        if not examination.connection.is_databricks:  # where MLflow cannot delete artifacts
+            examination.cleanup.callback(_delete_artifacts, examination)
         _check_listing(examination)
         file.unlink()
         read = Path(client.download_artifacts(run_id, FILE, folder)).read_bytes()
