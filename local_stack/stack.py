@@ -136,6 +136,7 @@ class Stack:
         VERSION.write_text(self._version())
         airflow_home.write_config(self.ports)
         airflow_home.link_plugins()
+        supervision.link_programs()
         try:
             self.supervisor = supervision.start(self.ports)
             self._start_missing(FAILED_AT_START)

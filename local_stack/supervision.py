@@ -31,6 +31,7 @@ from local_stack.settings import LocalError
 STACK = "LOCAL_STACK"  # the clone that a process belongs to
 COMPONENT = "LOCAL_STACK_COMPONENT"  # its component; the supervisor has none
 CONFIG = settings.LOCAL / "supervisor.conf"
+PROGRAMS = settings.LOCAL / "bin"
 # Relative to the project, where every process runs, because a URI must be quoted and a path need not be.
 MLFLOW_DATABASE = f"sqlite:///{settings.DATA.relative_to(settings.ROOT)}/mlflow/mlflow.db"
 # Without a per cent sign in its path, which breaks MLflow's migrations.
@@ -105,7 +106,7 @@ def _airflow(ports: Ports) -> list[Component]:
 def environment() -> dict[str, str]:
     """Return the environment of every process of the stack."""
     # Tasks find `python`, `mlflow` and `uv` there, as in an activated environment.
-    folders = [settings.VENV / "bin", settings.LOCAL / "uv" / "bin", os.environ.get("PATH", os.defpath)]
+    folders = [settings.VENV / "bin", PROGRAMS, os.environ.get("PATH", os.defpath)]
     return {
         **settings.package_index(),
         **os.environ,
@@ -120,6 +121,17 @@ def environment() -> dict[str, str]:
         "GIT_PYTHON_REFRESH": "quiet",  # no warning by MLflow about a missing git
         "MPLCONFIGDIR": str(settings.DATA / "matplotlib"),  # the default for its list of fonts is in HOME
     }
+
+
+def link_programs() -> None:
+    """Link the programs with which ``@task.virtualenv`` creates an environment.
+
+    It calls ``uv venv --python python``, and uv ignores a ``python`` of a virtual environment.
+    """
+    PROGRAMS.mkdir(exist_ok=True)
+    for name, program in (("python", sys.executable), ("uv", settings.LOCAL / "uv" / "bin" / "uv")):
+        (PROGRAMS / name).unlink(missing_ok=True)
+        (PROGRAMS / name).symlink_to(Path(program).resolve())
 
 
 def write_config(ports: Ports) -> None:

@@ -44,11 +44,13 @@ def test_status_shows_every_component(stack):
 def test_a_task_finds_the_programs_of_its_environment(stack):
     run_id = stack.run("programs")
 
-    found = stack.airflow.xcom("programs", run_id, "return_value")
+    def result(task_id: str) -> str:
+        return stack.airflow.xcom("programs", run_id, "return_value", task_id)
 
     folder = stack.clone.folder
-    programs = [folder / ".venv/bin/python", folder / ".venv/bin/mlflow", folder / ".local/uv/bin/uv"]
-    assert found == " ".join(map(str, programs))
+    programs = [folder / ".venv/bin/python", folder / ".venv/bin/mlflow", folder / ".local/bin/uv"]
+    assert result("find") == " ".join(map(str, programs))
+    assert result("base_of_python") == sys.base_prefix
 
 
 def test_status_waits_for_a_component_that_was_just_restarted(idle_stack):
