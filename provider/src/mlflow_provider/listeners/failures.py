@@ -28,4 +28,5 @@ def on_task_instance_failed(error: Any) -> None:
         is_from_server = any(type(each).__name__ == "RestException" for each in chain(error))
         finding = finding if is_from_server else local_tracking.find() or finding
     if finding:
+        log.info("::endgroup::")  # of "Post Execute", which Airflow's page does not expand
         log.error("%s.", finding)
