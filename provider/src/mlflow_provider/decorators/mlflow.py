@@ -25,6 +25,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
     :param tags: additional tags of the run (templated).
     :param nested: create the run under a parent run, which the DAG run has once per experiment.
     :param autolog: call ``mlflow.autolog``, with these arguments if it is a mapping.
+    :param log_system_metrics: log the use of CPU, memory and network to the run; needs ``psutil``.
     :param retry: start a ``new`` run when a failed task is retried, or ``continue`` the previous one.
     :param on_tracking_error: ``fail`` the task if MLflow does not respond, or ``warn`` and run it untracked.
     """
@@ -49,6 +50,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
         tags: dict[str, Any] | None = None,  # templates are rendered in a dict only
         nested: bool = False,
         autolog: bool | Mapping[str, Any] = False,
+        log_system_metrics: bool = False,
         retry: Retry = "new",
         on_tracking_error: OnTrackingError = "fail",
         python_callable: Callable[..., Any],
@@ -68,6 +70,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
         self.tags = tags
         self.nested = nested
         self.autolog = autolog
+        self.log_system_metrics = log_system_metrics
         self.retry = retry
         self.on_tracking_error = on_tracking_error
 
@@ -80,6 +83,7 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
             tags=self.tags,
             nested=self.nested,
             autolog=self.autolog,
+            log_system_metrics=self.log_system_metrics,
             retry=self.retry,
             on_tracking_error=self.on_tracking_error,
             context=context,

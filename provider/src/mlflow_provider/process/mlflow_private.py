@@ -6,7 +6,6 @@ back to the public alternative, or is skipped; each name has its consequence bel
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+_logged: set[PrivateName] = set()
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,11 @@ TRACING = PrivateName(
     public="none",
     without="each task imports it, which takes 35 ms",
 )
-REQUEST_HEADERS = PrivateName(
-    "mlflow.tracking.request_header.registry",
-    purpose="preload a module that mlflow imports with its first request",
-    public="none",
-    without="each task imports it, which takes 5 ms",
+RUN_ID_VARIABLE = PrivateName(
+    "mlflow.tracking.fluent.MLFLOW_RUN_ID",
+    purpose="start children of the task's run in a process whose environment names it for other processes",
+    public="changing the environment, which threads share",
+    without="the first child that the task starts may be the task's run itself",
 )
 
 NAMES = (
@@ -116,7 +117,7 @@ NAMES = (
     S3_CLIENTS,
     ARTIFACT_REPOSITORY,
     TRACING,
-    REQUEST_HEADERS,
+    RUN_ID_VARIABLE,
 )
 
 
@@ -129,9 +130,26 @@ def optional(name: PrivateName) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  # a changed name may fail in any way
-        _log_once(name, repr(error))
+        _log_once(name, error)
 
 
-@functools.cache
-def _log_once(name: PrivateName, error: str) -> None:
-    log.warning("Cannot use %s of this version of mlflow (%s): %s.", name.path, error, name.without)
+@contextmanager
+def replaced(name: PrivateName, value: object) -> Iterator[None]:
+    """Replace the object of a name for the duration of a block, if this MLflow has it."""
+    is_replaced, previous = False, None
+    with optional(name):
+        previous = name.get()
+        name.set(value)
+        is_replaced = True
+    try:
+        yield
+    finally:
+        if is_replaced:
+            with optional(name):
+                name.set(previous)
+
+
+def _log_once(name: PrivateName, error: Exception) -> None:
+    if name not in _logged:
+        _logged.add(name)
+        log.warning("Cannot use %s of this version of mlflow (%r): %s.", name.path, error, name.without)

@@ -60,7 +60,8 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
         with (
             _uris(connection),
             environment(connection.environment),
-            _no_experiment(),
+            # The experiment that mlflow.set_experiment() has chosen, which wins over the environment.
+            mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, None),
             _workspace(connection),
             _login(connection),
             renewed_aws_clients(),
@@ -92,20 +93,6 @@ def _set_uris(tracking_uri: Any, registry_uri: Any) -> None:
 
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(registry_uri)
-
-
-@contextmanager
-def _no_experiment() -> Iterator[None]:
-    """Hide the experiment that ``mlflow.set_experiment`` has chosen, which wins over the environment."""
-    experiment_id = None
-    with mlflow_private.optional(mlflow_private.ACTIVE_EXPERIMENT):
-        experiment_id = mlflow_private.ACTIVE_EXPERIMENT.get()
-        mlflow_private.ACTIVE_EXPERIMENT.set(None)
-    try:
-        yield
-    finally:
-        with mlflow_private.optional(mlflow_private.ACTIVE_EXPERIMENT):
-            mlflow_private.ACTIVE_EXPERIMENT.set(experiment_id)
 
 
 @contextmanager

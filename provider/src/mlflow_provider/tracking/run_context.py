@@ -7,10 +7,12 @@ MLflow calls this when it starts a run; see the entry point ``mlflow.run_context
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from mlflow_provider.process import local_tracking
+from mlflow_provider.tracking import shared_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -22,9 +24,12 @@ class AirflowRunContext:
     Not a subclass, because that would import ``mlflow``.
     """
 
+    def __init__(self) -> None:
+        shared_run.join()
+
     def in_context(self) -> bool:
         """Return whether this process runs a task of Airflow, or was started by one."""
-        return local_tracking.is_in_task()
+        return local_tracking.is_in_task() or shared_run.VARIABLE in os.environ
 
     def tags(self) -> dict[str, str]:
         """Return the tags of the task and its DAG run; warn if the run is not logged to a server.
@@ -32,6 +37,9 @@ class AirflowRunContext:
         :raises LocalTrackingURIError: it is not, and Airflow's setting demands a failure.
         """
         local_tracking.warn()
+        if shared := shared_run.SharedRun.from_environment():
+            parent = {} if shared.is_this_process else {shared_run.PARENT_RUN_ID: shared.run_id}
+            return {**shared.tags, **parent}
         if not (context := _context()):
             return {}
         from mlflow_provider.tracking import task_instance

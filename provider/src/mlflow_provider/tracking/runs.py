@@ -14,6 +14,7 @@ from mlflow_provider.hooks.client import as_tag_list, equals
 from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import instance
 from mlflow_provider.tracking.run import Run
+from mlflow_provider.tracking.shared_run import PARENT_RUN_ID as PARENT_RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook
 
 # Tags
-PARENT_RUN_ID = "mlflow.parentRunId"
 INSTANCE = "airflow.instance"
 # The whole identity in one value, because each tag of a filter adds a join in MLflow's database.
 DAG_RUN = "airflow.dag_run"

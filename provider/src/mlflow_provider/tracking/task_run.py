@@ -62,6 +62,7 @@ def task_run(
     tags: Mapping[str, Any] | None = None,
     nested: bool = False,
     autolog: bool | Mapping[str, Any] = False,
+    log_system_metrics: bool = False,
     retry: Retry = "new",
     on_tracking_error: OnTrackingError = "fail",
     context: Context | None = None,
@@ -90,6 +91,7 @@ def task_run(
     :param tags: more tags for the run.
     :param nested: whether to put the run under a parent run, one for the DAG run and experiment.
     :param autolog: whether to enable ``mlflow.autolog``, or its arguments.
+    :param log_system_metrics: whether to log the use of CPU, memory and network; needs ``psutil``.
     :param retry: what the next try of a failed task does: start a ``new`` run, with the ID of the previous
         one in the tag ``airflow.retry_of``, or ``continue`` the same one. The latter is for training
         that resumes from a checkpoint: MLflow rejects a parameter whose value has changed.
@@ -106,14 +108,20 @@ def task_run(
             f"tags is {str(tags)[:100]!r}; expected a mapping of tag names to values, as in "
             "{'data': 'housing'}."
         )
-    tracked_try = _TrackedTry(context or get_current_context(), mlflow_conn_id, retry, on_tracking_error)
+    tracked_try = _TrackedTry(
+        context or get_current_context(),
+        mlflow_conn_id,
+        nested=nested,
+        retry=retry,
+        on_tracking_error=on_tracking_error,
+    )
     with _end_with_block(tracked_try):
-        tracked_try.start(experiment, run_name, tags or {}, nested=nested)
+        tracked_try.start(experiment, run_name, tags or {})
         with (
             tracked_try.tracking(),
             no_active_run(),
             autologging(autolog),
-            active_run(tracked_try.run) as run,
+            active_run(tracked_try.run, tracked_try.tags, log_system_metrics=log_system_metrics) as run,
         ):
             yield run if tracked_try.run else None
 
@@ -155,12 +163,20 @@ class _TrackedTry:
     """A try of a task instance, and its MLflow run."""
 
     def __init__(
-        self, context: Context, mlflow_conn_id: str, retry: Retry, on_tracking_error: OnTrackingError
+        self,
+        context: Context,
+        mlflow_conn_id: str,
+        *,
+        nested: bool,
+        retry: Retry,
+        on_tracking_error: OnTrackingError,
     ) -> None:
         self.context = context
         self.ti: Any = context["ti"]
+        self.nested = nested
         self.retry = retry
         self.on_tracking_error = on_tracking_error
+        self.tags = task_instance.tags(context)
         self.identity = task_instance.identity(context)
         self.hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
         self.run: Run | None = None  # None until it has started
@@ -172,14 +188,12 @@ class _TrackedTry:
         """A hook with longer limits, for a server that has already responded."""
         return self.hook.with_limits(limits.later_requests(self.hook.connection))
 
-    def start(
-        self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
-    ) -> None:
+    def start(self, experiment: str | None, run_name: str | None, tags: Mapping[str, Any]) -> None:
         """Continue a run of the task instance, or create one."""
         try:
             first_hook = self.hook.with_limits(limits.first_request(self.hook.connection))
             experiment_id = first_hook.get_or_create_experiment(experiment or self.ti.dag_id)
-            self.run = self._continue_or_create(experiment_id, run_name, tags, nested=nested)
+            self.run = self._continue_or_create(experiment_id, run_name, tags)
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
@@ -190,18 +204,16 @@ class _TrackedTry:
         links.push_run_links(self.ti, connection, self.run.experiment_id, self.run.run_id)
         log.info("MLflow run %s: %s", self.run.name, connection.page(self.run.page))
 
-    def _continue_or_create(
-        self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any], *, nested: bool
-    ) -> Run:
+    def _continue_or_create(self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any]) -> Run:
         hook = self.patient_hook
-        try_tags = {**task_instance.tags(self.context), runs.SUPERSEDED: "false"}
+        try_tags = {**self.tags, runs.SUPERSEDED: "false"}
         previous = None if is_first_start(self.ti) else self._newest_run(experiment_id)
         decision = decide(previous, try_tags, self.retry)
         if previous and decision == "same":
             return previous
         if previous and decision == "continue":
             return self._continue(previous, {**tags, **try_tags})
-        if nested:
+        if self.nested:
             try_tags[runs.PARENT_RUN_ID] = self._parent_run_id(experiment_id, previous)
         if previous:
             _supersede(hook, previous)
@@ -233,7 +245,7 @@ class _TrackedTry:
         hook = self.patient_hook
         runs.set_status(hook, run.run_id, "RUNNING")
         runs.set_tags(hook, run.run_id, {**tags, runs.REASON: ""})
-        if parent_run_id := run.tags.get(runs.PARENT_RUN_ID):
+        if parent_run_id := self._own_parent(run):
             runs.set_status(hook, parent_run_id, "RUNNING")
         return run
 
@@ -264,7 +276,7 @@ class _TrackedTry:
                 runs.set_tags(hook, run.run_id, tags)
             runs.set_status(hook, run.run_id, status)
             if not is_retried:
-                _end_parent(hook, run)
+                self._end_parent(hook, run)
             if self.may_have_duplicates:
                 runs.delete_duplicates(hook, run, self.identity)
         except MLflowProviderError as error:
@@ -289,9 +301,17 @@ class _TrackedTry:
         hook = self.hook.with_limits(limits.TERMINATION, own_pool=True)
         try:
             runs.kill(hook, self.run.run_id, "Airflow ended the task")
-            _end_parent(hook, self.run)
+            self._end_parent(hook, self.run)
         except MLflowProviderError as error:
             log.warning("MLflow run %s may be left RUNNING: %s", self.run.run_id, error)
+
+    def _end_parent(self, hook: MLflowClientHook, run: Run) -> None:
+        if parent_run_id := self._own_parent(run):
+            parent_run.end_if_children_ended(hook, run.experiment_id, parent_run_id)
+
+    def _own_parent(self, run: Run) -> str | None:
+        """Return the parent run that the DAG run has; without ``nested``, the tag names one of the user's."""
+        return run.tags.get(runs.PARENT_RUN_ID) if self.nested else None
 
 
 def _supersede(hook: MLflowClientHook, run: Run) -> None:
@@ -301,8 +321,3 @@ def _supersede(hook: MLflowClientHook, run: Run) -> None:
         runs.kill(hook, run.run_id, "its process was killed", superseded)
     elif run.tags.get(runs.SUPERSEDED) != "true":
         runs.set_tags(hook, run.run_id, superseded)
-
-
-def _end_parent(hook: MLflowClientHook, run: Run) -> None:
-    if parent_run_id := run.tags.get(runs.PARENT_RUN_ID):
-        parent_run.end_if_children_ended(hook, run.experiment_id, parent_run_id)

@@ -29,7 +29,7 @@ def changed(request, monkeypatch, private_name):
     monkeypatch.setitem(sys.modules, "another_mlflow", SimpleNamespace(changed="something else"))
     path = "another_mlflow.changed" if request.param == "changed" else f"{private_name.path}_renamed"
     monkeypatch.setattr(mlflow_private, VARIABLES[private_name], replace(private_name, path=path))
-    mlflow_private._log_once.cache_clear()
+    mlflow_private._logged.clear()
     return private_name
 
 

@@ -1,13 +1,12 @@
-"""Processes that a tracked task starts log to its run and do not end it."""
+"""The rules for runs that the processes of a tracked task start; see the provider's README."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-
-from tries import status_of
 
 TASK = """\
 import os, signal, subprocess, sys
@@ -63,41 +62,18 @@ POOL = """
         with multiprocessing.get_context("fork").Pool(2) as pool:
             pool.map(log, range(2))
 """
-JOBLIB_FORK = """
-        import joblib
-        joblib.Parallel(2, "multiprocessing")(joblib.delayed(log)(fold) for fold in range(2))
-"""
-JOBLIB = """
-        import joblib
-        joblib.Parallel(2, "loky")(joblib.delayed(log)(fold) for fold in range(2))
-"""
-SCRIPT = """
-        code = "import mlflow; mlflow.start_run(); mlflow.log_metrics(dict(rmse_0=0, rmse_1=1))"
-        subprocess.run([sys.executable, "-c", code], check=True)
-        mlflow.start_run()
-"""
-SHELL_AFTER_A_CHILD = """
-        with mlflow.start_run(nested=True):
-            pass
-        code = "import mlflow; mlflow.log_metrics(dict(rmse_0=0, rmse_1=1))"
-        subprocess.run(f"{sys.executable} -c '{code}'", shell=True, check=True)
-"""
 
 
 @pytest.mark.parametrize(
-    ("block", "status", "children"),
+    "block",
     [
-        pytest.param(FORK, "RUNNING", 0, id="fork"),
-        pytest.param(OWN_HANDLER + FORK, "RUNNING", 0, id="fork with a handler of its own"),
-        pytest.param(FORK_THAT_RETURNS, "RUNNING", 0, id="fork that leaves the block"),
-        pytest.param(POOL, "RUNNING", 0, id="Pool"),
-        pytest.param(JOBLIB_FORK, "RUNNING", 0, id="joblib, multiprocessing"),
-        pytest.param(JOBLIB, None, 0, id="joblib, loky"),
-        pytest.param(SCRIPT, None, 0, id="script"),
-        pytest.param(SHELL_AFTER_A_CHILD, None, 1, id="shell"),
+        pytest.param(FORK, id="fork"),
+        pytest.param(OWN_HANDLER + FORK, id="fork with a handler of its own"),
+        pytest.param(FORK_THAT_RETURNS, id="fork that leaves the block"),
+        pytest.param(POOL, id="Pool"),
     ],
 )
-def test_a_process_logs_to_the_run(a_try, runs, experiment, tmp_path, block, status, children):
+def test_a_forked_process_does_not_end_the_run(a_try, runs, experiment, tmp_path, block):
     task = tmp_path / "task.py"
     code = TASK.format(path=sys.path, run_id=a_try.run_id, experiment=experiment, block=block.strip())
     task.write_text(code)
@@ -105,8 +81,107 @@ def test_a_process_logs_to_the_run(a_try, runs, experiment, tmp_path, block, sta
         [sys.executable, task], stdout=subprocess.PIPE, text=True, timeout=300, check=True
     )
 
-    if status:  # a process of its own ends the run for a moment, as MLflow does
-        assert process.stdout.split()[-1] == status
-    run, *others = runs()
+    assert process.stdout.split()[-1] == "RUNNING"
+    [run] = runs()
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"rmse_0": 0.0, "rmse_1": 1.0})
-    assert status_of(others) == ["FINISHED"] * children
+
+
+# What training code does, by the columns of the table in the provider's README, and one that all places have.
+CODE = {
+    "logs without a run": "mlflow.log_metric('a', 1)",
+    "first `start_run()`": "with mlflow.start_run(run_name='a'): mlflow.log_metric('a', 1)",
+    "second `start_run()`": "with mlflow.start_run(run_name='a'): pass\n"
+    "with mlflow.start_run(run_name='b'): mlflow.log_metric('a', 1)",
+    "`start_run(nested=True)`": "with mlflow.start_run(run_name='a', nested=True): mlflow.log_metric('a', 1)",
+    "continues": "with mlflow.start_run(run_id=os.environ['OTHER']): mlflow.log_metric('a', 1)",
+}
+# Where it does that, by the rows.
+PLACES = {
+    "the function": "train(code)",
+    "a thread": "thread = threading.Thread(target=train, args=(code,)); thread.start(); thread.join()",
+    "a forked process, e.g. of a `multiprocessing.Pool`": "run_process('fork', code)",
+    "a spawned process": "run_process('spawn', code)",
+    "a worker of `joblib` (loky)": "joblib.Parallel(2, 'loky')([joblib.delayed(train)(code)] * 2); "
+    "joblib.externals.loky.get_reusable_executor().shutdown()",
+    "the first program": "run_program(code)",
+    "a later program": "run_program('mlflow.start_run()'); run_program(code)",
+}
+RULES = """\
+import multiprocessing, os, subprocess, sys, threading
+sys.path[:0] = {path!r}
+import joblib
+
+
+def train(code):
+    import mlflow, os
+    exec(code)
+
+
+def run_process(method, code):
+    process = multiprocessing.get_context(method).Process(target=train, args=(code,))
+    process.start()
+    process.join()
+
+
+def run_program(code):
+    subprocess.run([sys.executable, "-c", "import mlflow, os\\n" + code], check=True)
+
+
+def main():
+    import mlflow
+    from mlflow_provider import task_run
+    from tries import Try
+
+    for task_id, code in {code!r}.items():
+        with task_run(context=Try({run_id!r}, task_id).context, experiment={experiment!r}) as run:
+            other = mlflow.MlflowClient().create_run(run.info.experiment_id, run_name="other " + task_id)
+            os.environ["OTHER"] = other.info.run_id
+            {place}
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def _rules_of_readme() -> dict[str, dict[str, str]]:
+    """The cells of the table in the provider's README, by row and column."""
+    readme = Path(__file__).parents[3] / "README.md"
+    section = readme.read_text("utf-8").partition("### Runs that your code starts")[2].partition("###")[0]
+    table = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    (_, *columns), *rows = table
+    return {place: dict(zip(columns, rules, strict=True)) for place, *rules in rows}
+
+
+PARENT = "mlflow.parentRunId"
+RULES_OF_README = _rules_of_readme()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_where_a_run_is_logged_follows_the_table(a_try, runs, experiment, tmp_path, place):
+    script = tmp_path / "task.py"
+    fields = {"path": sys.path, "code": CODE, "run_id": a_try.run_id, "experiment": experiment}
+    script.write_text(RULES.format(place=PLACES[place], **fields))
+    subprocess.run([sys.executable, script], timeout=600, check=True)
+
+    def where(code: str) -> set[str]:
+        of_task = [run for run in result if run.data.tags.get("airflow.task_id") == code]
+        [task_run] = [run for run in of_task if "airflow.task_instance" in run.data.tags]
+        [other] = [run for run in result if run.info.run_name == f"other {code}"]
+        assert {run.info.status for run in of_task} == {"FINISHED"}
+        parents = {"a child": task_run.info.run_id, "the task's run": None}
+        return {
+            "another run"
+            if run is other
+            else next(name for name, parent in parents.items() if run.data.tags.get(PARENT) == parent)
+            for run in (*of_task, other)
+            if run.data.metrics
+        }
+
+    result = runs()
+    rules = {**RULES_OF_README[place], "continues": "another run"}
+    assert {code: where(code) for code in CODE} == {code: {rule} for code, rule in rules.items()}
+
+
+def test_the_table_has_a_test_for_each_row():
+    assert list(RULES_OF_README) == list(PLACES)

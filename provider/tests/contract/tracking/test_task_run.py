@@ -148,17 +148,136 @@ class TestTrainingCode:
         assert run.data.tags["kind"] == "linear"
         assert run.data.tags["mlflow.note.content"] == "No frills."
 
-    def test_a_run_that_it_starts_and_ends_twice_is_one_run(self, a_try, runs, experiment):
+    def test_its_other_runs_are_children_that_overwrite_nothing(self, a_try, runs, experiment):
         import mlflow
 
         with task_run(context=a_try.context, experiment=experiment):
-            for fold in range(2):
-                mlflow.start_run()
-                mlflow.log_metric(f"rmse_{fold}", 0.5)
-                mlflow.end_run()
+            for alpha in range(3):
+                with mlflow.start_run(run_name=f"ridge {alpha}"):
+                    mlflow.log_param("alpha", alpha)
+                    mlflow.log_metric("rmse", alpha)
+            mlflow.log_metric("best_rmse", 0)
+
+        run, *children = runs()
+        assert [each.info.run_name for each in (run, *children)] == ["ridge 0", "ridge 1", "ridge 2"]
+        assert [each.data.params["alpha"] for each in (run, *children)] == ["0", "1", "2"]
+        assert run.data.metrics == {"rmse": 0.0, "best_rmse": 0.0}
+        for child in children:
+            assert child.info.status == "FINISHED"
+            assert child.data.tags["mlflow.parentRunId"] == run.info.run_id
+            assert child.data.tags["airflow.task_id"] == "train"
+
+    def test_a_run_that_another_task_started_is_continued(self, a_try, runs, experiment, hook):
+        import mlflow
+
+        other = hook.client.create_run(hook.get_or_create_experiment(f"{experiment}, other"))
+        with task_run(context=a_try.context, experiment=experiment):
+            with mlflow.start_run(run_id=other.info.run_id):
+                mlflow.log_metric("rmse", 0.5)
+            mlflow.log_param("alpha", 1)
+
+        continued = hook.client.get_run(other.info.run_id)
+        assert (continued.info.status, continued.data.metrics) == ("FINISHED", {"rmse": 0.5})
+        [run] = runs()
+        assert (run.data.params, run.data.metrics) == ({"alpha": "1"}, {})
+
+    @pytest.mark.parametrize("by_tag", [True, False])
+    def test_a_parent_of_its_own_is_kept_and_not_ended(self, a_try, runs, experiment, hook, by_tag):
+        import mlflow
+
+        parent = hook.client.create_run(hook.get_or_create_experiment(experiment)).info.run_id
+        tags = {"mlflow.parentRunId": parent}
+        with task_run(context=a_try.context, experiment=experiment, tags=tags):
+            with mlflow.start_run(run_name="taken"):
+                pass
+            with mlflow.start_run(**({"tags": tags} if by_tag else {"parent_run_id": parent})):
+                pass
+
+        assert hook.client.get_run(parent).info.status == "RUNNING"
+        _, *others = runs()
+        assert [run.data.tags["mlflow.parentRunId"] for run in others] == [parent, parent]
+
+    @pytest.mark.parametrize("call", ["set_experiment", "start_run"])
+    def test_an_experiment_of_its_own_causes_one_warning(self, a_try, runs, experiment, hook, caplog, call):
+        import mlflow
+
+        other = f"{experiment}, other"
+        with task_run(context=a_try.context, experiment=experiment):
+            for _ in range(2):
+                if call == "set_experiment":
+                    assert mlflow.set_experiment(other).name == experiment
+                with mlflow.start_run(experiment_id="0" if call == "start_run" else None):
+                    pass
+
+        assert status_of(runs()) == ["FINISHED"] * 2
+        assert hook.client.get_experiment_by_name(other) is None
+        assert caplog.text.count(f"mlflow.{call}() cannot change the experiment") == 1
+        assert "Use @task.mlflow(experiment=" in caplog.text
+
+    def test_its_experiment_may_be_that_of_the_task(self, a_try, runs, experiment, caplog):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.set_experiment(experiment)
+            with mlflow.start_run():
+                pass
+
+        assert status_of(runs()) == ["FINISHED"]
+        assert "cannot change the experiment" not in caplog.text
+
+    def test_another_tracking_uri_causes_one_warning(self, a_try, mlflow_server, experiment, caplog):
+        import mlflow
+
+        other = f"{mlflow_server.url}/"
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.set_tracking_uri(other)
+            for _ in range(2):
+                with mlflow.start_run():
+                    pass
+
+        warning = f"has set {other}, but this task's run is on {mlflow_server.url}. Remove the call"
+        assert caplog.text.count(warning) == 1
+
+    @pytest.mark.parametrize("of_task", [True, False])
+    def test_system_metrics_are_logged_until_the_end_of_the_task(self, a_try, runs, experiment, of_task):
+        import mlflow
+
+        mlflow.set_system_metrics_sampling_interval(0.1)
+        with (
+            task_run(context=a_try.context, experiment=experiment, log_system_metrics=of_task),
+            mlflow.start_run(log_system_metrics=not of_task or None),
+        ):
+            time.sleep(0.5)
 
         [run] = runs()
-        assert (run.info.status, len(run.data.metrics)) == ("FINISHED", 2)
+        assert run.info.status == "FINISHED"
+        assert "system/cpu_utilization_percentage" in run.data.metrics
+
+    def test_an_argument_that_is_new_in_mlflow_reaches_it(self, a_try, experiment, monkeypatch):
+        import mlflow
+
+        received = {}
+        original = mlflow.start_run
+
+        def start_run(run_id=None, nested=False, novelty=None, log_system_metrics=None):
+            received[novelty] = run_id
+            return original(run_id=run_id, nested=nested, log_system_metrics=log_system_metrics)
+
+        monkeypatch.setattr(mlflow, "start_run", start_run)
+        with task_run(context=a_try.context, experiment=experiment) as run, mlflow.start_run(novelty=1):
+            pass
+
+        assert received[1] == run.info.run_id
+
+    def test_a_stray_end_run_leaves_the_run_open(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment):
+            mlflow.end_run()
+            mlflow.log_metric("rmse", 0.5)
+
+        [run] = runs()
+        assert run.data.metrics == {"rmse": 0.5}
 
     def test_its_error_fails_the_task(self, a_try, runs, experiment):
         import mlflow
@@ -182,32 +301,6 @@ class TestTrainingCode:
         run, *children = runs()
         assert status_of(children) == ["FINISHED", "FINISHED"]
         assert {child.data.tags["mlflow.parentRunId"] for child in children} == {run.info.run_id}
-
-    @pytest.mark.parametrize("nested", [False, True])
-    def test_threads_also_log_to_it(self, a_try, runs, experiment, nested):
-        import mlflow
-
-        def train(fold: int) -> None:
-            with mlflow.start_run(nested=nested):
-                mlflow.log_metric(f"rmse_{fold}", 0.5)
-
-        with task_run(context=a_try.context, experiment=experiment), ThreadPoolExecutor(2) as pool:
-            list(pool.map(train, range(2)))
-
-        run, *children = runs()
-        assert len(run.data.metrics) == (0 if nested else 2)
-        assert {child.data.tags["mlflow.parentRunId"] for child in children} == (
-            {run.info.run_id} if nested else set()
-        )
-
-    def test_another_run_is_rejected_as_without_airflow(self, a_try, experiment):
-        import mlflow
-
-        with (
-            task_run(context=a_try.context, experiment=experiment),
-            pytest.raises(Exception, match="already active"),
-        ):
-            mlflow.start_run(run_id="0" * 32)
 
     def test_what_it_imported_by_name_starts_other_runs_afterwards(self, a_try, runs, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment):
