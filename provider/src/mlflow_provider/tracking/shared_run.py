@@ -35,8 +35,10 @@ class SharedRun:
     @classmethod
     def from_environment(cls) -> SharedRun | None:
         """Return the run of the task that this process belongs to; None without a task."""
-        value = os.environ.get(VARIABLE)
-        return cls(**json.loads(value)) if value else None
+        try:
+            return cls(**json.loads(os.environ[VARIABLE]))
+        except (KeyError, TypeError, ValueError):  # also written by another version of this package
+            return None
 
     @property
     def variables(self) -> dict[str, str]:
