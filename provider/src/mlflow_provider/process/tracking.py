@@ -18,10 +18,11 @@ from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.exceptions import MLflowConfigurationError, MLflowUnreachableError
 from mlflow_provider.process import mlflow_private, request_auth
 from mlflow_provider.process.environment import environment, restore_mlflow_variables, set_environment
 from mlflow_provider.process.request_auth import RequestAuth
+from mlflow_provider.server.deadline import run_with_timeout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # its thread changes the environment while others read it
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # on stderr, which Airflow shows as errors
@@ -37,6 +40,7 @@ _SETTINGS = {
     "MLFLOW_EXPERIMENT_NAME": None,
 }
 LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+TRACES_SECONDS = 60.0
 URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
@@ -66,6 +70,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
             _login(connection),
             renewed_aws_clients(),
             _mlflow_logs_in_task_log(),
+            _traces_sent_at_end(),
         ):
             yield mlflow.MlflowClient()
 
@@ -179,6 +184,21 @@ def _mlflow_logs_in_task_log() -> Iterator[None]:
         logger.handlers, logger.propagate = handlers, propagate
         if write:
             stream.write = write
+
+
+@contextmanager
+def _traces_sent_at_end() -> Iterator[None]:
+    """Send the traces of a block, which MLflow does in the background, before the block leaves its server."""
+    import mlflow
+
+    try:
+        yield
+    finally:
+        if mlflow.get_last_active_trace_id():
+            try:
+                run_with_timeout(mlflow.flush_trace_async_logging, TRACES_SECONDS)
+            except MLflowUnreachableError as error:
+                log.warning("Traces may be missing in MLflow: %s", error)
 
 
 def connected_client(connection: MLflowConnection) -> MlflowClient:

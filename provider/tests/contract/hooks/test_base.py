@@ -42,6 +42,20 @@ def test_models_and_artifacts_of_a_block_go_through_the_server_and_are_loaded_in
     assert {"folds.json", "MLmodel"} <= set(stored)
 
 
+def test_traces_of_a_block_arrive_with_their_spans(airflow_connection, mlflow_auth_server, name):
+    airflow_connection(**mlflow_auth_server.connection)
+    with MLflowBaseHook().tracking():
+        mlflow.set_experiment(name)
+        for _ in range(20):
+            with mlflow.start_span("predict"), mlflow.start_span("load"):
+                pass
+
+    with MLflowBaseHook().tracking() as client:
+        experiment_id = client.get_experiment_by_name(name).experiment_id
+        traces = client.search_traces([experiment_id])
+    assert [sorted(span.name for span in trace.data.spans) for trace in traces] == [["load", "predict"]] * 20
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError])
 def test_experiment_and_run_of_a_block_end_with_it(hook, name, error):
     baseline = variables(), fluent._active_experiment_id
