@@ -206,7 +206,9 @@ WARNED = {
     "is_tracked": 0,
     "may_run_untracked": 0,
 }
-MODEL_NOT_IN_RUN = r"no artifact 'model', because MLflow 3 stores models separately; use runs:/\w{32}/model"
+MODEL_NOT_IN_RUN = (
+    r"no artifact 'model'; if it is a model, which MLflow 3 stores separately, use runs:/\w{32}/model"
+)
 RUN_ID_MISSING = "the run ID is None; return the run ID or the model URI from the task that creates it"
 FIXES = {
     "is_told_to_fail": WARNING,

@@ -240,8 +240,9 @@ NOT_A_TRACKING_URI = Finding(
 )
 MODEL_NOT_IN_RUN = Finding(
     "model-not-in-run",
-    "run {run_id} has no artifact {path!r}, because MLflow 3 stores models separately",
-    "use runs:/{run_id}/{path}, or the model_uri that log_model returns",
+    "run {run_id} has no artifact {path!r}",
+    "if it is a model, which MLflow 3 stores separately, use runs:/{run_id}/{path}, or the model_uri that "
+    "log_model returns",
 )
 ARTIFACT_NOT_FOUND = Finding(
     "artifact-not-found",

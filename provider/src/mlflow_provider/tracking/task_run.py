@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,7 +23,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import get_current_context
 
-from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.links import mlflow as links
 from mlflow_provider.process import local_tracking
@@ -211,10 +212,12 @@ class _TrackedTry:
         decision = decide(previous, try_tags, self.retry)
         if previous and decision == "same":
             return previous
-        if previous and decision == "continue":
-            return self._continue(previous, {**tags, **try_tags})
         if self.nested:
-            try_tags[runs.PARENT_RUN_ID] = self._parent_run_id(experiment_id, previous)
+            try_tags[runs.PARENT_RUN_ID] = self._parent_run_id(experiment_id)
+        if previous and decision == "continue":
+            runs.set_status(hook, previous.run_id, "RUNNING")
+            runs.set_tags(hook, previous.run_id, {**tags, **try_tags, runs.REASON: ""})
+            return replace(previous, tags={**previous.tags, **try_tags})
         if previous:
             _supersede(hook, previous)
         if previous and decision == "retry":
@@ -231,23 +234,14 @@ class _TrackedTry:
         newest = runs.search(self.patient_hook, [experiment_id], tag_filter, newest_first, max_results=1)
         return newest[0] if newest else None
 
-    def _parent_run_id(self, experiment_id: str, previous: Run | None) -> str:
-        hook, ti = self.patient_hook, self.ti
-        if previous and (parent_run_id := previous.tags.get(runs.PARENT_RUN_ID)):
-            runs.set_status(hook, parent_run_id, "RUNNING")
-            return parent_run_id
+    def _parent_run_id(self, experiment_id: str) -> str:
+        ti = self.ti
         # Counted before the search: a task that ends between the two has left its parent run in MLflow.
         running = ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=["running"])
         dag_run_tags = runs.dag_run_tags(ti.dag_id, ti.run_id)
-        return parent_run.get_or_create(hook, experiment_id, dag_run_tags, others_running=running > 1)
-
-    def _continue(self, run: Run, tags: Mapping[str, Any]) -> Run:
-        hook = self.patient_hook
-        runs.set_status(hook, run.run_id, "RUNNING")
-        runs.set_tags(hook, run.run_id, {**tags, runs.REASON: ""})
-        if parent_run_id := self._own_parent(run):
-            runs.set_status(hook, parent_run_id, "RUNNING")
-        return run
+        return parent_run.get_or_create(
+            self.patient_hook, experiment_id, dag_run_tags, others_running=running > 1
+        )
 
     @contextmanager
     def tracking(self) -> Iterator[None]:
@@ -306,12 +300,15 @@ class _TrackedTry:
             log.warning("MLflow run %s may be left RUNNING: %s", self.run.run_id, error)
 
     def _end_parent(self, hook: MLflowClientHook, run: Run) -> None:
-        if parent_run_id := self._own_parent(run):
+        if not self.nested:  # then the tag names a run of the user's, if any
+            return
+        parent_run_id = run.tags[runs.PARENT_RUN_ID]
+        try:
             parent_run.end_if_children_ended(hook, run.experiment_id, parent_run_id)
-
-    def _own_parent(self, run: Run) -> str | None:
-        """Return the parent run that the DAG run has; without ``nested``, the tag names one of the user's."""
-        return run.tags.get(runs.PARENT_RUN_ID) if self.nested else None
+        except MLflowAPIError:
+            if hook.get_run(parent_run_id)["info"]["lifecycle_stage"] != "deleted":
+                raise
+            log.warning("Parent run %s is deleted in MLflow; later tasks get another one.", parent_run_id)
 
 
 def _supersede(hook: MLflowClientHook, run: Run) -> None:

@@ -610,6 +610,29 @@ class TestParent:
         assert chosen == {run.info.run_id for run in parents()}
         assert len(chosen) == 1
 
+    def test_of_a_deleted_one_later_tasks_get_another(self, a_try, runs, parents, experiment, hook):
+        for _ in range(2):
+            with task_run(context=a_try.context, experiment=experiment, nested=True):
+                [parent] = parents()
+                hook.client.delete_run(parent.info.run_id)
+            a_try.task_id = "evaluate"
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]
+        assert parents() == []
+
+    @pytest.mark.parametrize("retry", ["new", "continue"])
+    def test_of_a_deleted_one_a_retry_gets_another(self, a_try, runs, parents, experiment, hook, retry):
+        fail(a_try, ValueError("no sales"), experiment=experiment, nested=True, retry=retry)
+        [deleted] = parents()
+        hook.client.delete_run(deleted.info.run_id)
+        a_try.try_number = 2
+        with task_run(context=a_try.context, experiment=experiment, nested=True, retry=retry):
+            pass
+
+        [parent] = parents()
+        assert runs()[-1].data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert (runs()[-1].info.status, parent.info.status) == ("FINISHED", "FINISHED")
+
     def test_an_unconfirmed_parent_of_a_killed_task_is_used_by_the_next(
         self, a_try, parents, experiment, hook
     ):
