@@ -112,6 +112,7 @@ def test_a_run_created_by_the_mlflow_package_also_links_to_airflow(tries, runs_o
 
     page = f"/dags/tries/runs/{quote(tries, safe='')}/tasks/uses_the_mlflow_package?try_number=1"
     assert run.tags["airflow.url"].endswith(page)
+    assert run.tags["mlflow.note.content"] == f"[Task instance in Airflow]({run.tags['airflow.url']})"
 
 
 @pytest.mark.parametrize("task_id", ["trains_a_model", "uses_the_mlflow_package"])

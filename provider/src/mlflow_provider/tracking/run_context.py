@@ -44,7 +44,7 @@ class AirflowRunContext:
             return {}
         from mlflow_provider.tracking import task_instance
 
-        return task_instance.tags(context)
+        return {**task_instance.description(context), **task_instance.tags(context)}
 
 
 def _context() -> Context | None:

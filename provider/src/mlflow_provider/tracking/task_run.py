@@ -122,7 +122,11 @@ def task_run(
             tracked_try.tracking(),
             no_active_run(),
             autologging(autolog),
-            active_run(tracked_try.run, tracked_try.tags, log_system_metrics=log_system_metrics) as run,
+            active_run(
+                tracked_try.run,
+                {**tracked_try.description, **tracked_try.tags},
+                log_system_metrics=log_system_metrics,
+            ) as run,
         ):
             yield run if tracked_try.run else None
 
@@ -177,6 +181,7 @@ class _TrackedTry:
         self.nested = nested
         self.retry = retry
         self.on_tracking_error = on_tracking_error
+        self.description = task_instance.description(context)
         self.tags = task_instance.tags(context)
         self.identity = task_instance.identity(context)
         self.hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
@@ -222,7 +227,7 @@ class _TrackedTry:
             _supersede(hook, previous)
         if previous and decision == "retry":
             try_tags[runs.RETRY_OF] = previous.run_id
-        all_tags = {**task_instance.description(self.context), **tags, **try_tags}
+        all_tags = {**self.description, **tags, **try_tags}
         name = run_name or task_instance.run_name(self.context)
         run, self.may_have_duplicates = runs.create(hook, experiment_id, name, self.identity, all_tags)
         return run

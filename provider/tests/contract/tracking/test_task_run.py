@@ -166,6 +166,7 @@ class TestTrainingCode:
             assert child.info.status == "FINISHED"
             assert child.data.tags["mlflow.parentRunId"] == run.info.run_id
             assert child.data.tags["airflow.task_id"] == "train"
+            assert child.data.tags["mlflow.note.content"].startswith("[Task instance in Airflow](")
 
     def test_a_run_that_another_task_started_is_continued(self, a_try, runs, experiment, hook):
         import mlflow
