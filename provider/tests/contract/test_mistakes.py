@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import mlflow
 import pytest
 
 if TYPE_CHECKING:
@@ -192,7 +193,9 @@ mistakes()
 USE_THE_CONNECTION = re.escape(
     """use @task.mlflow, or wrap the code in "with MLflowBaseHook('mlflow_default').tracking():"."""
 )
-WARNING = r"MLflow writes to sqlite:\S+ on this worker, not to an MLflow server; " + USE_THE_CONNECTION
+WARNING = (
+    r"MLflow writes to (?:sqlite|file):\S+ on this worker, not to an MLflow server; " + USE_THE_CONNECTION
+)
 # The number of warnings, by task.
 WARNED = {
     "starts_two_runs": 1,
@@ -259,6 +262,8 @@ def test_a_task_is_warned_once_if_its_runs_do_not_reach_a_server(logs, task_id, 
 
 @pytest.mark.parametrize(("task_id", "fix"), FIXES.items())
 def test_the_log_of_a_failed_task_ends_with_the_fix(logs, task_id, fix):
+    if task_id == "misspells_a_model" and mlflow.__version__.startswith("3.0."):
+        pytest.skip("MLflow 3.0 raises a TypeError that does not name the model")
     _, traceback = logs[task_id].split("Traceback (most recent call last)", 1)
     assert re.search(rf"(Error|Exception): .*{fix}", traceback, re.DOTALL), logs[task_id]
 
