@@ -1,11 +1,9 @@
-"""End the log of a failed task with the fix, if an error of the ``mlflow`` package does not name it.
-
-The errors of this provider name their fix themselves.
-"""
+"""What follows the failure of a task, in its process: its run says so, and its log ends with the fix."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from airflow.listeners import hookimpl
@@ -14,14 +12,23 @@ log = logging.getLogger(__name__)
 
 
 @hookimpl
-def on_task_instance_failed(error: Any) -> None:
-    """Log the fix. Airflow calls this in the process of the task; elsewhere without an exception."""
+def on_task_instance_failed(task_instance: Any, error: Any) -> None:
+    """Let the task's run and its log say what is known. Elsewhere Airflow calls this without an exception."""
+    if not isinstance(error, BaseException):
+        return
+    if task_run := sys.modules.get("mlflow_provider.tracking.task_run"):
+        task_run.correct_end(task_instance, error)
+    _log_fix(error)
+
+
+def _log_fix(error: BaseException) -> None:
+    """Log the fix for an error of the ``mlflow`` package; the errors of this provider name theirs."""
     from mlflow_provider.exceptions import MLflowProviderError, chain
     from mlflow_provider.process import local_tracking
     from mlflow_provider.server.findings import NOT_FOUND
     from mlflow_provider.server.package_errors import cause_of
 
-    if not isinstance(error, BaseException) or isinstance(error, MLflowProviderError):
+    if isinstance(error, MLflowProviderError):
         return
     finding = cause_of(error)
     if finding and finding.code == NOT_FOUND.code:

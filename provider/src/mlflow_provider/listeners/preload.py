@@ -87,7 +87,7 @@ def preload() -> None:
         ):
             with suppress(Exception):  # the task imports it, and reports why it cannot
                 importlib.import_module(name)
-        for private_name in (mlflow_private.TRACING,) if is_tracking else ():
+        for private_name in (mlflow_private.TRACING, mlflow_private.REQUEST_HEADERS) if is_tracking else ():
             with mlflow_private.optional(private_name):
                 importlib.import_module(private_name.path)
     seconds = time.monotonic() - start

@@ -282,7 +282,7 @@ _PATTERNS = {
     r"Failed to download artifacts from path '(?P<path>[^']+)'": ARTIFACT_NOT_FOUND,
     r"artifacts from (?P<location>s3:\S+):\n.*Unable to locate credentials": S3_KEYS_MISSING,
     r"(?P<message>.* not found)\Z": NOT_FOUND,
-    r"(?P<message>.*Permission denied)'*\Z": PERMISSION_DENIED,
+    r"(?P<message>.*Permission denied'*)\Z": PERMISSION_DENIED,
 }
 
 

@@ -26,6 +26,9 @@ TERMINATION = Limits(timeout=2.0, retries=0)
 # Outside the task's process others wait too: callbacks in the DAG processor, pages in the API server.
 OUTSIDE_TASK = Limits(timeout=5.0, retries=0)
 
+# Airflow kills a process twenty seconds after its task has reported its state.
+AFTER_TASK = Limits(timeout=5.0, retries=1)
+
 FIRST_REQUEST_TIMEOUT = 20.0
 LATER_REQUESTS_TIMEOUT = 30.0
 ADDITIONAL_RETRIES = 2

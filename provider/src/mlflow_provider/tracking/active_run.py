@@ -12,7 +12,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.process import mlflow_private
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# MLflow's variable as this process sees it: for others it names the task's run, which here is active already.
-_NO_RUN_ID = SimpleNamespace(name=shared_run.RUN_ID, get=lambda: None, unset=lambda: None)
 # Arguments of mlflow.start_run() that need no other request than those of _describe().
 _DESCRIPTION = {"run_id", "experiment_id", "run_name", "nested", "tags", "description", "log_system_metrics"}
 
@@ -108,7 +105,7 @@ def active_run(
         try:
             with (
                 environment({**shared.variables, "MLFLOW_EXPERIMENT_ID": active.info.experiment_id}),
-                mlflow_private.replaced(mlflow_private.RUN_ID_VARIABLE, _NO_RUN_ID),
+                _ignored_run_id(),
                 mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, active.info.experiment_id),
                 _active_in_threads(active),
                 _replaced(task_run.start_run),
@@ -158,6 +155,20 @@ def _activate(run: ActiveRun) -> ActiveRun | None:
         mlflow_private.ACTIVE_RUNS.get().get().append(run)
         return run
     return None
+
+
+@contextmanager
+def _ignored_run_id() -> Iterator[None]:
+    """Ignore MLFLOW_RUN_ID, with which other processes find the run; all runs here would become that one."""
+    from mlflow.environment_variables import MLFLOW_RUN_ID
+
+    variable: Any = MLFLOW_RUN_ID
+    previous = dict(vars(variable))
+    variable.get = variable.unset = lambda: None
+    try:
+        yield
+    finally:
+        variable.__dict__ = previous
 
 
 @contextmanager
@@ -248,9 +259,11 @@ class _TaskRun:
         """Return the experiment of the task's run; another one would stay empty."""
         import mlflow
 
+        if not self.is_open:
+            return original(**arguments)
         experiment = mlflow.get_experiment(self.active.info.experiment_id)
         chosen = arguments.get("experiment_name") or arguments.get("experiment_id")
-        if not self.is_open or chosen in (experiment.name, experiment.experiment_id):
+        if chosen in (experiment.name, experiment.experiment_id):
             return original(**arguments)
         self._check_experiment(chosen, "set_experiment")
         return experiment

@@ -69,10 +69,14 @@ def _close(hook: MLflowClientHook, dag_run_filter: str, dag_run: Any) -> None:
     for run in open_runs:
         if run not in parents:
             runs.kill(hook, run.run_id, REASON)
-    # A parent also stays open when a failed child was never retried.
-    has_failed = getattr(dag_run, "state", None) == "failed"
+    # A parent also stays open when a failed child was never retried. It has finished when the task that
+    # failed never got a run.
+    status = "FINISHED"
+    if getattr(dag_run, "state", None) == "failed":
+        status = "FAILED"
+        finished = f"{dag_run_filter} AND tags.`{parent_run.TAG}` LIKE '%' AND attributes.status = 'FINISHED'"
+        parents += runs.search_everywhere(hook, finished)
     for parent in parents:
-        status = "FAILED" if has_failed else "FINISHED"
         parent_run.end_if_children_ended(hook, parent.experiment_id, parent.run_id, otherwise=status)
 
 

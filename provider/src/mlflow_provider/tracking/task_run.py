@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from airflow.sdk import get_current_context
+from airflow.sdk import TaskInstanceState, get_current_context
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -49,6 +49,9 @@ OnTrackingError = Literal["fail", "warn"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 INTERRUPTIONS = (AirflowTaskTimeout, AirflowTaskTerminated, KeyboardInterrupt)
 NEVER_RETRIED = (AirflowFailException, AirflowSensorTimeout)
+
+# The newest try of this process, about which Airflow may decide otherwise after the block has ended.
+_tries: list[_TrackedTry] = []
 
 DEFAULT_CONN_ID = MLflowClientHook.default_conn_name
 XCOM_RUN_ID = "mlflow_run_id"
@@ -116,6 +119,7 @@ def task_run(
         retry=retry,
         on_tracking_error=on_tracking_error,
     )
+    _tries[:] = [tracked_try]
     with _end_with_block(tracked_try):
         tracked_try.start(experiment, run_name, tags or {})
         with (
@@ -129,6 +133,20 @@ def task_run(
             ) as run,
         ):
             yield run if tracked_try.run else None
+
+
+def correct_end(ti: Any, error: BaseException) -> None:
+    """Let the run of a failed task say so, if its block has ended otherwise.
+
+    A task may fail after its function has returned, e.g. because its result does not fit into an XCom, and
+    only Airflow knows whether it will retry it.
+
+    :param ti: the task instance, in the state that Airflow has given it.
+    :param error: why it failed.
+    """
+    for tracked_try in _tries:
+        if tracked_try.ti.id == ti.id:
+            tracked_try.correct_end(error, is_retried=ti.state == TaskInstanceState.UP_FOR_RETRY)
 
 
 def _check_choice(parameter: str, value: str, choices: Any) -> None:
@@ -187,6 +205,7 @@ class _TrackedTry:
         self.hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
         self.run: Run | None = None  # None until it has started
         self.may_have_duplicates = False
+        self.ended: tuple[Status, bool] | None = None  # with this status, and whether a retry follows
         self.process = os.getpid()
 
     @cached_property
@@ -200,15 +219,15 @@ class _TrackedTry:
             first_hook = self.hook.with_limits(limits.first_request(self.hook.connection))
             experiment_id = first_hook.get_or_create_experiment(experiment or self.ti.dag_id)
             self.run = self._continue_or_create(experiment_id, run_name, tags)
-        except MLflowProviderError as error:
+            connection = self.hook.connection
+            self.ti.xcom_push(XCOM_RUN_ID, self.run.run_id)
+            links.push_run_links(self.ti, connection, self.run.experiment_id, self.run.run_id)
+            log.info("MLflow run %s: %s", self.run.name, connection.page(self.run.page))
+        except Exception as error:
             if self.on_tracking_error == "fail":
                 raise
-            log.warning("This task runs without an MLflow run: %s", error)
-            return
-        connection = self.hook.connection
-        self.ti.xcom_push(XCOM_RUN_ID, self.run.run_id)
-        links.push_run_links(self.ti, connection, self.run.experiment_id, self.run.run_id)
-        log.info("MLflow run %s: %s", self.run.name, connection.page(self.run.page))
+            missing = "a link to its MLflow run" if self.run else "an MLflow run"
+            log.warning("This task runs without %s: %s", missing, error)
 
     def _continue_or_create(self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any]) -> Run:
         hook = self.patient_hook
@@ -259,25 +278,31 @@ class _TrackedTry:
         with self.hook.tracking(), environment(retries):
             yield
 
-    def end(self, status: Status, reason: str | None = None, *, is_retried: bool = False) -> None:
+    def end(
+        self,
+        status: Status,
+        reason: str | None = None,
+        *,
+        is_retried: bool = False,
+        hook: MLflowClientHook | None = None,
+    ) -> None:
         """End the run.
 
         :param is_retried: whether Airflow will retry the task; the retry then counts for the parent run.
         """
         if not self.run or os.getpid() != self.process:  # a forked child also leaves the block
             return
-        hook, run = self.patient_hook, self.run
+        hook, run = hook or self.patient_hook, self.run
         try:
             if reason:
-                tags = {runs.REASON: runs.as_reason(reason)}
-                if is_retried:
-                    tags[runs.SUPERSEDED] = "true"
-                runs.set_tags(hook, run.run_id, tags)
+                superseded = {runs.SUPERSEDED: str(is_retried).lower()}
+                runs.set_tags(hook, run.run_id, {runs.REASON: runs.as_reason(reason), **superseded})
             runs.set_status(hook, run.run_id, status)
             if not is_retried:
                 self._end_parent(hook, run)
             if self.may_have_duplicates:
                 runs.delete_duplicates(hook, run, self.identity)
+            self.ended = status, is_retried
         except MLflowProviderError as error:
             if self.on_tracking_error == "fail":
                 raise
@@ -289,9 +314,16 @@ class _TrackedTry:
         if isinstance(error, AirflowSkipException):
             self.end("FINISHED")
             return
-        status: Status = "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
-        self.end(status, f"{type(error).__name__}: {error}", is_retried=is_retried)
+        self.end(_status(error), f"{type(error).__name__}: {error}", is_retried=is_retried)
+
+    def correct_end(self, error: BaseException, *, is_retried: bool) -> None:
+        """End the run as Airflow has ended the task, unless the block has ended it in the same way."""
+        if self.run and self.ended != (_status(error), is_retried):
+            self.on_tracking_error = "warn"
+            reason = f"{type(error).__name__}: {error}"
+            hook = self.hook.with_limits(limits.AFTER_TASK)
+            self.end(_status(error), reason, is_retried=is_retried, hook=hook)
 
     def end_terminated(self) -> None:
         """End the run in the few seconds before Airflow kills the process."""
@@ -314,6 +346,10 @@ class _TrackedTry:
             if hook.get_run(parent_run_id)["info"]["lifecycle_stage"] != "deleted":
                 raise
             log.warning("Parent run %s is deleted in MLflow; later tasks get another one.", parent_run_id)
+
+
+def _status(error: BaseException) -> Status:
+    return "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
 
 
 def _supersede(hook: MLflowClientHook, run: Run) -> None:

@@ -146,7 +146,7 @@ class TestExperiment:
 
     @pytest.mark.parametrize("max_results", [1, 3_000, 50_000])
     def test_searches_keep_to_the_limits(self, hook, max_results):
-        assert hook.search_runs(["0"], max_results=max_results) == []
+        assert hook.search_runs(["0"], "attributes.run_name = 'none'", max_results=max_results) == []
         assert hook.search("registered-models", "name = 'none'", max_results=max_results) == []
 
 

@@ -55,8 +55,10 @@ def before(request, monkeypatch):
 @pytest.mark.parametrize(("module", "is_shown"), [("dags.train", True), ("skops.io._utils", False)])
 def test_only_skops_does_not_warn_about_names_of_airflow(module, is_shown):
     code = "import warnings; warnings.warn('The `airflow.models.x` is deprecated', DeprecationWarning)"
-    with warnings.catch_warnings(record=True) as shown, tracking(ADA):
-        exec(code, {"__name__": module})
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with tracking(ADA):
+            exec(code, {"__name__": module})
 
     assert bool(shown) is is_shown
 
