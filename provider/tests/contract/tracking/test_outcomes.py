@@ -9,8 +9,8 @@ import sys
 import pytest
 
 DAG_FILE = """
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import dag, task
-from airflow.sdk.exceptions import AirflowSkipException
 
 
 class NoXCom:
