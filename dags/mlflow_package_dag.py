@@ -20,7 +20,6 @@ They differ in who starts the run:
 | Airflow ends the task | *Running*, at least until the DAG run ends | *Killed*, with the reason |
 | a retry | another run | another run, with the ID of the previous one |
 | from Airflow to MLflow | the tab *MLflow* | also a button on the task |
-| from MLflow to Airflow | tags | also a link |
 
 Choose `@task.mlflow` where the task is one run.
 Choose a plain task to decide yourself when runs start: none, or several.

@@ -1,0 +1,158 @@
+"""How other people's training code uses MLflow; nothing is added but ``@task.mlflow``."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from airflow.sdk import dag, task
+
+from mlflow_provider.hooks.base import MLflowBaseHook
+
+FEATURES, PRICES = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 2.0, 3.0]
+PROGRAM = "import mlflow\nwith mlflow.start_run(run_name='program'): mlflow.log_metric('rmse', {rmse})"
+
+
+def train_fold(fold: int) -> None:
+    import mlflow
+
+    with mlflow.start_run(run_name=f"fold {fold}"):
+        mlflow.log_param("fold", fold)
+
+
+@task.mlflow
+def loops_over_models() -> str:
+    import mlflow
+
+    best_run_id, best_rmse = "", float("inf")
+    for name, rmse in (("ridge", 0.5), ("lasso", 0.3), ("forest", 0.4)):
+        with mlflow.start_run(run_name=name) as run:
+            mlflow.log_param("model", name)
+            mlflow.log_metric("rmse", rmse)
+        if rmse < best_rmse:
+            best_run_id, best_rmse = run.info.run_id, rmse
+    return best_run_id
+
+
+@task.mlflow
+def minimizes_an_objective() -> None:
+    import mlflow
+
+    def objective(alpha: float) -> float:
+        with mlflow.start_run(nested=True):
+            mlflow.log_param("alpha", alpha)
+            mlflow.log_metric("loss", alpha**2)
+        return alpha**2
+
+    with mlflow.start_run(run_name="search"):
+        mlflow.log_metric("best_loss", min(map(objective, (0.1, 0.2, 0.3))))
+
+
+@task.mlflow
+def logs_trials_as_optuna_does() -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(mlflow.get_tracking_uri())
+    mlflow.set_experiment("study")
+    for number in range(2):
+        with mlflow.start_run(run_name=str(number), nested=False):
+            mlflow.log_metrics({"value": number})
+            mlflow.log_params({"x": number})
+            mlflow.set_tags({"direction": "MINIMIZE"})
+
+
+@task.mlflow
+def logs_by_client_as_lightning_does() -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    run_id = client.create_run(client.create_experiment("lightning"), run_name="lightning").info.run_id
+    client.log_metric(run_id, "loss", 0.5)
+    client.set_terminated(run_id)
+
+
+@task.mlflow
+def trains_folds_in_threads() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(train_fold, range(3)))
+
+
+@task.mlflow
+def trains_folds_in_forks() -> None:
+    children = []
+    for fold in range(4):
+        if not (child := os.fork()):
+            train_fold(fold)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+@task.mlflow
+def trains_folds_in_loky() -> None:
+    import joblib
+
+    joblib.Parallel(2)(joblib.delayed(train_fold)(fold) for fold in range(3))
+
+
+@task.mlflow
+def runs_two_programs() -> None:
+    for rmse in (1, 2):
+        subprocess.run([sys.executable, "-c", PROGRAM.format(rmse=rmse)], check=True)
+
+
+@task.mlflow
+def starts_a_run_for_others() -> str:
+    import mlflow
+
+    with mlflow.start_run(run_name="shared") as run:
+        mlflow.log_param("step", "first")
+    return run.info.run_id
+
+
+@task.mlflow
+def continues_the_run_of_another(shared_run_id: str) -> None:
+    import mlflow
+
+    with mlflow.start_run(run_id=shared_run_id):
+        mlflow.log_metric("rmse", 0.5)
+
+
+@task.mlflow(autolog={"log_models": False})
+def fits_under_autolog() -> None:
+    import mlflow
+    from sklearn.linear_model import Ridge
+
+    for alpha in (1.0, 2.0):
+        with mlflow.start_run(run_name=f"alpha {alpha}"):
+            Ridge(alpha=alpha).fit(FEATURES, PRICES)
+
+
+@task
+def uses_a_hook_in_a_plain_task() -> None:
+    import mlflow
+
+    with MLflowBaseHook().tracking():
+        mlflow.set_experiment("public_code")
+        for name in ("first", "second"):
+            with mlflow.start_run(run_name=name):
+                mlflow.log_param("name", name)
+
+
+@dag(schedule=None)
+def public_code() -> None:
+    loops_over_models()
+    minimizes_an_objective()
+    logs_trials_as_optuna_does()
+    logs_by_client_as_lightning_does()
+    trains_folds_in_threads()
+    trains_folds_in_forks()
+    trains_folds_in_loky()
+    runs_two_programs()
+    continues_the_run_of_another(starts_a_run_for_others())
+    fits_under_autolog()
+    uses_a_hook_in_a_plain_task()
+
+
+public_code()
