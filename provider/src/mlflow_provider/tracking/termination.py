@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,9 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool]]
 
     def wait_for_signals() -> None:
         while signals := reader.recv(1):
+            if previous_fd != -1:  # of an outer block
+                with suppress(OSError):
+                    os.write(previous_fd, signals)
             if signals[0] == signal.SIGTERM and not terminated.is_set():
                 terminated.set()
                 callback()
