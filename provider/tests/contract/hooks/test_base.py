@@ -42,6 +42,7 @@ def test_models_and_artifacts_of_a_block_go_through_the_server_and_are_loaded_in
     assert {"folds.json", "MLmodel"} <= set(stored)
 
 
+@pytest.mark.skipif(mlflow.__version__.startswith("3.0."), reason="MLflow 3.0 loses spans on a newer server")
 def test_traces_of_a_block_arrive_with_their_spans(airflow_connection, mlflow_auth_server, name):
     airflow_connection(**mlflow_auth_server.connection)
     with MLflowBaseHook().tracking():
