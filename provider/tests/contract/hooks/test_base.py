@@ -42,19 +42,38 @@ def test_models_and_artifacts_of_a_block_go_through_the_server_and_are_loaded_in
     assert {"folds.json", "MLmodel"} <= set(stored)
 
 
+LOG_TRACES = """
+import os
+import mlflow
+from mlflow_provider.hooks.base import MLflowBaseHook
+
+with MLflowBaseHook().tracking():
+    mlflow.set_experiment({name!r})
+    for _ in range(20):
+        with mlflow.start_span("predict"), mlflow.start_span("load"):
+            pass
+os._exit(0)  # as Airflow ends the process of a task
+"""
+READ_TRACES = """
+from mlflow_provider.hooks.base import MLflowBaseHook
+
+with MLflowBaseHook().tracking() as client:
+    experiment_id = client.get_experiment_by_name({name!r}).experiment_id
+    for trace in client.search_traces([experiment_id]):
+        print("trace:", *sorted(span.name for span in trace.data.spans))
+"""
+
+
 @pytest.mark.skipif(mlflow.__version__.startswith("3.0."), reason="MLflow 3.0 loses spans on a newer server")
 def test_traces_of_a_block_arrive_with_their_spans(airflow_connection, mlflow_auth_server, name):
     airflow_connection(**mlflow_auth_server.connection)
-    with MLflowBaseHook().tracking():
-        mlflow.set_experiment(name)
-        for _ in range(20):
-            with mlflow.start_span("predict"), mlflow.start_span("load"):
-                pass
+    subprocess.run([sys.executable, "-c", LOG_TRACES.format(name=name)], check=True)
+    reader = subprocess.run(
+        [sys.executable, "-c", READ_TRACES.format(name=name)], check=True, stdout=subprocess.PIPE, text=True
+    )
 
-    with MLflowBaseHook().tracking() as client:
-        experiment_id = client.get_experiment_by_name(name).experiment_id
-        traces = client.search_traces([experiment_id])
-    assert [sorted(span.name for span in trace.data.spans) for trace in traces] == [["load", "predict"]] * 20
+    lines = [line for line in reader.stdout.splitlines() if line.startswith("trace:")]
+    assert lines == ["trace: load predict"] * 20
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError])
