@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+
+from dag_runs import run_dag
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
@@ -231,26 +230,16 @@ FIXES = {
 def logs(mlflow_server: MLflowServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the tasks log, by task ID."""
     folder = tmp_path_factory.mktemp("mistakes")
-    (folder / "dags").mkdir()
-    (folder / "dags" / "mistakes.py").write_text(DAG_FILE.format(folder=str(folder), url=mlflow_server.url))
+    dags = folder / "dags"
+    dags.mkdir()
+    (dags / "mistakes.py").write_text(DAG_FILE.format(folder=str(folder), url=mlflow_server.url))
     environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(folder / "home"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW_CONN_MLFLOW_DEFAULT": f"mlflow://{mlflow_server.url.removeprefix('http://')}",
         "AIRFLOW_CONN_UNREACHABLE": "mlflow://127.0.0.1:9",
         "PYTHONUNBUFFERED": "1",
     }
-    for command in "db migrate", "dags reserialize", "dags test mistakes":
-        process = subprocess.run(
-            [sys.executable, "-m", "airflow", *command.split()],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    _, *parts = re.split(r"\[DAG TEST\] starting task_id=(\w+)", process.stdout)
+    output = run_dag(dags, "mistakes", **environment)
+    _, *parts = re.split(r"\[DAG TEST\] starting task_id=(\w+)", output)
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 

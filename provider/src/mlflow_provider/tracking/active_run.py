@@ -265,7 +265,7 @@ class _TaskRun:
         chosen = arguments.get("experiment_name") or arguments.get("experiment_id")
         if chosen in (experiment.name, experiment.experiment_id):
             return original(**arguments)
-        self._check_experiment(chosen, "set_experiment")
+        self._check_experiment(chosen, "set_experiment", arguments.get("experiment_name"))
         return experiment
 
     def _may_take(self, arguments: Mapping[str, Any]) -> bool:
@@ -291,11 +291,11 @@ class _TaskRun:
         _describe(self.run_id, arguments)
         return _activate(mlflow.ActiveRun(self.active)) or mlflow.ActiveRun(self.active)
 
-    def _check_experiment(self, chosen: str | None, function: str) -> None:
-        if chosen and chosen != self.active.info.experiment_id:
+    def _check_experiment(self, chosen: str | int | None, function: str, name: str | None = None) -> None:
+        if chosen is not None and str(chosen) != self.active.info.experiment_id:
             self._warn(
                 f"mlflow.{function}() cannot change the experiment of this task's run and its children. Use "
-                f"@task.mlflow(experiment={chosen!r})."
+                f"@task.mlflow(experiment={name or '<its name>'!r})."
             )
 
     def _check_tracking_uri(self) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from dag_runs import run_dag
 
 DAG_FILE = """
 from airflow.providers.common.compat.sdk import AirflowSkipException
@@ -68,20 +66,7 @@ outcomes()
 @pytest.mark.usefixtures("mlflow_default")
 def test_a_run_ends_as_airflow_ends_its_task(runs, parents, experiment, tmp_path):
     (tmp_path / "outcomes.py").write_text(DAG_FILE.format(experiment=experiment))
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path / "home"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
-    }
-    for command in "db migrate", "dags reserialize", "dags test outcomes":
-        process = subprocess.run(
-            [sys.executable, "-m", "airflow", *command.split()],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+    output = run_dag(tmp_path, "outcomes")
 
     result = {run.data.tags["airflow.task_id"]: run for run in runs()}
     assert {task_id: run.info.status for task_id, run in result.items()} == {
@@ -90,6 +75,6 @@ def test_a_run_ends_as_airflow_ends_its_task(runs, parents, experiment, tmp_path
         "returns_a_list_as_multiple_outputs": "FAILED",
         "fails_in_post_execute": "FAILED",
         "is_skipped_in_post_execute": "FINISHED",
-    }, process.stdout[-5000:]
+    }, output[-5000:]
     assert result["fails_in_post_execute"].data.tags["airflow.reason"] == "ValueError: after the end"
     assert [parent.info.status for parent in parents()] == ["FAILED"]
