@@ -239,8 +239,9 @@ def logs(mlflow_server: MLflowServer, tmp_path_factory: pytest.TempPathFactory) 
         "PYTHONUNBUFFERED": "1",
     }
     output = run_dag(dags, "mistakes", **environment)
-    _, *parts = re.split(r"\[DAG TEST\] starting task_id=(\w+)", output)
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    # After the last task come the callbacks of the DAG run.
+    tasks = re.compile(r"\[DAG TEST\] starting task_id=(\w+)(.*?)\[DAG TEST\] end task", re.DOTALL)
+    return dict(tasks.findall(output))
 
 
 @pytest.mark.parametrize(("task_id", "count"), WARNED.items())
