@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,50 @@ if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
 
 API = "/api/2.0/mlflow/"
+NOT_YOURS = '{"error_code": "PERMISSION_DENIED", "message": "Not yours."}'
+# Of nginx, as an ingress in front of MLflow sends it.
+GATEWAY_PAGE = "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+
+@dataclass
+class Fault:
+    """Requests that a proxy does not forward, or whose response gets lost.
+
+    :param request: part of the request, e.g. ``POST runs/create`` or ``logged-models``; empty for all.
+    :param status: of the response; 0 for none, the connection is closed.
+    :param body: of the response, instead of the server's.
+    :param headers: of the response, e.g. ``{"Retry-After": "1"}``.
+    :param times: for how many requests.
+    :param seconds: for how long, from the first of these requests on.
+    :param above: only for requests beyond this number within a second: a rate limit.
+    :param arrives: seconds until the request reaches the server nevertheless; None for never.
+    """
+
+    request: str = ""
+    status: int = 0
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    times: float = math.inf
+    seconds: float = math.inf
+    above: int = 0
+    arrives: float | None = None
+    began: float = 0
+    passed: deque[float] = field(default_factory=deque)
+
+    def meets(self, request: str, now: float) -> bool:
+        """Return whether this request meets the fault, and count it."""
+        if self.request not in request or not self.times:
+            return False
+        while self.passed and self.passed[0] < now - 1:
+            self.passed.popleft()
+        if len(self.passed) < self.above:
+            self.passed.append(now)
+            return False
+        self.began = self.began or now
+        if now - self.began >= self.seconds:
+            return False
+        self.times -= 1
+        return True
 
 
 @dataclass
@@ -26,37 +72,32 @@ class Proxy:
     :param url: its address.
     :param requests: the requests so far, e.g. ``POST runs/create``.
     :param callers: the ports of the clients.
-    :param lost: paths of requests that reach the server, but whose response is lost; once each.
-    :param late: the same, and the request reaches the server some seconds later; once each.
-    :param forbidden: paths with the response 403.
+    :param faults: what goes wrong; the first that a request meets.
     :param token: the required bearer token; requests without it get 401.
     :param changed: ends of paths whose response gets a different first byte.
     :param hangs: whether to stop responding.
     :param delay: seconds before each response.
     :param sizes: sizes of the responses in bytes.
-    :param late_is_done: whether a late request has reached the server.
     """
 
     url: str
     requests: list[str] = field(default_factory=list)
     callers: list[int] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    late: list[str] = field(default_factory=list)
-    forbidden: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     token: str = ""
     changed: list[str] = field(default_factory=list)
     hangs: bool = False
     delay: float = 0
     sizes: list[int] = field(default_factory=list)
-    late_is_done: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def refusal(self, path: str, authorization: str | None) -> tuple[int, bytes] | None:
-        """Return status and body for a request that is not forwarded."""
+    def fault_of(self, request: str, authorization: str | None) -> Fault | None:
+        """Return the fault that a request meets."""
         if self.token and authorization != f"Bearer {self.token}":
-            return 401, b"You are not authenticated."
-        if path in self.forbidden:
-            return 403, b'{"error_code": "PERMISSION_DENIED", "message": "Not yours."}'
-        return None
+            return Fault(status=401, body="You are not authenticated.")
+        with self._lock:
+            now = time.monotonic()
+            return next((fault for fault in self.faults if fault.meets(request, now)), None)
 
 
 @contextmanager
@@ -70,45 +111,41 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def pass_on(self) -> None:
+        def handle_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             path = self.path.split("?")[0].removeprefix(API)
-            proxy.requests.append(f"{self.command} {path}")
+            request = f"{self.command} {path}"
+            proxy.requests.append(request)
             proxy.callers.append(self.client_address[1])
             if proxy.hangs:
                 ended.wait()
             ended.wait(proxy.delay)
-            if refusal := proxy.refusal(path, self.headers.get("Authorization")):
-                self._answer(*refusal)
+            if fault := proxy.fault_of(request, self.headers.get("Authorization")):
+                if fault.arrives:
+                    threading.Timer(fault.arrives, self._forward, (body,)).start()
+                elif fault.arrives == 0:
+                    self._forward(body)
+                self._answer(fault.status, fault.body.encode(), fault.headers)
                 return
-            if path in proxy.late:
-                proxy.late.remove(path)
-                threading.Timer(3, self._ask_late, (body,)).start()
-                self.close_connection = True
-                return
-            answer = self._ask(body)
-            if path in proxy.lost:
-                proxy.lost.remove(path)
-                self.close_connection = True
-                return
+            answer = self._forward(body)
             is_changed = self.command == "GET" and path.endswith(tuple(proxy.changed))
             body = bytes([answer.content[0] ^ 1]) + answer.content[1:] if is_changed else answer.content
             self._answer(answer.status_code, body)
 
-        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = pass_on  # noqa: N815
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_request  # noqa: N815
 
-        def _ask(self, body: bytes) -> requests.Response:
+        def _forward(self, body: bytes) -> requests.Response:
             headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
             return requests.request(self.command, server.url + self.path, data=body, headers=headers)
 
-        def _ask_late(self, body: bytes) -> None:
-            self._ask(body)
-            proxy.late_is_done.set()
-
-        def _answer(self, status: int, body: bytes) -> None:
+        def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+            if not status:
+                self.close_connection = True
+                return
             proxy.sizes.append(len(body))
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

@@ -8,13 +8,16 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -164,6 +167,44 @@ def _stop(server: MLflowServer) -> None:
         os.killpg(server.pid, signal.SIGKILL)
     with suppress(ChildProcessError):  # another process has started it
         os.waitpid(server.pid, 0)
+
+
+@contextmanager
+def run_replicated_server(like: MLflowServer, folder: Path, lag: float) -> Iterator[MLflowServer]:
+    """Run a server that reads from a replica of its database for a block.
+
+    :param like: another server, whose database it copies at the start.
+    :param folder: for its database, artifacts and log.
+    :param lag: how many seconds the replica is behind.
+    """
+    primary, replica = folder / "mlflow.db", folder / "replica.db"
+    for copy in (primary, replica):
+        with _database(like.folder / "mlflow.db") as source, _database(copy) as target:
+            source.backup(target)
+    ended = threading.Event()
+
+    def replicate() -> None:
+        states: deque[tuple[float, sqlite3.Connection]] = deque()
+        with _database(primary) as source, _database(replica) as target:
+            while not ended.wait(0.2):
+                state = sqlite3.connect(":memory:")
+                source.backup(state)
+                states.append((time.monotonic(), state))
+                while states[0][0] < time.monotonic() - lag:
+                    states.popleft()[1].backup(target)
+
+    option = f"--read-replica-backend-store-uri=sqlite:///{replica}"
+    with run_mlflow_server(folder, None, option) as server, ThreadPoolExecutor(1) as pool:
+        replication = pool.submit(replicate)
+        yield server
+        ended.set()
+        replication.result()
+
+
+@contextmanager
+def _database(file: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(file, timeout=60)) as connection:
+        yield connection
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import findings, limits
 from mlflow_provider.server.findings import Finding
 from mlflow_provider.tracking import runs
+from mlflow_proxy import NOT_YOURS, Fault
 from mlflow_servers import Answer, free_port, run_mlflow_server
 
 VERSION = Answer(body="3.17.2")
@@ -262,12 +263,12 @@ class TestTheExperiment:
         failure("experiment", findings.EXPERIMENT_DELETED, experiment=name)
 
     def test_one_that_cannot_be_deleted(self, mlflow_proxy):
-        mlflow_proxy.forbidden.append("experiments/delete")
+        mlflow_proxy.faults.append(Fault("experiments/delete", 403, NOT_YOURS))
 
         failure("cleanup", findings.NOT_DELETED)
 
     def test_one_that_accepts_no_run_and_cannot_be_deleted(self, mlflow_proxy):
-        mlflow_proxy.forbidden += ["runs/create", "experiments/delete"]
+        mlflow_proxy.faults += [Fault(path, 403, NOT_YOURS) for path in ("runs/create", "experiments/delete")]
 
         failed = {result.check: result.code for result in examine() if result.status == "failed"}
 

@@ -12,6 +12,7 @@ from mlflow_provider import close_open_runs, task_run
 from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
 from mlflow_provider.server import findings
 from mlflow_provider.server.limits import Limits
+from mlflow_proxy import NOT_YOURS, Fault, wait_until
 from tries import Try, fail, status_of
 
 # Airflow's information about a task instance that was never tried before.
@@ -151,9 +152,10 @@ class TestLostAnswer:
         sees="nothing",
         green="by itself, with one run",
     )
+    @pytest.mark.parametrize("status", [0, 503])
     @pytest.mark.parametrize("nested", [False, True])
-    def test_a_run_that_was_created_is_used(self, track, a_try, mlflow_proxy, runs, parents, nested):
-        mlflow_proxy.lost.append("runs/create")
+    def test_a_run_that_was_created_is_used(self, track, a_try, mlflow_proxy, runs, parents, nested, status):
+        mlflow_proxy.faults.append(Fault("runs/create", status, times=1, arrives=0))
         track(a_try, nested=nested)()
 
         assert status_of(runs()) == ["FINISHED"]
@@ -165,10 +167,9 @@ class TestLostAnswer:
         green="by itself",
     )
     def test_a_run_that_is_created_late_is_deleted(self, a_try, mlflow_proxy, runs, experiment):
-        mlflow_proxy.late.append("runs/create")
+        mlflow_proxy.faults.append(Fault("runs/create", times=1, arrives=3))
         with task_run(context=a_try.context, experiment=experiment):
-            mlflow_proxy.late_is_done.wait(60)
-            assert status_of(runs()) == ["RUNNING", "RUNNING"]
+            wait_until("two runs", lambda: status_of(runs()) == ["RUNNING", "RUNNING"])
 
         assert status_of(runs()) == ["FINISHED"]
 
@@ -178,7 +179,7 @@ class TestLostAnswer:
         green="with *Clear*, when MLflow allows it",
     )
     def test_a_rejected_request_is_not_retried(self, track, a_try, mlflow_proxy):
-        mlflow_proxy.forbidden.append("runs/create")
+        mlflow_proxy.faults.append(Fault("runs/create", 403, NOT_YOURS))
         with pytest.raises(MLflowAPIError, match="Not yours"):
             track(a_try)()
 
@@ -191,7 +192,7 @@ def test_with_warn_no_error_of_mlflow_fails_the_task(a_try, mlflow_proxy, experi
     import mlflow
 
     a_try.known = None
-    mlflow_proxy.forbidden.append(path)
+    mlflow_proxy.faults.append(Fault(path, 403, NOT_YOURS))
     done = False
     with task_run(context=a_try.context, experiment=experiment, nested=nested, on_tracking_error="warn"):
         mlflow.log_metric("rmse", 0.5)
