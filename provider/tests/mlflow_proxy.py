@@ -99,6 +99,11 @@ class Proxy:
             now = time.monotonic()
             return next((fault for fault in self.faults if fault.meets(request, now)), None)
 
+    def content_of(self, request: str, content: bytes) -> bytes:
+        """Return the content of a response, which the proxy may change."""
+        is_changed = request.startswith("GET ") and request.endswith(tuple(self.changed))
+        return bytes([content[0] ^ 1]) + content[1:] if is_changed else content
+
 
 @contextmanager
 def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
@@ -117,9 +122,7 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
             request = f"{self.command} {path}"
             proxy.requests.append(request)
             proxy.callers.append(self.client_address[1])
-            if proxy.hangs:
-                ended.wait()
-            ended.wait(proxy.delay)
+            ended.wait(None if proxy.hangs else proxy.delay)
             if fault := proxy.fault_of(request, self.headers.get("Authorization")):
                 if fault.arrives:
                     threading.Timer(fault.arrives, self._forward, (body,)).start()
@@ -128,9 +131,7 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
                 self._answer(fault.status, fault.body.encode(), fault.headers)
                 return
             answer = self._forward(body)
-            is_changed = self.command == "GET" and path.endswith(tuple(proxy.changed))
-            body = bytes([answer.content[0] ^ 1]) + answer.content[1:] if is_changed else answer.content
-            self._answer(answer.status_code, body)
+            self._answer(answer.status_code, proxy.content_of(request, answer.content))
 
         do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_request  # noqa: N815
 
