@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from airflow.providers.common.compat.sdk import AirflowException
 
@@ -88,6 +88,13 @@ class MLflowAlreadyExistsError(MLflowAPIError):
 
 class MLflowNotFoundError(MLflowAPIError):
     """``RESOURCE_DOES_NOT_EXIST``: the resource does not exist in MLflow."""
+
+
+def check_choice(parameter: str, value: str, choices: Any) -> None:
+    """Raise a ``ValueError`` unless a value is one of the choices of a ``Literal``."""
+    if value not in get_args(choices):
+        allowed = " or ".join(map(repr, get_args(choices)))
+        raise ValueError(f"{parameter} is {value!r}; choose {allowed}.")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
