@@ -268,8 +268,7 @@ class _TrackedTry:
             with _tracking_to_temporary_folder():
                 yield
             return
-        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.patient_hook.connection.retries)}
-        with self.hook.tracking(), environment(retries):
+        with self.hook.tracking(), environment(self.patient_hook.connection.retry_environment):
             yield
 
     def end(
