@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -30,9 +31,14 @@ def ti(xcoms):
     ("connection", "base", "query"),
     [
         (OSS, "http://localhost:5000/#", "?workflowType=machine_learning"),
+        (
+            replace(OSS, workspace="team a&b"),
+            "http://localhost:5000/#",
+            "?workflowType=machine_learning&workspace=team%20a%26b",
+        ),
         (DATABRICKS, "https://dbc.cloud.databricks.com/ml", ""),
     ],
-    ids=["mlflow", "databricks"],
+    ids=["mlflow", "workspace", "databricks"],
 )
 def test_links_use_the_address_for_browsers(connection, base, query, ti, xcoms):
     links.push_run_links(ti, connection, "1", "abc")
@@ -49,6 +55,12 @@ def test_a_model_name_with_special_characters_is_one_segment_of_the_path(ti, xco
     links.push_model_version_link(ti, OSS, "prices/Ames 2011", "1")
 
     assert "/#/models/prices%2FAmes%202011/versions/1?" in xcoms["mlflow_model_version_link"]
+
+
+def test_an_id_of_a_hostile_server_does_not_end_the_path(ti, xcoms):
+    links.push_run_links(ti, OSS, "1?", "a#b")
+
+    assert xcoms["mlflow_run_link"].startswith("http://localhost:5000/#/experiments/1%3F/runs/a%23b?")
 
 
 def test_airflow_does_not_push_a_link_again(ti):
