@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.exceptions import check_choice
-from mlflow_provider.operators.base import DeploymentOperator, IfExists
+from mlflow_provider.operators.base import DeploymentOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,11 +45,10 @@ class CreateDeploymentOperator(DeploymentOperator):
         flavor: str | None = None,
         config: dict[str, Any] | None = None,
         endpoint: str | None = None,
-        if_exists: IfExists = "fail",
+        if_exists: Literal["fail", "skip"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("if_exists", if_exists, IfExists)
         self.name = name
         self.model_uri = model_uri
         self.flavor = flavor

@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.exceptions import MLflowAlreadyExistsError, check_choice, wrap_mlflow_errors
+from mlflow_provider.exceptions import MLflowAlreadyExistsError, wrap_mlflow_errors
 from mlflow_provider.hooks.client import as_tag_list
 from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.base import (
-    IfExists,
     IgnoreMissingOperator,
     MLflowBaseOperator,
     ModelVersionOperator,
@@ -58,11 +57,10 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
         name: str,
         tags: Tags | None = None,
         description: str | None = None,
-        if_exists: IfExists = "fail",
+        if_exists: Literal["fail", "skip"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("if_exists", if_exists, IfExists)
         self.name = name
         self.tags = tags
         self.description = description
@@ -231,7 +229,6 @@ class CreateModelVersionOperator(ModelVersionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("if_exists", if_exists, IfVersionExists)
         self.name = name
         self.source = source
         self.run_id = run_id
@@ -294,7 +291,6 @@ class RegisterModelOperator(ModelVersionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("if_exists", if_exists, IfVersionExists)
         self.model_uri = model_uri
         self.name = name
         self.tags = tags
@@ -377,7 +373,6 @@ class CopyModelVersionOperator(ModelVersionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("if_exists", if_exists, IfVersionExists)
         self.name = name
         self.version = version
         self.to_name = to_name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +18,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
-from mlflow_provider.exceptions import MLflowProviderError
+from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.plugins.urls import AIRFLOW_PATH
 from mlflow_provider.server.deadline import run_with_timeout
@@ -29,11 +31,12 @@ if TYPE_CHECKING:
 
 NEWEST_RUNS = 200  # MLflow needs a second or longer for more, and the page times out after five
 MAX_RUNS_OF_DAG_RUN = 500
+ENOUGH_ROWS = 50  # of DAGs that the user may read; for fewer, each of the DAGs is searched
+DAG_ID = "airflow.dag_id"
 MAX_METRICS = 4  # per run; MLflow shows the others
+NEWEST_FIRST = ["attributes.start_time DESC"]
 
 PAGE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
-
-log = logging.getLogger(__name__)
 
 # For users who may see DAG runs: those of the DAG in the path, otherwise DAG runs in general.
 app = FastAPI(openapi_url=None, dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))])
@@ -60,36 +63,63 @@ def open_mlflow() -> RedirectResponse:
 
 @app.exception_handler(MLflowProviderError)
 def _error_page(_request: Request, error: Exception) -> HTMLResponse:
-    return HTMLResponse(PAGE.render(error=error), status_code=502)
+    return _html(502, error=error)
+
+
+def _html(status: int, **content: Any) -> HTMLResponse:
+    # A server may send half a surrogate pair, which UTF-8 does not have.
+    page = PAGE.render(content).encode(errors="replace")
+    return HTMLResponse(page, status, headers={"Cache-Control": "no-store"})
 
 
 def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLResponse:
-    # This reads the connection here; the thread must not.
+    deadline = time.monotonic() + OUTSIDE_TASK.timeout
+    # This reads the connection here; the threads must not.
     hook = MLflowClientHook().with_limits(OUTSIDE_TASK, reread_login=False)
-    connection = hook.connection
-    newest, experiments = run_with_timeout(lambda: _query(hook, filter_string, max_runs))
-    rows = [_row(connection, experiments, run) for run in newest]
-    visible = [row for row in rows if row.get("dag_id") in dag_ids or "error" in row]
-    return HTMLResponse(PAGE.render(mlflow=connection.page(""), rows=_below_their_parents(visible)))
+    found = run_with_timeout(partial(hook.search_experiments, max_results=runs.MAX_EXPERIMENTS))
+    experiments = {experiment["experiment_id"]: experiment["name"] for experiment in found}
 
+    def search(filter_string: str, max_runs: int) -> list[dict[str, Any]]:
+        query = partial(hook.search_runs, list(experiments), filter_string, NEWEST_FIRST, max_runs)
+        found = run_with_timeout(query, deadline - time.monotonic())
+        return [_row(hook.connection, experiments, run) for run in found]
 
-def _query(
-    hook: MLflowClientHook, filter_string: str, max_runs: int
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the newest runs, as MLflow's API describes them, and the experiments' names by ID."""
-    experiments = hook.search_experiments(max_results=runs.MAX_EXPERIMENTS)
-    names = {experiment["experiment_id"]: experiment["name"] for experiment in experiments}
-    return hook.search_runs(list(names), filter_string, ["attributes.start_time DESC"], max_runs), names
+    newest = search(filter_string, max_runs)
+    rows = [row for row in newest if row["dag_id"] in (None, *dag_ids)]
+    searched = f"Only the newest {max_runs} runs were searched" if len(newest) == max_runs else ""
+    slow_dags: list[str] = []
+    if searched and dag_ids and sum("run_id" in row for row in rows) < ENOUGH_ROWS:
+        # Runs of other DAGs fill the newest.
+        per_dag = max(1, max_runs // len(dag_ids))
+        searched += f", and up to {per_dag} of each DAG"
+        slow_dags = sorted(dag_ids)
+        with suppress(MLflowUnreachableError):
+            while slow_dags:
+                dag_filter = runs.tag_filter({DAG_ID: slow_dags[0]})
+                older = search(f"{filter_string} AND {dag_filter}", per_dag)
+                rows += [row for row in older if row["dag_id"] in dag_ids and row not in rows]
+                del slow_dags[0]
+    return _html(
+        200,
+        mlflow=hook.connection.page(""),
+        rows=_below_their_parents(rows),
+        searched=searched,
+        slow_dags=slow_dags,
+    )
 
 
 def _row(
     connection: MLflowConnection, experiments: Mapping[str, str], api_run: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the cells of a run, or an error message if the run is malformed."""
+    """Return the cells of a run, or why it cannot be shown."""
+    dag_id = None
     try:
         run = Run.from_api(api_run)
+        dag_id = run.tags.get(DAG_ID)
+        if not dag_id:
+            return {"dag_id": None, "error": f"it has no tag {DAG_ID}"}
         return {
-            "children": [],
+            "dag_id": dag_id,
             "run_id": run.run_id,
             "parent_id": run.tags.get(runs.PARENT_RUN_ID),
             "name": run.name,
@@ -99,11 +129,10 @@ def _row(
             "experiment": experiments.get(run.experiment_id, run.experiment_id),
             "experiment_page": connection.page(f"experiments/{run.experiment_id}"),
             "result": run.tags.get(runs.REASON) or _metrics(run.metrics),
-            **_places_in_airflow(run.tags),
+            **_places_in_airflow(dag_id, run.tags),
         }
-    except Exception:
-        log.warning("The pages cannot show this MLflow run: %s", api_run, exc_info=True)
-        return {"error": "This run cannot be shown; the log of Airflow's API server has the reason."}
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with one run, the others are shown
+        return {"dag_id": dag_id, "error": error}
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:
@@ -115,30 +144,31 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
-def _places_in_airflow(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the IDs of a run's DAG and task, and the pages of its DAG run and task instance."""
-    dag_id, task_id = tags["airflow.dag_id"], tags.get("airflow.task_id", "")
-    dag_run = f"{AIRFLOW_PATH}/dags/{quote(dag_id)}/runs/{quote(tags.get('airflow.run_id', ''))}"
+def _places_in_airflow(dag_id: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the ID of a run's task, and the pages of its DAG run and task instance."""
+    task_id, run_id = tags.get("airflow.task_id", ""), tags.get("airflow.run_id", "")
+    dag_run = f"{AIRFLOW_PATH}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
     map_index = tags.get("airflow.map_index", "-1")
-    mapped = "" if map_index == "-1" else f"/mapped/{map_index}"
+    mapped = "" if map_index == "-1" else f"/mapped/{quote(map_index, safe='')}"
     return {
-        "dag_id": dag_id,
         "dag_page": dag_run,
         "task_id": task_id,
-        "task_page": f"{dag_run}/tasks/{quote(task_id)}{mapped}",
+        "task_page": f"{dag_run}/tasks/{quote(task_id, safe='')}{mapped}",
         "map_index": mapped and f"[{map_index}]",
     }
 
 
 def _below_their_parents(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Attach rows to their parents and return those without a parent on the page.
+    """Return the rows with children below their parents, and the depth of each.
 
     :param rows: the newest first. A parent is older than its children.
     """
+    ordered: list[dict[str, Any]] = []
     older: dict[str, dict[str, Any]] = {}
-    top: list[dict[str, Any]] = []
     for row in reversed(rows):
-        parent = older.get(row.get("parent_id", ""))
-        (parent["children"] if parent else top).insert(0, row)
-        older[row.get("run_id", "")] = row
-    return top
+        parent = older.get(row.get("parent_id") or "")
+        row["depth"] = parent["depth"] + 1 if parent else 0
+        ordered.insert(ordered.index(parent) + 1 if parent else 0, row)
+        if "run_id" in row:
+            older[row["run_id"]] = row
+    return ordered

@@ -10,10 +10,12 @@ from threading import Event, Thread
 import pytest
 from fastapi.testclient import TestClient
 
+from mlflow_provider.hooks.client import as_tag_list
 from mlflow_provider.plugins import pages
 from mlflow_provider.server import limits
 from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import runs
+from mlflow_proxy import Fault
 
 # The tests' own secret is shorter than it should be.
 pytestmark = pytest.mark.filterwarnings("ignore:The HMAC key")
@@ -64,6 +66,43 @@ def test_of_the_newest_runs_users_see_those_of_dags_that_they_may_read(browser, 
 
     assert f"run of {name}<" in page
     assert f"{name}-secret" not in page
+
+
+def test_users_see_the_runs_of_quiet_dags_below_busy_ones_and_what_was_not_searched(
+    browser, login, log_run, name, monkeypatch, mlflow_proxy
+):
+    monkeypatch.setenv("AIRFLOW__MLFLOW__INSTANCE", name)
+    monkeypatch.setattr(pages, "NEWEST_RUNS", 3)
+    for dag_id in (name, *[f"{name}-busy"] * 3):
+        log_run(dag_id)
+
+    page = browser.get("/").text
+    mlflow_proxy.faults.append(Fault("runs/search", above=1))
+    page_of_slow_mlflow = browser.get("/").text
+
+    assert f"run of {name}<" in page
+    assert f"{name}-busy" not in page
+    assert "Only the newest 3 runs were searched, and up to 3 of each DAG." in page
+    assert f"did not respond in time for the DAGs {name}." in page_of_slow_mlflow
+
+
+@each_page
+def test_foreign_runs_take_the_page_from_nobody(browser, hook, log_run, name, path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__MLFLOW__INSTANCE", name)
+    log_run(name)
+    experiment_id = hook.get_or_create_experiment("Pages")
+    tags = runs.dag_run_tags(name, "manual")
+    broken = [({}, 10**15), *([({"airflow.dag_id": name}, 0)] * 2), ({}, -(10**15))]
+    for missing, start_time in broken:
+        left = as_tag_list({key: value for key, value in tags.items() if key not in missing})
+        params = {"experiment_id": experiment_id, "start_time": start_time, "tags": left}
+        hook.call("POST", "runs/create", params)
+
+    answer = browser.get(path.format(name=name))
+
+    assert (answer.status_code, answer.text.count("This run cannot be shown")) == (200, 4)
+    assert f"run of {name}<" in answer.text
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_a_dag_run_shows_its_runs_to_those_who_may_read_the_dag(browser, log_run, name):
@@ -151,7 +190,7 @@ def silent_server():
 def test_a_server_that_does_not_get_done_is_shown_as_such(
     browser, airflow_connection, monkeypatch, request, name, path, server
 ):
-    monkeypatch.setattr(limits, "OUTSIDE_TASK", Limits(timeout=0.5))
+    monkeypatch.setattr(limits, "OUTSIDE_TASK", Limits(timeout=0.5, retries=0))
     airflow_connection(host="127.0.0.1", port=request.getfixturevalue(server))
 
     answer = browser.get(path.format(name=name))

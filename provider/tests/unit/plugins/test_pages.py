@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mlflow_provider.plugins import pages
@@ -10,9 +12,12 @@ from mlflow_provider.server.connection import MLflowConnection
 MLFLOW = MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
 
 
-def run(run_id: str = "abc", *, name: str = "train", metrics: tuple = (), **tags: str) -> dict:
-    tags = {"airflow.dag_id": "housing", **{f"airflow.{key}": value for key, value in tags.items()}}
-    info = {"experiment_id": "1", "run_id": run_id, "run_name": name, "status": "FAILED", "start_time": 0}
+def run(
+    run_id: str = "abc", *, name: str = "train", start_time: int = 0, metrics: tuple = (), **tags: str
+) -> dict:
+    tags = {key if "." in key else f"airflow.{key}": value for key, value in {"dag_id": "a", **tags}.items()}
+    info = {"experiment_id": "1", "run_id": run_id, "run_name": name, "status": "FAILED"}
+    info["start_time"] = start_time
     return {
         "info": info,
         "data": {
@@ -24,7 +29,7 @@ def run(run_id: str = "abc", *, name: str = "train", metrics: tuple = (), **tags
 
 def page(*found: dict) -> str:
     rows = [pages._row(MLFLOW, {"1": "Housing"}, one) for one in found]
-    return pages.PAGE.render(mlflow="", rows=pages._below_their_parents(rows))
+    return pages._html(200, mlflow="", rows=pages._below_their_parents(rows)).body.decode()
 
 
 def test_it_shows_its_first_metrics():
@@ -59,24 +64,46 @@ def test_a_run_without_a_name_is_shown_by_its_id():
     assert ">abc</a>" in page(nameless)
 
 
-@pytest.mark.parametrize(
-    "malformed",
-    [{}, {"info": {}}, run() | {"data": None}, run(metrics=("many",)), run() | {"info": {"run_id": "abc"}}],
-)
-def test_a_run_that_cannot_be_shown_is_shown_as_such_beside_the_others(malformed):
-    shown = page(run(name="ridge"), malformed)
+@pytest.mark.parametrize("tag", ["map_index", "run_id", "task_id"])
+def test_a_tag_is_one_segment_of_a_link(tag):
+    tags = {"airflow.task_id": "train", "airflow.map_index": "1", f"airflow.{tag}": "a/b?c#d"}
 
-    assert "This run cannot be shown" in shown
+    assert re.search('/a%2Fb%3Fc%23d[/"]', page(run(**tags)))
+
+
+@pytest.mark.parametrize(
+    ("malformed", "reason"),
+    [
+        ({}, "&#39;info&#39;"),
+        (run() | {"data": {}}, "it has no tag airflow.dag_id"),
+        (run() | {"data": {"tags": [{"key": "airflow.dag_run", "value": "a/b/c"}]}}, "it has no tag"),
+        (run(metrics=("many",)), "could not convert"),
+        *((run(start_time=time), "") for time in (10**15, -(10**14), 10**30, "NaN")),
+    ],
+)
+def test_each_run_that_cannot_be_shown_is_one_line_beside_the_others(malformed, reason):
+    shown = page(run(name="ridge"), *[malformed] * 3)
+
+    assert shown.count(f"This run cannot be shown: {reason}") == 3
     assert ">ridge</a>" in shown
 
 
+def test_half_a_character_hides_no_page():
+    assert ">train?</a>" in page(run(name="train\ud800"))
+
+
 def test_children_follow_their_parent_however_the_runs_are_ordered():
-    parent = run("parent")
-    child, other = run("child"), run("other")
-    child["data"]["tags"].append({"key": "mlflow.parentRunId", "value": "parent"})
-    rows = [pages._row(MLFLOW, {}, one) for one in (child, other, parent)]
+    children = [run(name, **{"mlflow.parentRunId": "parent"}) for name in ("child", "child of 2011")]
+    grandchild = run("grandchild", **{"mlflow.parentRunId": "child"})
+    found = (grandchild, children[0], run("other"), children[1], run("parent"))
+    rows = [pages._row(MLFLOW, {}, one) for one in found]
 
-    top = pages._below_their_parents(rows)
+    ordered = [(row["run_id"], row["depth"]) for row in pages._below_their_parents(rows)]
 
-    assert [row["run_id"] for row in top] == ["other", "parent"]
-    assert [row["run_id"] for row in top[1]["children"]] == ["child"]
+    assert ordered == [("other", 0), ("parent", 0), ("child", 1), ("grandchild", 2), ("child of 2011", 1)]
+
+
+def test_each_of_many_runs_may_be_the_child_of_the_one_before():
+    found = [run(str(number), **{"mlflow.parentRunId": str(number - 1)}) for number in range(500)]
+
+    assert ">499</a>" in page(*reversed([one | {"info": one["info"] | {"run_name": ""}} for one in found]))
