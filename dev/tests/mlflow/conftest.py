@@ -43,14 +43,14 @@ def run_dags(airflow_database: None) -> Callable[..., dict[str, dict[str, str]]]
     """A function that runs the DAGs of a file and returns the states of their tasks, by DAG ID."""
     from airflow.dag_processing.dagbag import DagBag
 
-    from mlflow_provider.tracking.active_run import autologging, no_active_run
+    from mlflow_provider.tracking.active_run import autologging
 
     def run(file: Path, **params: Any) -> dict[str, dict[str, str]]:
         bag = DagBag(file, bundle_path=file.parent, bundle_name="dags-folder")
         assert bag.import_errors == {}
         states = {}
         for dag_id, dag in bag.dags.items():
-            with no_active_run(), autologging(False):  # plain tasks leave autologging on
+            with autologging(False):  # plain tasks leave autologging on
                 dag_run = dag.test(run_conf=params)
             states[dag_id] = {task.task_id: str(task.state) for task in dag_run.get_task_instances()}
         return states

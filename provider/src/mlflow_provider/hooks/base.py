@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from mlflow_provider.hooks.wrapping import run_methods_inside
 from mlflow_provider.process.environment import set_environment
-from mlflow_provider.process.tracking import connected_client, tracking
+from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class MLflowBaseHook(BaseHook):
 
         It sets its login in the environment of the process, so use it from one thread at a time.
         """
-        return connected_client(self.connection)
+        block = partial(tracking, self.connection)
+        with block() as client:
+            return run_methods_inside(block, client)
 
     def get_conn(self) -> Any:
         """Return :attr:`client`."""

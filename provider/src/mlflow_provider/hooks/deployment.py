@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.hooks.wrapping import run_methods_inside
 from mlflow_provider.process.environment import environment
-from mlflow_provider.process.tracking import renewed_aws_clients, run_methods_inside
+from mlflow_provider.process.tracking import renewed_aws_clients
 from mlflow_provider.server.connection import aws_environment
 
 if TYPE_CHECKING:

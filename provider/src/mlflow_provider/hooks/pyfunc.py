@@ -7,7 +7,7 @@ from typing import Any
 
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.process.tracking import copy_with_functions_inside
+from mlflow_provider.hooks.wrapping import copy_with_functions_inside
 
 
 class MLflowPyfuncHook(MLflowBaseHook):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,30 +33,18 @@ class PrivateName:
     public: str
     without: str
 
-    @property
-    def module(self) -> Any:
-        """The module that has the name."""
-        return importlib.import_module(self.path.rpartition(".")[0])
-
-    @property
-    def attribute(self) -> str:
-        """The name in its module."""
-        return self.path.rpartition(".")[2]
-
     def get(self) -> Any:
         """Return the object of this name.
 
         :raises AttributeError, ImportError: this MLflow does not have it.
         """
-        return getattr(self.module, self.attribute)
+        module, _, attribute = self.path.rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
 
     def set(self, value: object) -> None:
-        """Replace the object of this name.
-
-        :raises AttributeError, ImportError: this MLflow does not have it.
-        """
-        self.get()
-        setattr(self.module, self.attribute, value)
+        """Replace the object of this name."""
+        module, _, attribute = self.path.rpartition(".")
+        setattr(importlib.import_module(module), attribute, value)
 
 
 ACTIVE_RUNS = PrivateName(
@@ -130,26 +118,24 @@ def optional(name: PrivateName) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  # a changed name may fail in any way
-        _log_once(name, error)
+        if name not in _logged:
+            _logged.add(name)
+            log.warning("Cannot use %s of this version of mlflow (%r): %s.", name.path, error, name.without)
 
 
 @contextmanager
-def replaced(name: PrivateName, value: object) -> Iterator[None]:
-    """Replace the object of a name for the duration of a block, if this MLflow has it."""
+def replaced(name: PrivateName, replacement: Callable[[Any], object]) -> Iterator[None]:
+    """Replace the object of a name for the duration of a block, if this MLflow has it.
+
+    :param replacement: returns the new object, given the previous one.
+    """
     is_replaced, previous = False, None
     with optional(name):
         previous = name.get()
-        name.set(value)
+        name.set(replacement(previous))
         is_replaced = True
     try:
         yield
     finally:
         if is_replaced:
-            with optional(name):
-                name.set(previous)
-
-
-def _log_once(name: PrivateName, error: Exception) -> None:
-    if name not in _logged:
-        _logged.add(name)
-        log.warning("Cannot use %s of this version of mlflow (%r): %s.", name.path, error, name.without)
+            name.set(previous)

@@ -7,29 +7,23 @@ once.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowUnreachableError
 from mlflow_provider.process import mlflow_private, request_auth
 from mlflow_provider.process.environment import environment, restore_mlflow_variables, set_environment
-from mlflow_provider.process.request_auth import RequestAuth
 from mlflow_provider.server.deadline import run_with_timeout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from mlflow_provider.server.connection import MLflowConnection
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +33,6 @@ _SETTINGS = {
     "MLFLOW_EXPERIMENT_ID": None,
     "MLFLOW_EXPERIMENT_NAME": None,
 }
-LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 TRACES_SECONDS = 60.0
 URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
@@ -65,9 +58,9 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
             _uris(connection),
             environment(connection.environment),
             # The experiment that mlflow.set_experiment() has chosen, which wins over the environment.
-            mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, None),
+            mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None),
             _workspace(connection),
-            _login(connection),
+            request_auth.login_of(connection),
             renewed_aws_clients(),
             _mlflow_logs_in_task_log(),
             _traces_sent_at_end(),
@@ -116,30 +109,6 @@ def _workspace(connection: MLflowConnection) -> Iterator[None]:
         raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem, fix)
     else:
         yield
-
-
-@contextmanager
-def _login(connection: MLflowConnection) -> Iterator[None]:
-    """Let MLflow take the login from a :class:`Login`, which reads the connection again if it is rejected.
-
-    A login method that the worker's environment names has priority.
-    """
-    from mlflow_provider.server.login import Login
-
-    def set_login_variables(renewed: MLflowConnection) -> None:
-        # For processes that the block has yet to start.
-        set_environment({name: renewed.environment[name] for name in LOGIN_VARIABLES})
-
-    method = os.environ.get(request_auth.VARIABLE)
-    worker_method = None if method == RequestAuth.name else method  # of an outer block
-    is_ours = connection.has_login and not connection.is_databricks and not worker_method
-    previous = RequestAuth.login
-    RequestAuth.login = Login(connection, set_login_variables) if is_ours else None
-    try:
-        with environment({request_auth.VARIABLE: RequestAuth.name if is_ours else worker_method}):
-            yield
-    finally:
-        RequestAuth.login = previous
 
 
 @contextmanager
@@ -199,50 +168,3 @@ def _traces_sent_at_end() -> Iterator[None]:
                 run_with_timeout(mlflow.flush_trace_async_logging, TRACES_SECONDS)
             except MLflowUnreachableError as error:
                 log.warning("Traces may be missing in MLflow: %s", error)
-
-
-def connected_client(connection: MLflowConnection) -> MlflowClient:
-    """Return a ``mlflow.MlflowClient`` each of whose methods runs inside :func:`tracking`.
-
-    MLflow's own client reads its login from the environment at every request, so outside such a block it
-    would have none.
-    """
-    block = functools.partial(tracking, connection)
-    with block() as client:
-        return run_methods_inside(block, client)
-
-
-def run_methods_inside(block: Callable[[], AbstractContextManager[Any]], client: T) -> T:
-    """Make each public method of a client run inside a block, and return the client.
-
-    :param block: returns the block, once for each call.
-    """
-    for name, _ in inspect.getmembers(type(client), inspect.isroutine):
-        if not name.startswith("_"):
-            setattr(client, name, _inside(block, getattr(client, name)))
-    return client
-
-
-def copy_with_functions_inside(
-    block: Callable[[], AbstractContextManager[Any]], module: ModuleType
-) -> ModuleType:
-    """Return a copy of a module each of whose public functions runs inside a block.
-
-    :param block: returns the block, once for each call.
-    """
-    module_copy = ModuleType(module.__name__, module.__doc__)
-    for name, value in vars(module).items():
-        is_public_function = inspect.isroutine(value) and not name.startswith("_")
-        setattr(module_copy, name, _inside(block, value) if is_public_function else value)
-    return module_copy
-
-
-def _inside(
-    block: Callable[[], AbstractContextManager[Any]], function: Callable[..., Any]
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with block():
-            return function(*args, **kwargs)
-
-    return call

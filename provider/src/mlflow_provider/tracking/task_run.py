@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -32,7 +32,7 @@ from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.connection import MLflowConnection
 from mlflow_provider.tracking import parent_run, runs, task_instance
-from mlflow_provider.tracking.active_run import active_run, autologging, no_active_run
+from mlflow_provider.tracking.active_run import active_run, autologging
 from mlflow_provider.tracking.retry_policy import Retry, decide
 from mlflow_provider.tracking.termination import on_termination
 from mlflow_provider.version_compat import DEFERRALS, AirflowTaskTerminated, is_first_start
@@ -113,18 +113,13 @@ def task_run(
             "{'data': 'housing'}."
         )
     tracked_try = _TrackedTry(
-        context or get_current_context(),
-        mlflow_conn_id,
-        nested=nested,
-        retry=retry,
-        on_tracking_error=on_tracking_error,
+        context or get_current_context(), mlflow_conn_id, nested, retry, on_tracking_error
     )
     _tries[:] = [tracked_try]
     with _end_with_block(tracked_try):
         tracked_try.start(experiment, run_name, tags or {})
         with (
             tracked_try.tracking(),
-            no_active_run(),
             autologging(autolog),
             active_run(
                 tracked_try.run,
@@ -178,34 +173,36 @@ def _end_with_block(tracked_try: _TrackedTry) -> Iterator[None]:
         else:
             tracked_try.end("FINISHED")
         finally:
-            if was_terminated():
+            is_terminated = was_terminated()
+            if is_terminated is None:
+                is_terminated = tracked_try.is_ended_by_airflow()
+            if is_terminated:
                 tracked_try.end_terminated()  # again, because the block has continued for a moment
 
 
+@dataclass
 class _TrackedTry:
-    """A try of a task instance, and its MLflow run."""
+    """A try of a task instance, and its MLflow run.
 
-    def __init__(
-        self,
-        context: Context,
-        mlflow_conn_id: str,
-        *,
-        nested: bool,
-        retry: Retry,
-        on_tracking_error: OnTrackingError,
-    ) -> None:
-        self.context = context
-        self.ti: Any = context["ti"]
-        self.nested = nested
-        self.retry = retry
-        self.on_tracking_error = on_tracking_error
-        self.description = task_instance.description(context)
-        self.tags = task_instance.tags(context)
-        self.identity = task_instance.identity(context)
-        self.hook = MLflowClientHook(mlflow_conn_id=mlflow_conn_id)
-        self.run: Run | None = None  # None until it has started
-        self.may_have_duplicates = False
-        self.ended: tuple[Status, bool] | None = None  # with this status, and whether a retry follows
+    :param run: None until it has started.
+    :param ended: the status with which it ended, and whether a retry follows.
+    """
+
+    context: Context
+    mlflow_conn_id: str
+    nested: bool
+    retry: Retry
+    on_tracking_error: OnTrackingError
+    run: Run | None = None
+    may_have_duplicates: bool = False
+    ended: tuple[Status, bool] | None = None
+
+    def __post_init__(self) -> None:
+        self.ti: Any = self.context["ti"]
+        self.tags = task_instance.tags(self.context)
+        self.description = task_instance.description(self.context)
+        self.identity = task_instance.identity(self.context)
+        self.hook = MLflowClientHook(mlflow_conn_id=self.mlflow_conn_id)
         self.process = os.getpid()
 
     @cached_property
@@ -267,6 +264,14 @@ class _TrackedTry:
             self.patient_hook, experiment_id, dag_run_tags, others_running=running > 1
         )
 
+    def is_ended_by_airflow(self) -> bool:
+        """Return whether Airflow has given up the task instance, e.g. because it was cleared."""
+        if not self.run or os.getpid() != self.process:  # a forked child also leaves the block
+            return False
+        ti = self.ti
+        only = {"dag_id": ti.dag_id, "run_ids": [ti.run_id], "task_ids": [ti.task_id]}
+        return not ti.get_ti_count(**only, map_index=ti.map_index, states=["running"])
+
     @contextmanager
     def tracking(self) -> Iterator[None]:
         """Point the ``mlflow`` package at the server, or at a temporary folder if there is no run."""
@@ -290,7 +295,7 @@ class _TrackedTry:
 
         :param is_retried: whether Airflow will retry the task; the retry then counts for the parent run.
         """
-        if not self.run or os.getpid() != self.process:  # a forked child also leaves the block
+        if not self.run or os.getpid() != self.process:
             return
         hook, run = hook or self.patient_hook, self.run
         try:

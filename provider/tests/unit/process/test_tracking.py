@@ -10,8 +10,9 @@ import mlflow
 import pytest
 from mlflow.tracking import fluent
 
+from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process.environment import environment
-from mlflow_provider.process.tracking import connected_client, tracking
+from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
 
 pytestmark = pytest.mark.usefixtures("untouched_mlflow")
@@ -143,10 +144,9 @@ class TestTracking:
         assert state() == before
 
 
-class TestConnectedClient:
-    def test_is_created_for_its_server_and_changes_nothing(self, before):
-        client = connected_client(ADA)
+def test_the_client_of_a_hook_is_created_for_its_server_and_changes_nothing(before):
+    client = MLflowClientHook.for_connection(ADA).client
 
-        assert client.tracking_uri == ADA.url
-        assert isinstance(client, mlflow.MlflowClient)
-        assert state() == before
+    assert client.tracking_uri == ADA.url
+    assert isinstance(client, mlflow.MlflowClient)
+    assert state() == before
