@@ -683,7 +683,7 @@ class TestParent:
         def time_out(*_: Any) -> None:
             raise AirflowTaskTimeout
 
-        monkeypatch.setattr("mlflow_provider.tracking.task_run.no_active_run", time_out)
+        monkeypatch.setattr("mlflow_provider.tracking.task_run.autologging", time_out)
         with (
             pytest.raises(AirflowTaskTimeout),
             task_run(context=a_try.context, experiment=experiment),
@@ -869,3 +869,52 @@ def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, 
 
     assert status_of(runs()) == ["KILLED", "KILLED"]
     assert still_computing
+
+
+ENDED_INSIDE_AN_EVENT_LOOP = """\
+import asyncio, os, signal, sys
+sys.path[:0] = {path!r}
+from mlflow_provider import task_run
+from tries import Try
+{imports}
+
+
+async def train():
+    {prepare}
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.1)
+
+
+signal.signal(signal.SIGTERM, lambda *_: None)  # as Airflow's, which calls on_kill()
+with task_run(context=Try({run_id!r}, running={running}).context, experiment={experiment!r}):
+    {run}(train())
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "prepare", "run", "running", "status"),
+    [
+        ("", "asyncio.get_running_loop().add_signal_handler(15, print)", "asyncio.run", 0, "KILLED"),
+        # A signal of somebody else's, which the code handles.
+        ("", "asyncio.get_running_loop().add_signal_handler(15, print)", "asyncio.run", 1, "FINISHED"),
+        ("", "pass", "asyncio.run", 0, "KILLED"),
+        ("import uvloop", "pass", "uvloop.run", 0, "KILLED"),
+    ],
+)
+def test_a_task_that_airflow_ends_while_an_event_loop_handles_signals_was_killed(
+    a_try, runs, experiment, imports, prepare, run, running, status
+):
+    if imports:
+        pytest.importorskip("uvloop")
+    code = ENDED_INSIDE_AN_EVENT_LOOP.format(
+        path=sys.path,
+        run_id=a_try.run_id,
+        experiment=experiment,
+        imports=imports,
+        prepare=prepare,
+        run=run,
+        running=running,
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=300, check=True)
+
+    assert status_of(runs()) == [status]
