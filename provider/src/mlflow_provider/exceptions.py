@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from airflow.providers.common.compat.sdk import AirflowException
 
@@ -14,6 +14,11 @@ from mlflow_provider.server import findings
 from mlflow_provider.server.findings import Finding
 
 log = logging.getLogger(__name__)
+
+# As MLflow's own client: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/request_utils.py
+RETRIED_STATUS_CODES = (408, 429, 500, 502, 503, 504)
+# MLflow's code, with status 500, for what the server's settings exclude.
+FEATURE_DISABLED = "FEATURE_DISABLED"
 
 
 class MLflowProviderError(AirflowException):
@@ -23,6 +28,7 @@ class MLflowProviderError(AirflowException):
     """
 
     finding: Finding | None = None
+    is_transient = False  # whether the same request may succeed later: MLflow is down, busy or failing
 
     def __init__(self, message: str | Finding) -> None:
         super().__init__(f"{message}." if isinstance(message, Finding) else message)
@@ -58,7 +64,14 @@ class MLflowConfigurationError(MLflowProviderError):
 
 
 class MLflowUnreachableError(MLflowProviderError):
-    """The request cannot be sent to the MLflow server, or got no response after all retries."""
+    """The request cannot be sent to the MLflow server, or got no response after all retries.
+
+    :param is_transient: False if only a change of the connection helps, e.g. for a certificate.
+    """
+
+    def __init__(self, message: str | Finding, *, is_transient: bool = True) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
 
 
 class MLflowAPIError(MLflowProviderError):
@@ -76,6 +89,7 @@ class MLflowAPIError(MLflowProviderError):
         super().__init__(message)
         self.status_code = status_code
         self.error_code = error_code
+        self.is_transient = status_code in RETRIED_STATUS_CODES and error_code != FEATURE_DISABLED
 
     def serialize(self) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         name, args, _ = super().serialize()
@@ -88,6 +102,13 @@ class MLflowAlreadyExistsError(MLflowAPIError):
 
 class MLflowNotFoundError(MLflowAPIError):
     """``RESOURCE_DOES_NOT_EXIST``: the resource does not exist in MLflow."""
+
+
+def check_choice(parameter: str, value: str, choices: Any) -> None:
+    """Raise a ``ValueError`` unless a value is one of the choices of a ``Literal``."""
+    if value not in get_args(choices):
+        allowed = " or ".join(map(repr, get_args(choices)))
+        raise ValueError(f"{parameter} is {value!r}; choose {allowed}.")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

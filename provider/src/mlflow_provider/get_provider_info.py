@@ -151,10 +151,10 @@ def get_provider_info() -> dict:
                         "description": "Seconds to wait for a response.",
                         "schema": {"type": ["number", "null"], "default": 120},
                     },
-                    "retries": {
-                        "label": "Retries",
-                        "description": "Number of retries when the server is down, busy or failing.",
-                        "schema": {"type": ["integer", "null"], "default": 4},
+                    "retry_timeout": {
+                        "label": "Retry timeout",
+                        "description": "Seconds to retry while the server is down, busy or failing.",
+                        "schema": {"type": ["number", "null"], "default": 60},
                     },
                 },
             }

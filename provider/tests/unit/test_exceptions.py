@@ -70,3 +70,19 @@ def test_an_error_of_mlflow_or_requests_is_explained_and_is_the_only_one_in_the_
 def test_other_errors_do_not_change():
     with pytest.raises(KeyError, match="price"), wrap_mlflow_errors("Deploying 'housing'"):
         raise KeyError("price")
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (MLflowUnreachableError("down"), True),
+        (MLflowAPIError("busy", status_code=429), True),
+        (MLflowAPIError("failing", status_code=503), True),
+        (MLflowAPIError("switched off", status_code=500, error_code="FEATURE_DISABLED"), False),
+        (MLflowAPIError("refused", status_code=401), False),
+        (MLflowAPIError("not MLflow", status_code=404), False),
+        (MLflowConfigurationError("mlflow_default", "Host", "empty", "enter one"), False),
+    ],
+)
+def test_transient_errors_are_distinguished_from_permanent_ones(error, transient):
+    assert error.is_transient is transient

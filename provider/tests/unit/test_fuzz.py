@@ -107,7 +107,7 @@ complete = st.fixed_dictionaries(
 def test_a_request_with_any_valid_connection_fails_without_the_password(fields):
     result = read_or_problem(fields, {})
     assume(isinstance(result, MLflowConnection))
-    hook = MLflowClientHook.for_connection(result).with_limits(Limits(timeout=1, retries=0))
+    hook = MLflowClientHook.for_connection(result).with_limits(Limits(timeout=1))
     # The names that hypothesis invents must not be looked up.
     unknown = mock.patch("socket.getaddrinfo", side_effect=socket.gaierror(socket.EAI_NONAME, "not known"))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 from airflow.providers.standard.operators.python import PythonOperator
 
+from mlflow_provider.exceptions import check_choice
 from mlflow_provider.links.mlflow import MLflowExperimentLink, MLflowRunLink
 from mlflow_provider.tracking.task_run import DEFAULT_CONN_ID, OnTrackingError, Retry, task_run
 
@@ -64,6 +65,8 @@ class MLflowDecoratedOperator(DecoratedOperator, PythonOperator):
             "op_kwargs": op_kwargs,
         }
         super().__init__(kwargs_to_upstream=call, **call, **kwargs)
+        check_choice("retry", retry, Retry)
+        check_choice("on_tracking_error", on_tracking_error, OnTrackingError)
         self.mlflow_conn_id = mlflow_conn_id
         self.experiment = experiment
         self.run_name = run_name

@@ -63,7 +63,7 @@ class MLflowClientHook(MLflowBaseHook):
         super().__init__(mlflow_conn_id)
         self.method = method.upper()
         self.auth_type = auth_type
-        self._read_retries: int | None = None
+        self._repeat = True
         self._pool_from: MLflowClientHook | None = None
 
     @classmethod
@@ -83,18 +83,18 @@ class MLflowClientHook(MLflowBaseHook):
     ) -> MLflowClientHook:
         """Return a hook for the same server with other limits than the connection's.
 
-        :param limits: timeout and retries of each request.
+        :param limits: how long each request may take, and how long it is retried.
         :param own_pool: whether to open new TCP connections, as a signal handler must; by default the hooks
             share them.
         :param reread_login: whether to read the Airflow connection again when the server rejects the login;
             False for a thread that cannot query Airflow.
         """
-        connection = replace(self.connection, timeout=limits.timeout, retries=limits.retries)
+        connection = replace(self.connection, timeout=limits.timeout, retry_timeout=limits.retry_timeout)
         if not reread_login:
             connection = replace(connection, get_connection=None)
         hook = MLflowClientHook(self.method, self.mlflow_conn_id, self.auth_type)
         hook.connection = connection
-        hook._read_retries = limits.read_retries
+        hook._repeat = limits.repeat
         hook._pool_from = None if own_pool else self
         return hook
 
@@ -103,12 +103,12 @@ class MLflowClientHook(MLflowBaseHook):
         return self._new_session()
 
     def _new_session(self) -> requests.Session:
-        from mlflow_provider.server import rest
+        from mlflow_provider.server.session import new_session
 
-        return rest.new_session(
+        return new_session(
             self.connection,
             auth_type=self.auth_type,
-            read_retries=self._read_retries,
+            repeat=self._repeat,
             pool_from=self._pool_from.get_conn() if self._pool_from else None,
         )
 

@@ -17,6 +17,8 @@ from mlflow_provider.links.mlflow import MLflowModelVersionLink, model_page, pus
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+IfExists = Literal["fail", "skip"]
+
 
 class MLflowBaseOperator(BaseOperator):
     """Base of all MLflow operators.

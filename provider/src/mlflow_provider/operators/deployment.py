@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from mlflow_provider.operators.base import DeploymentOperator
+from mlflow_provider.exceptions import check_choice
+from mlflow_provider.operators.base import DeploymentOperator, IfExists
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,10 +46,11 @@ class CreateDeploymentOperator(DeploymentOperator):
         flavor: str | None = None,
         config: dict[str, Any] | None = None,
         endpoint: str | None = None,
-        if_exists: Literal["fail", "skip"] = "fail",
+        if_exists: IfExists = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_choice("if_exists", if_exists, IfExists)
         self.name = name
         self.model_uri = model_uri
         self.flavor = flavor

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowNotFoundError, MLflowProviderError
+from mlflow_provider.exceptions import (
+    MLflowAPIError,
+    MLflowNotFoundError,
+    MLflowProviderError,
+    check_choice,
+)
 from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.base import ModelVersionOperator
 from mlflow_provider.operators.metric_rule import (
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mlflow_provider.hooks.client import MLflowClientHook
+
+IfRejected = Literal["skip", "fail", "continue"]
 
 APPROVE, REJECT = "Approve", "Reject"
 
@@ -120,13 +127,12 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         previous_alias: str | None = "previous",
         threshold: float | str | None = None,
         min_absolute_change: float | str = 0.0,
-        if_rejected: Literal["skip", "fail", "continue"] = "skip",
+        if_rejected: IfRejected = "skip",
         wait_for_approval: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if if_rejected not in ("skip", "fail", "continue"):
-            raise ValueError(f"if_rejected is {if_rejected!r}; enter skip, fail or continue.")
+        check_choice("if_rejected", if_rejected, IfRejected)
         self.name = name
         self.version = version
         self.metric = metric

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.exceptions import MLflowAlreadyExistsError, wrap_mlflow_errors
+from mlflow_provider.exceptions import MLflowAlreadyExistsError, check_choice, wrap_mlflow_errors
 from mlflow_provider.hooks.client import as_tag_list
 from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.base import (
+    IfExists,
     IgnoreMissingOperator,
     MLflowBaseOperator,
     ModelVersionOperator,
@@ -57,10 +58,11 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
         name: str,
         tags: Tags | None = None,
         description: str | None = None,
-        if_exists: Literal["fail", "skip"] = "fail",
+        if_exists: IfExists = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_choice("if_exists", if_exists, IfExists)
         self.name = name
         self.tags = tags
         self.description = description
@@ -229,6 +231,7 @@ class CreateModelVersionOperator(ModelVersionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_choice("if_exists", if_exists, IfVersionExists)
         self.name = name
         self.source = source
         self.run_id = run_id
@@ -291,6 +294,7 @@ class RegisterModelOperator(ModelVersionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_choice("if_exists", if_exists, IfVersionExists)
         self.model_uri = model_uri
         self.name = name
         self.tags = tags
@@ -373,6 +377,7 @@ class CopyModelVersionOperator(ModelVersionOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_choice("if_exists", if_exists, IfVersionExists)
         self.name = name
         self.version = version
         self.to_name = to_name

@@ -16,7 +16,6 @@ from mlflow_provider.server import limits
 from mlflow_provider.triggers.registry import (
     MLflowModelVersionTrigger,
     get_registered_model,
-    is_transient,
     new_version,
 )
 
@@ -87,7 +86,7 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
         except MLflowNotFoundError:  # the version was deleted between the two requests
             answer = None
         except MLflowProviderError as error:
-            if not is_transient(error):
+            if not error.is_transient:
                 raise
             self.log.warning("%s Retrying.", error)
             answer = None

@@ -26,8 +26,17 @@ log = logging.getLogger(__name__)
 # URI `https://...` into `https`.
 CONNECTION_TYPES = ("mlflow", "http", "https", "generic")
 
-# The keys of Extra; the connection form in get_provider_info.py has a field for each.
-OPTIONS = ("ui_url", "artifact_conn_id", "registry_uri", "workspace", "verify", "timeout", "retries")
+# The keys of Extra; the connection form in get_provider_info.py has a field for all but the last.
+OPTIONS = (
+    "ui_url",
+    "artifact_conn_id",
+    "registry_uri",
+    "workspace",
+    "verify",
+    "timeout",
+    "retry_timeout",
+    "retries",  # of earlier versions
+)
 
 # The options of Airflow's own `http` hook in Extra; it sends all others as headers, as 1.1.0 did.
 # https://airflow.apache.org/docs/apache-airflow-providers-http/stable/connections/http.html
@@ -67,8 +76,9 @@ _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?
 
 # MLflow's default: a response may take this long while the server writes a large artifact to its store.
 DEFAULT_TIMEOUT_SECONDS = 120.0
-# MLflow's default of 7 takes four minutes when a server is down; 4 take half a minute.
-DEFAULT_RETRIES = 4
+DEFAULT_RETRY_TIMEOUT_SECONDS = 60.0
+# MLflow's client accepts no more retries. With its factor of 2 it waits 0, 4, 8, 16, ... up to 120 seconds.
+MAX_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class MLflowConnection:
     :param workspace: MLflow's workspace (MLflow 3.10 and later); the server's default one by default.
     :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
     :param timeout: seconds to wait for a response.
-    :param retries: how often to retry when the server is down, overloaded or failing.
+    :param retry_timeout: seconds in which a request is retried while the server is down, busy or failing.
     :param headers: HTTP headers for all requests (connections of type ``http`` only).
     :param artifact_environment: variables for MLflow's artifact client: S3 keys, region, endpoint.
     :param get_connection: looks up the Airflow connection; None if it must not be read again.
@@ -104,7 +114,7 @@ class MLflowConnection:
     workspace: str | None = None
     verify: bool | str = True
     timeout: float = DEFAULT_TIMEOUT_SECONDS
-    retries: int = DEFAULT_RETRIES
+    retry_timeout: float = DEFAULT_RETRY_TIMEOUT_SECONDS
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     artifact_environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     get_connection: Callable[[str], Connection] | None = field(default=None, repr=False, compare=False)
@@ -137,7 +147,7 @@ class MLflowConnection:
             workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
             verify=_verify(conn_id, options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
-            retries=int(_number(conn_id, "retries", options.get("retries", DEFAULT_RETRIES), at_least=0)),
+            retry_timeout=_retry_timeout(conn_id, options),
             headers=headers,
             artifact_environment=(
                 aws_environment(artifact_conn_id, get_connection) if artifact_conn_id else {}
@@ -221,9 +231,24 @@ class MLflowConnection:
             "MLFLOW_TRACKING_INSECURE_TLS": "true" if self.verify is False else None,
             "MLFLOW_TRACKING_SERVER_CERT_PATH": self.verify if isinstance(self.verify, str) else None,
             "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{self.timeout:.0f}",
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retries),
+            **self.retry_environment,
             request_headers.VARIABLE: json.dumps(self.headers) if self.headers else None,
             **self.artifact_environment,
+        }
+
+    @property
+    def retry_environment(self) -> dict[str, str | None]:
+        """The variables with which MLflow's client retries for ``retry_timeout`` or a little longer."""
+        retries, waits = 0, 0
+        while waits < self.retry_timeout and retries < MAX_RETRIES:
+            retries += 1
+            waits += min(2**retries, 120) if retries > 1 else 0
+        return {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "2.0",
+            # It would replace the growing waits, so that `Retry-After: 1` ends all retries within seconds.
+            "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
         }
 
 
@@ -402,6 +427,15 @@ def _number(conn_id: str, name: str, value: Any, *, at_least: int) -> float:
         problem, fix = f"{value!r} is not a valid number", f"enter a number of at least {at_least}"
         raise MLflowConfigurationError(conn_id, f"Extra, {name}", problem, fix)
     return number
+
+
+def _retry_timeout(conn_id: str, options: Mapping[str, Any]) -> float:
+    """Return the seconds of ``retry_timeout``, or of ``retries`` after waits of 2, 4, 8, ... seconds."""
+    if "retries" not in options or "retry_timeout" in options:
+        seconds = options.get("retry_timeout", DEFAULT_RETRY_TIMEOUT_SECONDS)
+        return _number(conn_id, "retry_timeout", seconds, at_least=0)
+    retries = int(_number(conn_id, "retries", options["retries"], at_least=0))
+    return 2.0 ** (min(retries, MAX_RETRIES) + 1) - 2
 
 
 def aws_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:

@@ -85,6 +85,11 @@ CERTIFICATE_NOT_TRUSTED = Finding(
     "the server's TLS certificate is not trusted",
     "set verify in Extra to the path of its CA bundle",
 )
+MALFORMED_RESPONSE = Finding(
+    "malformed-response",
+    "the response is not valid HTTP",
+    "correct Host and Port, or check for a proxy that alters responses",
+)
 INVALID_HEADER = Finding(
     "invalid-header", "a header contains a line break or begins with a space", "correct its value"
 )

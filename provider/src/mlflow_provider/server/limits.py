@@ -1,7 +1,8 @@
-"""How long a request to MLflow may take, and how often it is retried."""
+"""How long a request to MLflow may take, and how long it is retried."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from mlflow_provider.server.connection import DEFAULT_TIMEOUT_SECONDS, MLflowConnection
@@ -12,50 +13,61 @@ class Limits:
     """Limits of each request.
 
     :param timeout: seconds to wait for a response.
-    :param retries: how often to retry.
-    :param read_retries: how often to retry when no response came in time; as ``retries`` by default.
+    :param retry_timeout: seconds in which a failed request is retried; 0 for no retries.
+    :param repeat: whether to repeat a request that the server may have received.
     """
 
     timeout: float
-    retries: int
-    read_retries: int | None = None
+    retry_timeout: float = 0.0
+    repeat: bool = True
 
 
 # Airflow kills a process five seconds after SIGTERM.
-TERMINATION = Limits(timeout=2.0, retries=0)
+TERMINATION = Limits(timeout=2.0)
 # Outside the task's process others wait too: callbacks in the DAG processor, pages in the API server.
-OUTSIDE_TASK = Limits(timeout=5.0, retries=0)
+OUTSIDE_TASK = Limits(timeout=5.0)
 
 # Airflow kills a process twenty seconds after its task has reported its state.
-AFTER_TASK = Limits(timeout=5.0, retries=1)
+AFTER_TASK = Limits(timeout=5.0, retry_timeout=2.0)
 
 FIRST_REQUEST_TIMEOUT = 20.0
 LATER_REQUESTS_TIMEOUT = 30.0
-ADDITIONAL_RETRIES = 2
+# With the default, as long as MLflow's own client by its defaults: four minutes.
+LATER_REQUESTS_FACTOR = 4
 INTERACTIVE_TIMEOUT = 10.0
 TRIGGER_TIMEOUT = 30.0
+MAX_BACKOFF_SECONDS = 10
 
 
 def first_request(connection: MLflowConnection) -> Limits:
     """Return the limits of a task's first request: a server that hangs is reported within a minute."""
     timeout = _unless_raised(connection, FIRST_REQUEST_TIMEOUT)
-    return Limits(timeout, connection.retries, read_retries=min(connection.retries, 1))
+    return Limits(timeout, connection.retry_timeout)
 
 
 def later_requests(connection: MLflowConnection) -> Limits:
-    """Return the limits of a task's other requests: its results are worth a wait of two minutes."""
+    """Return the limits of a task's other requests: its results are worth a longer wait."""
     timeout = _unless_raised(connection, LATER_REQUESTS_TIMEOUT)
-    return Limits(timeout, connection.retries + ADDITIONAL_RETRIES)
+    return Limits(timeout, LATER_REQUESTS_FACTOR * connection.retry_timeout)
 
 
 def interactive(connection: MLflowConnection) -> Limits:
     """Return the limits for someone who waits for the result: fail fast."""
-    return Limits(min(connection.timeout, INTERACTIVE_TIMEOUT), retries=0)
+    return Limits(min(connection.timeout, INTERACTIVE_TIMEOUT))
 
 
 def trigger(connection: MLflowConnection) -> Limits:
     """Return the limits in the triggerer, where few threads wait for responses and each poll is a retry."""
-    return Limits(min(connection.timeout, TRIGGER_TIMEOUT), retries=0)
+    return Limits(min(connection.timeout, TRIGGER_TIMEOUT))
+
+
+def backoff(attempt: int) -> float:
+    """Return how many seconds to wait after a failed attempt: about 1, 2, 4, 8, 10, 10, ...
+
+    :param attempt: the number of failed attempts before this one.
+    """
+    # Tasks that start together must not retry together.
+    return min(2**attempt, MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 def _unless_raised(connection: MLflowConnection, seconds: float) -> float:

@@ -51,11 +51,14 @@ class Login:
     def _send_again(
         self, sent: MLflowConnection, response: requests.Response, **kwargs: Any
     ) -> requests.Response:
-        is_refused = response.status_code == requests.codes.unauthorized
-        if not (is_refused and _can_be_sent_again(response.request) and self._has_changed(sent)):
+        # A request that was redirected to another server has no login.
+        is_refused = response.status_code == requests.codes.unauthorized and (
+            "Authorization" in response.request.headers
+        )
+        if not (is_refused and can_be_repeated(response.request) and self._has_changed(sent)):
             return response
         request = authentication(self.connection)(response.request.copy())
-        if _is_file(request):
+        if is_file(request):
             rewind_body(request)
         response.close()
         return response.connection.send(request, **kwargs)
@@ -72,13 +75,13 @@ class Login:
             return self.connection is not sent
 
 
-def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
-    # A request that was redirected to another server has no login.
-    has_login = "Authorization" in request.headers
-    return has_login and (isinstance(request.body, (str, bytes, type(None))) or _is_file(request))
+def can_be_repeated(request: requests.PreparedRequest) -> bool:
+    """Return whether the body of a request can be sent again; that of a generator cannot."""
+    return isinstance(request.body, (str, bytes, type(None))) or is_file(request)
 
 
-def _is_file(request: requests.PreparedRequest) -> bool:
+def is_file(request: requests.PreparedRequest) -> bool:
+    """Return whether the body of a request is a file that can be rewound."""
     return isinstance(getattr(request, "_body_position", None), int)
 
 

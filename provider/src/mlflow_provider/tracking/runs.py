@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import redact
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
+from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import as_tag_list, equals
-from mlflow_provider.server.limits import Limits
+from mlflow_provider.server.limits import Limits, backoff
 from mlflow_provider.tracking import instance
 from mlflow_provider.tracking.run import Run
 from mlflow_provider.tracking.shared_run import PARENT_RUN_ID as PARENT_RUN_ID
@@ -56,8 +57,6 @@ def create(
     :return: the run, and whether the request was repeated. A request that is still on its way may then
         create another run, which :func:`delete_duplicates` deletes.
     """
-    from mlflow_provider.server.rest import RETRIED_STATUS_CODES
-
     start_time = _now()
     params = {
         "experiment_id": experiment_id,
@@ -66,20 +65,19 @@ def create(
         "tags": as_tag_list({**tags, **identity}),
     }
     connection = hook.connection
-    without_retries = hook.with_limits(Limits(connection.timeout, retries=0))
-    for retries_left in reversed(range(connection.retries + 1)):
+    once = hook.with_limits(Limits(connection.timeout, connection.retry_timeout, repeat=False))
+    deadline = time.monotonic() + connection.retry_timeout
+    for attempt in count():
         try:
-            answer = without_retries.call("POST", "runs/create", params)
+            return Run.from_api(once.call("POST", "runs/create", params)["run"]), attempt > 0
         except MLflowProviderError as error:
-            is_final = isinstance(error, MLflowAPIError) and error.status_code not in RETRIED_STATUS_CODES
-            if is_final or not retries_left:
+            if not error.is_transient or time.monotonic() >= deadline:
                 raise
-        else:
-            return Run.from_api(answer["run"]), retries_left < connection.retries
+        time.sleep(backoff(attempt))
         # Waits until the server answers again; it may have created the run.
         if created := _created_at(hook, experiment_id, identity, start_time):
             return created[0], True
-    raise AssertionError  # the last try has returned or raised
+    raise AssertionError  # the loop has no end
 
 
 def delete_duplicates(hook: MLflowClientHook, run: Run, identity: Mapping[str, str]) -> None:

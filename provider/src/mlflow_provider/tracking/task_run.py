@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import TaskInstanceState, get_current_context
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, check_choice
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.links import mlflow as links
 from mlflow_provider.process import local_tracking
@@ -105,8 +105,8 @@ def task_run(
     :return: the active run; None if it could not start and ``on_tracking_error`` is ``warn``.
     :raises MLflowProviderError: the run cannot start, which takes at most a minute, or cannot end.
     """
-    _check_choice("on_tracking_error", on_tracking_error, OnTrackingError)
-    _check_choice("retry", retry, Retry)
+    check_choice("on_tracking_error", on_tracking_error, OnTrackingError)
+    check_choice("retry", retry, Retry)
     if tags is not None and not isinstance(tags, Mapping):
         raise ValueError(
             f"tags is {str(tags)[:100]!r}; expected a mapping of tag names to values, as in "
@@ -142,12 +142,6 @@ def correct_end(ti: Any, error: BaseException) -> None:
     for tracked_try in _tries:
         if tracked_try.ti.id == ti.id:
             tracked_try.correct_end(error, is_retried=ti.state == TaskInstanceState.UP_FOR_RETRY)
-
-
-def _check_choice(parameter: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        allowed = " or ".join(map(repr, get_args(choices)))
-        raise ValueError(f"{parameter} is {value!r}; choose {allowed}.")
 
 
 @contextmanager
@@ -279,8 +273,7 @@ class _TrackedTry:
             with _tracking_to_temporary_folder():
                 yield
             return
-        retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.patient_hook.connection.retries)}
-        with self.hook.tracking(), environment(retries):
+        with self.hook.tracking(), environment(self.patient_hook.connection.retry_environment):
             yield
 
     def end(

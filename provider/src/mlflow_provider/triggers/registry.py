@@ -16,12 +16,7 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from mlflow_provider.exceptions import (
-    MLflowAPIError,
-    MLflowNotFoundError,
-    MLflowProviderError,
-    MLflowUnreachableError,
-)
+from mlflow_provider.exceptions import MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import limits
 from mlflow_provider.triggers.cursor import load_cursor, save_cursor
@@ -257,12 +252,11 @@ class _Registry:
             try:
                 answer = await send(request)
             except MLflowProviderError as error:  # noqa: PERF203  every request may fail
-                transient = is_transient(error)
-                if self.raise_permanent and not transient:
+                if self.raise_permanent and not error.is_transient:
                     raise
                 if logged != str(error):
                     logged = str(error)
-                    log.log(logging.WARNING if transient else logging.ERROR, "%s Retrying.", logged)
+                    log.log(logging.WARNING if error.is_transient else logging.ERROR, "%s Retrying.", logged)
                 self._hook = None  # the connection may be corrected
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, max(MAX_DELAY, self.poll_interval))
@@ -276,15 +270,6 @@ class _Registry:
             hook = MLflowClientHook(mlflow_conn_id=self.conn_id)
             self._hook = hook.with_limits(limits.trigger(hook.connection))
         return request(self._hook)
-
-
-def is_transient(error: MLflowProviderError) -> bool:
-    """Return whether the same request may succeed later, because MLflow is down, busy or failing."""
-    if isinstance(error, MLflowAPIError):
-        from mlflow_provider.server.rest import RETRIED_STATUS_CODES
-
-        return error.status_code in RETRIED_STATUS_CODES
-    return isinstance(error, MLflowUnreachableError)
 
 
 def get_registered_model(hook: MLflowClientHook, name: str) -> dict[str, Any] | None:

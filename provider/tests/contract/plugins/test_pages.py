@@ -190,7 +190,7 @@ def silent_server():
 def test_a_server_that_does_not_get_done_is_shown_as_such(
     browser, airflow_connection, monkeypatch, request, name, path, server
 ):
-    monkeypatch.setattr(limits, "OUTSIDE_TASK", Limits(timeout=0.5, retries=0))
+    monkeypatch.setattr(limits, "OUTSIDE_TASK", Limits(timeout=0.5))
     airflow_connection(host="127.0.0.1", port=request.getfixturevalue(server))
 
     answer = browser.get(path.format(name=name))

@@ -6,19 +6,23 @@ import base64
 import pickle
 import socket
 import time
+from contextlib import suppress
 from threading import Thread
 
 import certifi
 import pytest
 import requests
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowUnreachableError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import findings
+from mlflow_provider.server.limits import Limits
 from mlflow_servers import Answer, free_port
 from task_log import exceptions_in_log
 
 HANG_UP = Answer(0)
+TWO_LENGTHS = Answer(200, "{}", {"Content-Length": "2, 3"})
+FEATURE_DISABLED = Answer(500, '{"error_code": "FEATURE_DISABLED", "message": "Scorers are disabled."}')
 OVERLOADED = Answer(
     400, '{"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5 overflow 10 reached"}'
 )
@@ -31,14 +35,19 @@ def search(hook: MLflowClientHook) -> dict:
 @pytest.fixture
 def slept(monkeypatch):
     """The waits between retries in seconds, which the tests skip."""
-    seconds = []
+    seconds, clock = [], time.monotonic
     monkeypatch.setattr(time, "sleep", seconds.append)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(seconds))
     return seconds
 
 
 class TestRetries:
-    @pytest.mark.parametrize("failure", [Answer(429), Answer(500), Answer(503), HANG_UP, OVERLOADED])
-    def test_a_request_to_a_server_that_recovers_succeeds(self, false_server, airflow_connection, failure):
+    @pytest.mark.parametrize(
+        "failure", [Answer(429), Answer(500), Answer(503), HANG_UP, OVERLOADED, TWO_LENGTHS]
+    )
+    def test_a_request_to_a_server_that_recovers_succeeds(
+        self, false_server, airflow_connection, failure, slept
+    ):
         server = false_server(failure, Answer(body='{"experiments": []}'))
         airflow_connection(host=server.url)
 
@@ -52,49 +61,100 @@ class TestRetries:
             (OVERLOADED, "QueuePool limit", "BAD_REQUEST"),  # which MLflow sends with status 400
         ],
     )
-    def test_a_server_that_does_not_recover_gets_only_the_retries_of_the_connection(
+    def test_a_server_that_does_not_recover_gets_the_time_of_the_connection(
         self, false_server, airflow_connection, slept, failure, message, error_code
     ):
         server = false_server(failure)
-        airflow_connection(host=server.url, extra={"retries": 3})
+        airflow_connection(host=server.url, extra={"retry_timeout": 30})
 
         with pytest.raises(MLflowAPIError, match=message) as raised:
             search(MLflowClientHook())
 
         assert (raised.value.status_code, raised.value.error_code) == (503, error_code)
-        assert len(server.requests) == 1 + 3
+        assert len(server.requests) == 1 + len(slept)
+        assert sum(slept) == pytest.approx(30, abs=1)
 
-    @pytest.mark.parametrize("status", [400, 401, 403, 404])
-    def test_a_refusal_is_final(self, false_server, airflow_connection, status):
-        server = false_server(Answer(status), Answer())
+    @pytest.mark.parametrize("refusal", [*map(Answer, (400, 401, 403, 404)), FEATURE_DISABLED])
+    def test_a_refusal_is_final(self, false_server, airflow_connection, refusal):
+        server = false_server(refusal, Answer())
         airflow_connection(host=server.url)
 
-        with pytest.raises(MLflowAPIError):
+        with pytest.raises(MLflowAPIError) as raised:
             search(MLflowClientHook())
 
         assert len(server.requests) == 1
+        assert not raised.value.is_transient
 
-    def test_waits_grow_and_end_within_a_minute_by_default(self, false_server, airflow_connection, slept):
-        server = false_server(Answer(503))
-        airflow_connection(host=server.url)
+    @pytest.mark.parametrize(
+        ("retry_after", "at_least"),
+        [
+            *[(value, 0) for value in ("", "0", "-5", "banana", "inf", "nan", "1e400", "²")],
+            *[(f"Mon, 01 Jan {year} 00:00:00 GMT", 0) for year in ("0001", "2001")],
+            ("1", 1),
+            ("1.5", 1.5),
+            ("20", 20),
+            ("3600", 3600),
+            ("Fri, 01 Jan 2100 00:00:00 GMT", 3600),
+        ],
+    )
+    def test_waits_are_never_shorter_than_a_server_asks_and_last_a_minute_by_default(
+        self, false_server, airflow_connection, slept, retry_after, at_least
+    ):
+        airflow_connection(host=false_server(Answer(503, "", {"Retry-After": retry_after})).url)
 
         with pytest.raises(MLflowAPIError):
             search(MLflowClientHook())
 
-        assert slept == sorted(slept)
-        assert 0 < sum(slept) <= 60
+        assert all(wait > at_least for wait in slept[:-1])
+        assert (len(slept) == 1) == (at_least > 60)
+        assert sum(slept) == pytest.approx(60, abs=1)
 
-    def test_a_retry_after_of_an_hour_is_cut(self, false_server, airflow_connection, slept):
-        server = false_server(Answer(503, "", {"Retry-After": "3600"}), Answer())
+    def test_a_server_that_limits_the_rate_of_requests_gets_four_minutes(
+        self, false_server, airflow_connection, slept
+    ):
+        airflow_connection(host=false_server(Answer(429)).url)
+
+        with pytest.raises(MLflowAPIError):
+            search(MLflowClientHook())
+
+        assert sum(slept) == pytest.approx(240, abs=1)
+
+    def test_each_wait_is_one_line_in_the_log(self, false_server, airflow_connection, slept, caplog):
+        server = false_server(Answer(503), Answer())
         airflow_connection(host=server.url)
 
         search(MLflowClientHook())
 
-        assert slept == [30]
+        assert caplog.messages == [
+            f"MLflow at {server.url}: 503 Service Unavailable. Retrying in {slept[0]:.0f} s."
+        ]
+
+    def test_a_file_is_sent_again_from_its_beginning(self, false_server, airflow_connection, slept, tmp_path):
+        server = false_server(Answer(503), Answer())
+        airflow_connection(host=server.url)
+        (tmp_path / "file").write_bytes(b"a" * 100)
+
+        with (tmp_path / "file").open("rb") as file:
+            MLflowClientHook("PUT").run("x", data=file)
+
+        assert [headers["Content-Length"] for headers in server.requests] == ["100", "100"]
+
+    @pytest.mark.parametrize(("failure", "sent"), [(Answer(429), 2), (Answer(503), 1), (HANG_UP, 1)])
+    def test_a_request_that_must_not_be_repeated_is_sent_again_only_if_the_server_has_not_accepted_it(
+        self, false_server, airflow_connection, slept, failure, sent
+    ):
+        server = false_server(failure, Answer())
+        airflow_connection(host=server.url)
+        hook = MLflowClientHook().with_limits(Limits(timeout=5, retry_timeout=5, repeat=False))
+
+        with suppress(MLflowProviderError):
+            search(hook)
+
+        assert len(server.requests) == sent
 
     def test_a_server_that_is_down_is_one_error_with_its_finding(self, airflow_connection):
         port = free_port()
-        airflow_connection(host="127.0.0.1", port=port, extra={"retries": 1})
+        airflow_connection(host="127.0.0.1", port=port, extra={"retry_timeout": 0})
 
         with pytest.raises(MLflowUnreachableError) as raised:
             search(MLflowClientHook())
@@ -120,7 +180,7 @@ class TestRetries:
     def test_a_server_without_a_complete_response_is_unreachable(
         self, false_server, airflow_connection, answer, message
     ):
-        airflow_connection(host=false_server(answer).url, extra={"retries": 1})
+        airflow_connection(host=false_server(answer).url, extra={"retry_timeout": 0})
 
         with pytest.raises(MLflowUnreachableError, match=message):
             search(MLflowClientHook())
@@ -128,7 +188,7 @@ class TestRetries:
     def test_a_server_that_stops_in_the_middle_of_its_response_is_unreachable(self, airflow_connection):
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-            airflow_connection(host=f"127.0.0.1:{port}", extra={"retries": 0, "timeout": 1})
+            airflow_connection(host=f"127.0.0.1:{port}", extra={"retry_timeout": 0, "timeout": 1})
             Thread(target=stop_in_the_middle_of_a_response, args=(server,), daemon=True).start()
 
             with pytest.raises(MLflowUnreachableError, match="did not respond in time"):
@@ -242,7 +302,7 @@ class TestTLS:
         ],
     )
     def test_a_certificate_or_scheme_that_is_wrong_is_reported(
-        self, false_server, airflow_connection, certificate, is_https, scheme, finding
+        self, false_server, airflow_connection, slept, certificate, is_https, scheme, finding
     ):
         server = false_server(Answer(), certificate=certificate if is_https else None)
         airflow_connection(host=f"{scheme}{server.url.partition(':')[2]}")
@@ -252,6 +312,10 @@ class TestTLS:
         assert not works
         assert str(finding) in message
         assert server.requests == []
+
+        with pytest.raises(MLflowUnreachableError) as raised:
+            search(MLflowClientHook())
+        assert raised.value.is_transient == bool(slept) == (finding is findings.CONNECTION_CLOSED)
 
     @pytest.mark.parametrize("verified", [False, True], ids=["unverified", "by its CA bundle"])
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

@@ -137,9 +137,9 @@ class TestParent:
 
 
 class TestPatience:
-    def test_a_request_that_times_out_is_sent_once_more(self, hook, mlflow_proxy):
+    def test_a_request_that_times_out_is_sent_again_until_the_time_is_over(self, hook, mlflow_proxy):
         mlflow_proxy.hangs = True
-        hook = hook.with_limits(Limits(timeout=0.2, retries=4, read_retries=1))
+        hook = hook.with_limits(Limits(timeout=0.2, retry_timeout=0.3))
         with pytest.raises(MLflowUnreachableError, match=str(findings.TIMED_OUT)):
             hook.call("GET", "experiments/get-by-name")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from airflow.sdk import DAG, task
 
 from mlflow_provider.decorators.mlflow import MLflowDecoratedOperator
@@ -55,3 +56,9 @@ def test_mapped_tasks_keep_their_arguments():
         train.override(nested=True).expand(alpha=[0.1, 1.0])
 
     assert dag.get_task("train").partial_kwargs["nested"] is True
+
+
+@pytest.mark.parametrize("choice", ["retry", "on_tracking_error"])
+def test_an_unknown_choice_is_rejected_when_the_dag_is_parsed(choice):
+    with DAG("housing", schedule=None), pytest.raises(ValueError, match=f"^{choice} is 'never'; choose "):
+        train.override(**{choice: "never"})()

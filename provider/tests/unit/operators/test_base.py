@@ -64,6 +64,20 @@ def dag():
         yield dag
 
 
+@pytest.mark.parametrize(
+    ("operator_class", "choice"),
+    [
+        (operator_class, parameter)
+        for operator_class in operator_classes()
+        for parameter in inspect.signature(operator_class.__init__).parameters
+        if parameter in ("if_exists", "if_rejected")
+    ],
+)
+def test_an_unknown_choice_is_rejected_when_the_dag_is_parsed(operator_class, choice):
+    with pytest.raises(ValueError, match=rf"^{choice} is 'stop'; choose .*'fail'.*\.$"):
+        operator_class(task_id="task", **arguments(operator_class, "x"), **{choice: "stop"})
+
+
 @each_operator
 def test_templates_are_rendered_in_every_template_field(operator_class, dag):
     operator = operator_class(task_id="task", **arguments(operator_class, "{{ team }}-{{ params.stage }}"))

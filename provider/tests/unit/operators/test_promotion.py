@@ -7,7 +7,6 @@ import math
 import pytest
 
 from mlflow_provider.operators.metric_rule import MetricRule, as_bool, as_number, from_mlflow
-from mlflow_provider.operators.promotion import PromoteModelVersionOperator
 
 
 @pytest.mark.parametrize(
@@ -89,15 +88,3 @@ def test_values_from_mlflow_may_be_nan_and_infinity(value, expected):
 )
 def test_templates_may_render_values_as_strings(convert, value, expected):
     assert convert("field", value) == expected
-
-
-def test_if_rejected_is_checked_when_the_dag_is_parsed():
-    with pytest.raises(ValueError, match=r"^if_rejected is 'stop'; enter skip, fail or continue\.$"):
-        PromoteModelVersionOperator(
-            task_id="promote",
-            name="Housing",
-            version="1",
-            metric="r2",
-            greater_is_better=True,
-            if_rejected="stop",
-        )

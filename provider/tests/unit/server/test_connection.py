@@ -13,7 +13,7 @@ from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.server.connection import (
     CONNECTION_TYPES,
-    DEFAULT_RETRIES,
+    DEFAULT_RETRY_TIMEOUT_SECONDS,
     DEFAULT_TIMEOUT_SECONDS,
     HTTP_OPTIONS,
     MLflowConnection,
@@ -190,7 +190,7 @@ class TestDatabricks:
 
 class TestEnvironment:
     def test_has_all_variables_that_mlflow_reads_about_a_server(self):
-        extra = {"workspace": "team-a", "verify": "/etc/ssl/ca.pem", "timeout": 30, "retries": 2}
+        extra = {"workspace": "team-a", "verify": "/etc/ssl/ca.pem", "timeout": 30, "retry_timeout": 12}
         extra["registry_uri"] = "http://registry:5000/"
 
         assert read(host="mlflow:5000", login="ada", password=PASSWORD, extra=extra).environment == {
@@ -205,7 +205,10 @@ class TestEnvironment:
             "MLFLOW_TRACKING_INSECURE_TLS": None,
             "MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/ssl/ca.pem",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "2.0",
+            "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
             "AIRFLOW_MLFLOW_HEADERS": None,
         }
 
@@ -218,12 +221,12 @@ class TestEnvironment:
 
 class TestExtra:
     def test_has_defaults_where_it_is_empty_or_blank(self):
-        blank = {"ui_url": "", "artifact_conn_id": None, "verify": None, "timeout": "", "retries": None}
+        blank = {"ui_url": "", "artifact_conn_id": None, "verify": None, "timeout": "", "retry_timeout": None}
 
         for connection in (read(host="mlflow"), read(host="mlflow", extra=blank)):
             assert connection.verify is True
             assert connection.timeout == DEFAULT_TIMEOUT_SECONDS
-            assert connection.retries == DEFAULT_RETRIES
+            assert connection.retry_timeout == DEFAULT_RETRY_TIMEOUT_SECONDS
             assert connection.artifact_environment == {}
 
     @pytest.mark.parametrize(
@@ -243,9 +246,14 @@ class TestExtra:
         assert environment["MLFLOW_TRACKING_SERVER_CERT_PATH"] == bundle
 
     def test_numbers_may_be_strings(self):
-        connection = read(host="mlflow", extra={"timeout": "2.5", "retries": "0"})
+        connection = read(host="mlflow", extra={"timeout": "2.5", "retry_timeout": "0"})
 
-        assert (connection.timeout, connection.retries) == (2.5, 0)
+        assert (connection.timeout, connection.retry_timeout) == (2.5, 0)
+
+    @pytest.mark.parametrize(("retries", "seconds"), [(0, 0), (1, 2), (4, 30), (10, 2046), (99, 2046)])
+    def test_a_number_of_retries_is_the_time_that_they_took(self, retries, seconds):
+        assert read(host="mlflow", extra={"retries": retries}).retry_timeout == seconds
+        assert read(host="mlflow", extra={"retries": retries, "retry_timeout": 7}).retry_timeout == 7
 
     def test_of_an_http_connection_has_headers_beside_options_and_secrets(self, caplog):
         secrets = ("password", "client_secret", "aws_secret_access_key", "privateKey")
@@ -255,7 +263,7 @@ class TestExtra:
         connection = read(conn_type="http", host="mlflow", extra={**ignored, **headers, "retries": 1})
 
         assert connection.headers == {**headers, "X-Team": "7"}
-        assert connection.retries == 1
+        assert connection.retry_timeout == 2
         assert "Extra: ignored allow_redirects, auth_kwargs" in caplog.text
         assert PASSWORD not in caplog.text
 
@@ -362,7 +370,7 @@ class TestErrors:
             ({"extra": {"timeout": "soon"}}, "Extra, timeout", "enter a number of at least 1"),
             ({"extra": {"timeout": 0}}, "Extra, timeout", "enter a number of at least 1"),
             ({"extra": {"timeout": "inf"}}, "Extra, timeout", "enter a number of at least 1"),
-            ({"extra": {"retries": -1}}, "Extra, retries", "enter a number of at least 0"),
+            ({"extra": {"retry_timeout": -1}}, "Extra, retry_timeout", "enter a number of at least 0"),
             ({"extra": {"retries": [4]}}, "Extra, retries", "enter a number of at least 0"),
         ],
     )

@@ -1,4 +1,4 @@
-"""The timeouts and retries of requests."""
+"""The timeouts of requests, and how long they are retried."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from mlflow_provider.server.limits import Limits
 
 
 @pytest.mark.parametrize(
-    ("timeout", "retries", "first", "later", "interactive", "trigger"),
+    ("timeout", "retry_timeout", "first", "later", "interactive", "trigger"),
     [
-        (120.0, 4, Limits(20.0, 4, read_retries=1), Limits(30.0, 6), Limits(10.0, 0), Limits(30.0, 0)),
-        (5.0, 0, Limits(5.0, 0, read_retries=0), Limits(5.0, 2), Limits(5.0, 0), Limits(5.0, 0)),
-        (300.0, 4, Limits(300.0, 4, read_retries=1), Limits(300.0, 6), Limits(10.0, 0), Limits(30.0, 0)),
+        (120.0, 60.0, Limits(20.0, 60.0), Limits(30.0, 240.0), Limits(10.0, 0), Limits(30.0, 0)),
+        (5.0, 0.0, Limits(5.0, 0), Limits(5.0, 0), Limits(5.0, 0), Limits(5.0, 0)),
+        (300.0, 60.0, Limits(300.0, 60.0), Limits(300.0, 240.0), Limits(10.0, 0), Limits(30.0, 0)),
     ],
     ids=["default", "shorter", "raised"],
 )
 def test_the_connections_timeout_counts_where_it_is_shorter_or_was_raised(
-    timeout, retries, first, later, interactive, trigger
+    timeout, retry_timeout, first, later, interactive, trigger
 ):
-    connection = MLflowConnection("mlflow_default", "http://mlflow:5000", timeout=timeout, retries=retries)
+    connection = MLflowConnection(
+        "mlflow_default", "http://mlflow:5000", timeout=timeout, retry_timeout=retry_timeout
+    )
 
     assert limits.first_request(connection) == first
     assert limits.later_requests(connection) == later

@@ -10,13 +10,11 @@ import pytest
 from airflow.sdk import Asset, AssetWatcher, Variable
 from airflow.triggers.base import BaseEventTrigger
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowConfigurationError, MLflowUnreachableError
 from mlflow_provider.triggers.cursor import load_cursor, save_cursor
 from mlflow_provider.triggers.registry import (
     MLflowModelVersionTrigger,
     MLflowRegistryEventTrigger,
     _Registry,
-    is_transient,
     new_version,
 )
 
@@ -45,21 +43,6 @@ MODEL = {
 )
 def test_a_version_is_new_if_it_is_newer_and_an_alias_if_it_moved(model, alias, known_version, version):
     assert new_version(model, alias, known_version) == version
-
-
-@pytest.mark.parametrize(
-    ("error", "transient"),
-    [
-        (MLflowUnreachableError("down"), True),
-        (MLflowAPIError("busy", status_code=429), True),
-        (MLflowAPIError("failing", status_code=503), True),
-        (MLflowAPIError("refused", status_code=401), False),
-        (MLflowAPIError("not MLflow", status_code=404), False),
-        (MLflowConfigurationError("mlflow_default", "Host", "empty", "enter one"), False),
-    ],
-)
-def test_transient_errors_are_distinguished_from_permanent_ones(error, transient):
-    assert is_transient(error) is transient
 
 
 @pytest.mark.parametrize(
@@ -120,11 +103,11 @@ def test_a_server_that_does_not_respond_does_not_block_the_loop(airflow_connecti
 
 
 def test_a_request_is_sent_once_and_has_a_short_timeout(airflow_connection):
-    airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 600, "retries": 9})
+    airflow_connection(host="http://127.0.0.1:1", extra={"timeout": 600})
 
     connection = asyncio.run(_Registry("mlflow_default", 60).fetch(lambda hook: hook.connection))
 
-    assert (connection.timeout, connection.retries) == (30, 0)
+    assert (connection.timeout, connection.retry_timeout) == (30, 0)
 
 
 def test_a_watch_without_a_store_keeps_its_cursor_in_a_variable(monkeypatch):

@@ -1,0 +1,201 @@
+"""The ``requests`` session for MLflow: its login, retries, and the findings for a request without a response.
+
+Imported with the first request, like :mod:`mlflow_provider.server.rest`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from requests.utils import rewind_body
+
+from mlflow_provider.exceptions import FEATURE_DISABLED, RETRIED_STATUS_CODES, chain
+from mlflow_provider.server import findings, limits
+from mlflow_provider.server.login import Authentication, Login, can_be_repeated, is_file
+
+if TYPE_CHECKING:
+    from mlflow_provider.server.connection import MLflowConnection
+    from mlflow_provider.server.findings import Finding
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+# The last attempt gets this long, even at the end of the time for retries.
+MIN_TIMEOUT_SECONDS = 5.0
+# A server that limits the rate of requests is alive. With three requests a second, 64 tasks wait for minutes.
+RATE_LIMITED_FACTOR = 4
+# MLflow's message, with status 400, when more requests wait than it has connections to its database.
+OVERLOADED = "QueuePool limit of size"
+# All errors of requests, a missing CA bundle (OSError), and an error of urllib3 that requests does not wrap:
+# a host name with two dots in a row.
+NO_RESPONSE = (OSError, urllib3.exceptions.HTTPError)
+# Of these, the ones that another attempt may avoid.
+TRANSIENT = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    requests.exceptions.InvalidHeader,  # of the response
+)
+# OpenSSL reports a reason for this, but no class, and Python knows the newer reason only by its text.
+NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
+FINDINGS: dict[type[BaseException], Finding] = {
+    ssl.SSLCertVerificationError: findings.CERTIFICATE_NOT_TRUSTED,
+    socket.gaierror: findings.HOST_NOT_RESOLVED,
+    UnicodeError: findings.HOST_NOT_RESOLVED,  # the host name cannot be encoded in ASCII
+    requests.exceptions.InvalidURL: findings.HOST_NOT_RESOLVED,
+    ConnectionRefusedError: findings.CONNECTION_REFUSED,
+    TimeoutError: findings.TIMED_OUT,
+    ConnectionResetError: findings.CONNECTION_CLOSED,
+    urllib3.exceptions.InvalidHeader: findings.MALFORMED_RESPONSE,
+    requests.exceptions.InvalidHeader: findings.INVALID_HEADER,  # its own text shows the value
+}
+PERMANENT = (findings.CERTIFICATE_NOT_TRUSTED, findings.NOT_HTTPS, findings.INVALID_HEADER)
+
+Outcome = requests.Response | Exception
+
+
+class Session(requests.Session):
+    """A session that retries failed requests for as long as its connection says.
+
+    It also retries requests that are not idempotent, as MLflow's own client does up to 3.17: a restarting
+    server is common, a lost response rare, and ``if_exists`` covers that.
+
+    :param connection: its ``timeout`` applies to each attempt, its ``retry_timeout`` to all of them.
+    :param repeat: whether to repeat a request that the server may have received.
+    """
+
+    def __init__(self, connection: MLflowConnection, *, repeat: bool = True) -> None:
+        super().__init__()
+        self._connection = connection
+        self._repeat = repeat
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a request until the server responds to it, or the time for retries is over.
+
+        A ``Retry-After`` that is longer than the rest of the time is cut to it, so that every server gets one
+        more attempt at the end.
+        """
+        timeout = kwargs.pop("timeout", None)
+        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        read = read or self._connection.timeout
+        connect = min(connect or CONNECT_TIMEOUT_SECONDS, read)
+        started = time.monotonic()
+        for attempt in count():
+            try:
+                outcome: Outcome = super().send(request, timeout=(connect, read), **kwargs)
+            except NO_RESPONSE as error:
+                outcome = error
+            failure = _transient_failure(outcome)
+            patience = RATE_LIMITED_FACTOR if _is_rate_limited(outcome) else 1
+            seconds_left = started + patience * self._connection.retry_timeout - time.monotonic()
+            may_repeat = can_be_repeated(request) and (self._repeat or _was_not_received(outcome))
+            if not failure or seconds_left <= 0 or not may_repeat:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+            wait = min(_retry_after(outcome) + limits.backoff(attempt), seconds_left)
+            log.warning("MLflow at %s: %s. Retrying in %.0f s.", self._connection.url, failure, wait)
+            time.sleep(wait)
+            if is_file(request):
+                rewind_body(request)
+            read = min(read, max(seconds_left - wait, MIN_TIMEOUT_SECONDS))
+            connect = min(connect, read)
+        raise AssertionError  # the loop has no end
+
+
+def new_session(
+    connection: MLflowConnection,
+    *,
+    auth_type: Callable[[str, str], Authentication] | None = None,
+    repeat: bool = True,
+    pool_from: requests.Session | None = None,
+) -> Session:
+    """Return a session with the connection's login, TLS verification, timeout and retries.
+
+    :param connection: the server.
+    :param auth_type: returns a ``requests`` authentication for a user name and password; basic
+        authentication by default.
+    :param repeat: whether to repeat a request that the server may have received.
+    :param pool_from: another session, whose TCP connections it shares.
+    """
+    session = Session(connection, repeat=repeat)
+    session.headers.update(connection.headers)
+    if connection.workspace:
+        session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
+    session.verify = connection.verify
+    if auth_type and connection.username:
+        session.auth = auth_type(connection.username, connection.password or "")
+    else:
+        session.auth = Login(connection)
+    adapter = HTTPAdapter()
+    other = pool_from.get_adapter(connection.url) if pool_from else None
+    if isinstance(other, HTTPAdapter):
+        adapter.poolmanager = other.poolmanager
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    return session
+
+
+def finding_of(error: BaseException) -> Finding:
+    """Return the finding for a missing response, by error types that every urllib3 has."""
+    errors = list(chain(error))
+    for error_class, finding in FINDINGS.items():
+        if any(isinstance(each, error_class) for each in errors):
+            return finding
+    if any(isinstance(each, ssl.SSLError) and NOT_TLS.search(str(each)) for each in errors):
+        return findings.NOT_HTTPS
+    return findings.UNEXPECTED.format(message=str(error).removesuffix("."))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same request may get a response later."""
+    return isinstance(error, TRANSIENT) and finding_of(error) not in PERMANENT
+
+
+def is_overloaded(response: requests.Response) -> bool:
+    """Return whether MLflow has no connection to its database left, which it reports as a bad request."""
+    return response.status_code == requests.codes.bad_request and OVERLOADED in response.text
+
+
+def _transient_failure(outcome: Outcome) -> str | None:
+    """Describe the outcome of a request if another attempt may have a better one."""
+    if isinstance(outcome, Exception):
+        return str(finding_of(outcome)) if is_transient(outcome) else None
+    is_failing = outcome.status_code in RETRIED_STATUS_CODES and FEATURE_DISABLED not in outcome.text
+    return f"{outcome.status_code} {outcome.reason}" if is_failing or is_overloaded(outcome) else None
+
+
+def _is_rate_limited(outcome: Outcome) -> bool:
+    return isinstance(outcome, requests.Response) and outcome.status_code == requests.codes.too_many_requests
+
+
+def _was_not_received(outcome: Outcome) -> bool:
+    if isinstance(outcome, requests.Response):
+        return _is_rate_limited(outcome)
+    not_connected = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+    return any(isinstance(each, not_connected) for each in chain(outcome))
+
+
+def _retry_after(outcome: Outcome) -> float:
+    """Return how many seconds the server asks to wait; 0 if it does not, or if its header is malformed."""
+    value = outcome.headers.get("Retry-After", "") if isinstance(outcome, requests.Response) else ""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
+            return 0
+    return seconds if 0 < seconds < float("inf") else 0
