@@ -1,3 +1,10 @@
 """Plugins for all tests of the provider."""
 
-pytest_plugins = ["isolation", "mlflow_servers", "mlflow_proxy", "faults", "databricks_stand_in"]
+pytest_plugins = [
+    "isolation",
+    "mlflow_servers",
+    "mlflow_proxy",
+    "hostile_server",
+    "faults",
+    "databricks_stand_in",
+]

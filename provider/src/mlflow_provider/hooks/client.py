@@ -301,7 +301,7 @@ class MLflowClientHook(MLflowBaseHook):
         """
         for source in map(self.recorded_source, self._sources(model_uri)):
             found = self.search_versions(name, equals("source_path", source))
-            if versions := [each for each in found if each["source"] == source]:
+            if versions := [each for each in found if each.get("source") == source]:
                 return {"model_version": max(versions, key=lambda version: int(version["version"]))}
         return None
 

@@ -333,7 +333,7 @@ def logged_model_value(hook: MLflowClientHook, entry: Mapping[str, Any]) -> floa
 def run_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the last entry of each metric of a version's run."""
     run = find_run(hook, version)
-    return {entry["key"]: entry for entry in run["data"].get("metrics", [])} if run else {}
+    return {entry["key"]: entry for entry in run.get("data", {}).get("metrics", [])} if run else {}
 
 
 def find_run(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, Any] | None:

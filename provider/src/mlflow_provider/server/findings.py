@@ -11,6 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 
+def clean(text: str) -> str:
+    """Return a text for logs and terminals: without control characters, and without logins in addresses."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", printable)
+
+
 @dataclass(frozen=True)
 class Finding:
     """A cause of a failure, which reads as "finding; fix".
@@ -26,11 +32,12 @@ class Finding:
 
     def format(self, **fields: Any) -> Finding:
         """Return the finding with its placeholders filled."""
-        return replace(self, finding=self.finding.format(**fields), fix=self.fix.format(**fields))
+        cleaned = {name: clean(str(value)) for name, value in fields.items()}
+        return replace(self, finding=self.finding.format(**cleaned), fix=self.fix.format(**cleaned))
 
     def about(self, subject: str) -> Finding:
         """Return the finding with its subject in front, e.g. a server or a request."""
-        return replace(self, finding=f"{subject}: {self.finding}")
+        return replace(self, finding=f"{clean(subject)}: {self.finding}")
 
     def __str__(self) -> str:
         return f"{self.finding}; {self.fix}" if self.fix else self.finding
@@ -103,6 +110,9 @@ REDIRECTED_ELSEWHERE = Finding(
 )
 NOT_MLFLOW = Finding(
     "not-mlflow", "this is not an MLflow server, or it does not support {request!r}", "correct Host and Port"
+)
+UNEXPECTED_ANSWER = Finding(
+    "unexpected-answer", "unexpected response: {problem}", "check for a proxy that alters responses"
 )
 VERSIONS_DIFFER = Finding(
     "versions-differ",

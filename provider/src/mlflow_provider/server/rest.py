@@ -18,7 +18,7 @@ from mlflow_provider.exceptions import (
     MLflowNotFoundError,
     MLflowUnreachableError,
 )
-from mlflow_provider.server import findings
+from mlflow_provider.server import answers, findings
 from mlflow_provider.server.session import NO_RESPONSE, finding_of, is_overloaded, is_transient
 
 if TYPE_CHECKING:
@@ -90,13 +90,21 @@ def call(
     endpoint = f"{API_PREFIX}/{path}"
     connection = _at_registry(connection, endpoint)
     response = send(session, connection, method, endpoint, params, **request_kwargs)
+    request = f"{method} {path}"
     try:
         answer = response.json()
-    except requests.JSONDecodeError:
+    except (ValueError, RecursionError):
         answer = None
-    if response.ok and isinstance(answer, dict):
-        return answer
-    raise _error(f"{method} {path}", connection, response, answer if isinstance(answer, dict) else {})
+    if not (response.ok and isinstance(answer, dict)):
+        raise _error(request, connection, response, answer if isinstance(answer, dict) else {})
+    try:
+        answers.check(request, answer)
+    except ValueError as error:
+        finding = findings.UNEXPECTED_ANSWER.format(problem=error).about(
+            f"{request} at {_server(connection)}"
+        )
+        raise MLflowAPIError(finding, status_code=response.status_code) from None
+    return answer
 
 
 def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnection:
@@ -109,8 +117,10 @@ def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnectio
 def _error(
     request: str, connection: MLflowConnection, response: requests.Response, answer: Mapping[str, Any]
 ) -> MLflowAPIError:
-    error_code = answer.get("error_code")
-    message = str(answer.get("message") or response.text.strip()[:300] or "no message")[:MAX_MESSAGE_LENGTH]
+    error_code, message = (
+        value if isinstance(value := answer.get(key), str) else None for key in ("error_code", "message")
+    )
+    message = (message or response.text.strip()[:300] or "no message")[:MAX_MESSAGE_LENGTH]
     finding = _finding_at_server(connection, response, request, error_code) or findings.of_message(message)
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
@@ -131,7 +141,10 @@ def _server(connection: MLflowConnection) -> str:
 
 
 def _redirection(response: requests.Response, endpoint: str) -> Finding:
-    target = urlsplit(urljoin(response.url, response.headers["Location"]))
+    try:
+        target = urlsplit(urljoin(response.url, response.headers["Location"]))
+    except ValueError:
+        return findings.REDIRECTED_ELSEWHERE.format(url="an invalid address")
     url = f"{target.scheme}://{target.netloc}{target.path}"  # a query may hold a secret
     if url.endswith(f"/{endpoint}"):
         return findings.REDIRECTED.format(url=url.removesuffix(f"/{endpoint}"))

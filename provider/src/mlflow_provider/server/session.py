@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from requests.utils import rewind_body
 
 from mlflow_provider.exceptions import FEATURE_DISABLED, RETRIED_STATUS_CODES, chain
 from mlflow_provider.server import findings, limits
+from mlflow_provider.server.findings import clean
 from mlflow_provider.server.login import Authentication, Login, can_be_repeated, is_file
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ class Session(requests.Session):
         started = time.monotonic()
         for attempt in count():
             try:
-                outcome: Outcome = super().send(request, timeout=(connect, read), **kwargs)
+                response = super().send(request, timeout=(connect, read), **kwargs)
+                response.encoding = "utf-8"  # as MLflow sends; a header may name an unknown character set
+                outcome: Outcome = response
             except NO_RESPONSE as error:
                 outcome = error
             failure = _transient_failure(outcome)
@@ -113,6 +116,10 @@ class Session(requests.Session):
             read = min(read, max(seconds_left - wait, MIN_TIMEOUT_SECONDS))
             connect = min(connect, read)
         raise AssertionError  # the loop has no end
+
+    def resolve_redirects(self, *args: Any, yield_requests: bool = False, **kwargs: Any) -> Iterator[Any]:
+        """Do not parse the address of a redirect that is not followed: it may be malformed."""
+        return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
 
 
 def new_session(
@@ -174,7 +181,7 @@ def _transient_failure(outcome: Outcome) -> str | None:
     if isinstance(outcome, Exception):
         return str(finding_of(outcome)) if is_transient(outcome) else None
     is_failing = outcome.status_code in RETRIED_STATUS_CODES and FEATURE_DISABLED not in outcome.text
-    return f"{outcome.status_code} {outcome.reason}" if is_failing or is_overloaded(outcome) else None
+    return f"{outcome.status_code} {clean(outcome.reason)}" if is_failing or is_overloaded(outcome) else None
 
 
 def _is_rate_limited(outcome: Outcome) -> bool:

@@ -45,7 +45,7 @@ class Run:
             experiment_id=info["experiment_id"],
             name=info.get("run_name") or info["run_id"],
             status=info["status"],
-            start_time=int(info["start_time"]),
+            start_time=int(info.get("start_time", 0)),
             end_time=int(end_time) if end_time else None,
             artifact_uri=info.get("artifact_uri", ""),
             tags={tag["key"]: tag["value"] for tag in data.get("tags", [])},
