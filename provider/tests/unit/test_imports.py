@@ -10,7 +10,12 @@ import mlflow_provider
 
 HEAVY = ("boto3", "mlflow", "numpy", "pandas", "requests", "sklearn")
 # Imported with the first request to MLflow, or to its pages in Airflow.
-LATE = ("mlflow_provider.server.login", "mlflow_provider.server.rest", "mlflow_provider.plugins.pages")
+LATE = (
+    "mlflow_provider.server.login",
+    "mlflow_provider.server.rest",
+    "mlflow_provider.server.session",
+    "mlflow_provider.plugins.pages",
+)
 
 
 def test_no_module_imports_a_package_that_only_a_running_task_needs():

@@ -17,7 +17,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.connection import DEFAULT_PORTS, MLflowConnection
-from mlflow_provider.server.findings import UNEXPECTED, Finding
+from mlflow_provider.server.findings import UNEXPECTED, Finding, clean
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -130,7 +130,8 @@ class Examination:
         return self.run.artifact_uri
 
     def masked(self, text: str) -> str:
-        """Return a text without the connection's secrets, which a server may repeat in a response."""
+        """Return a text for a terminal, without the connection's secrets, which a server may repeat."""
+        text = clean(text)
         try:
             connection = self.connection
         except MLflowProviderError:  # its message has no secret

@@ -14,8 +14,8 @@ def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
     :param variables: values by name; None removes a variable.
     """
     previous = {name: os.environ.get(name) for name in variables}
-    set_environment(variables)
     try:
+        set_environment(variables)
         yield
     finally:
         set_environment(previous)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -12,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf, mask_secret
 
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.process import request_headers
@@ -38,6 +39,8 @@ OPTIONS = (
     "retries",  # of earlier versions
 )
 
+NOT_TEXT = ("verify", "timeout", "retry_timeout", "retries")
+
 # The options of Airflow's own `http` hook in Extra; it sends all others as headers, as 1.1.0 did.
 # https://airflow.apache.org/docs/apache-airflow-providers-http/stable/connections/http.html
 HTTP_OPTIONS = (
@@ -54,6 +57,7 @@ HTTP_OPTIONS = (
     "trust_env",
     "verify_ssl",
 )
+_TEXT = re.compile(r"[^\0\ud800-\udfff]*")  # what can be passed to a program
 # Names with hyphens are headers, which may carry a secret: CF-Access-Client-Secret.
 _SECRET = re.compile(r"[^-]*(password|passwd|passphrase|secret|private_?key|access_?key)[^-]*", re.IGNORECASE)
 
@@ -254,10 +258,20 @@ class MLflowConnection:
 
 def _look_up(conn_id: str, get_connection: Callable[[str], Connection], hint: str) -> Connection:
     try:
-        return get_connection(conn_id)
+        conn = get_connection(conn_id)
     except AirflowNotFoundException:
         fix = f"create it under Admin > Connections or in AIRFLOW_CONN_{conn_id.upper()}: {hint}"
         raise MLflowConfigurationError(conn_id, "Connection ID", "there is no such connection", fix) from None
+    _check_text(conn_id, {"Host": conn.host, "Login": conn.login, "Password": conn.password})
+    return conn
+
+
+def _check_text(conn_id: str, fields: Mapping[str, Any]) -> None:
+    """Check the values of fields that become environment variables."""
+    for name, value in fields.items():
+        if value is not None and not (isinstance(value, str) and _TEXT.fullmatch(value)):
+            problem, fix = "not valid text", "enter text without null characters"
+            raise MLflowConfigurationError(conn_id, name, problem, fix)
 
 
 def _url(conn: Connection) -> SplitResult:
@@ -323,6 +337,9 @@ def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | No
             problem = "a token contains no spaces, line breaks or accents"
             raise invalid("Password", problem, "enter only the token")
         return {"token": password}
+    if login and password:
+        # Airflow masks the password, but not the header that contains it.
+        mask_secret(base64.b64encode(f"{login}:{password}".encode()).decode())
     return {"username": login, "password": password if login else None}
 
 
@@ -331,6 +348,8 @@ def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:
     extra = _extra_object(conn)
     # The connection form stores blank fields as null or "".
     options = {key: value for key, value in extra.items() if key in OPTIONS and value not in (None, "")}
+    texts = {key: value for key, value in options.items() if key not in NOT_TEXT or isinstance(value, str)}
+    _check_text(conn.conn_id, {f"Extra, {key}": value for key, value in texts.items()})
     unknown = {key: str(value) for key, value in extra.items() if key not in OPTIONS}
     if unknown and conn.conn_type in (None, "mlflow"):
         problem = f"unknown: {', '.join(sorted(unknown))}"
@@ -354,7 +373,7 @@ def _headers(conn_id: str, extra: Mapping[str, str]) -> dict[str, str]:
 def _extra_object(conn: Connection) -> dict[str, Any]:
     try:
         extra = json.loads(conn.extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         fix = 'enter names and values, as in {"name": "value"}'
@@ -362,11 +381,12 @@ def _extra_object(conn: Connection) -> dict[str, Any]:
     return extra
 
 
-def _ui_url(conn_id: str, value: Any) -> str:
-    if urlsplit(str(value)).scheme not in ("http", "https"):  # links to it must run no script
-        fix = "enter an address that starts with http:// or https://"
-        raise MLflowConfigurationError(conn_id, "UI address", f"{value!r} is not a web address", fix)
-    return str(value).rstrip("/")
+def _ui_url(conn_id: str, value: str) -> str:
+    # Links to it must run no script. It may contain a login, which must not be shown.
+    if not re.fullmatch(r"https?://[^@]+", value, re.IGNORECASE) or not value.isprintable():
+        fix = "enter an address that starts with http:// or https:// and has no login"
+        raise MLflowConfigurationError(conn_id, "UI address", "not a valid web address", fix)
+    return value.rstrip("/")
 
 
 def _configured_ui_url(conn_id: str, url: str) -> str:
@@ -449,6 +469,8 @@ def aws_environment(conn_id: str, get_connection: Callable[[str], Connection]) -
     """
     conn = _look_up(conn_id, get_connection, hint="login and password are the S3 key pair")
     extra = _extra_object(conn)
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region_name", "endpoint_url")
+    _check_text(conn_id, {f"Extra, {name}": extra.get(name) for name in names})
     key_id = conn.login or extra.get("aws_access_key_id")
     secret_key = conn.password or extra.get("aws_secret_access_key")
     if bool(key_id) != bool(secret_key):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.process import mlflow_private
 from mlflow_provider.process.environment import environment
+from mlflow_provider.server.findings import clean
 from mlflow_provider.tracking import runs, shared_run
 
 if TYPE_CHECKING:
@@ -187,8 +188,8 @@ class _TaskRun:
 
         if (uri := mlflow.get_tracking_uri()) != self.tracking_uri:
             self._warn(
-                f"mlflow.set_tracking_uri() has set {uri}, but this task's run is on {self.tracking_uri}. "
-                "Remove the call; the connection names the server."
+                f"mlflow.set_tracking_uri() has set {clean(uri)}, but this task's run is on "
+                f"{self.tracking_uri}. Remove the call; the connection names the server."
             )
         parent_run_id = self.shared.run_id
         if (current := mlflow.active_run()) and not self._is_of_task(current):

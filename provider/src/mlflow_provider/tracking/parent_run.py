@@ -71,7 +71,7 @@ def get_or_create(
 
 
 def _confirmed(parents: Mapping[str, Run]) -> list[str]:
-    return [run_id for run_id, parent in parents.items() if parent.tags[TAG] == CONFIRMED]
+    return [run_id for run_id, parent in parents.items() if parent.tags.get(TAG) == CONFIRMED]
 
 
 def end_if_children_ended(

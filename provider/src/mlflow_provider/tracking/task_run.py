@@ -31,6 +31,7 @@ from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.connection import MLflowConnection
+from mlflow_provider.server.findings import clean
 from mlflow_provider.tracking import parent_run, runs, task_instance
 from mlflow_provider.tracking.active_run import active_run, autologging
 from mlflow_provider.tracking.retry_policy import Retry, decide
@@ -213,7 +214,7 @@ class _TrackedTry:
             connection = self.hook.connection
             self.ti.xcom_push(XCOM_RUN_ID, self.run.run_id)
             links.push_run_links(self.ti, connection, self.run.experiment_id, self.run.run_id)
-            log.info("MLflow run %s: %s", self.run.name, connection.page(self.run.page))
+            log.info("MLflow run %s: %s", clean(self.run.name), connection.page(self.run.page))
         except Exception as error:
             if self.on_tracking_error == "fail":
                 raise

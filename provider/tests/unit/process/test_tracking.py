@@ -88,6 +88,14 @@ class TestEnvironment:
 
         assert dict(os.environ) == baseline
 
+    def test_puts_back_what_it_has_set_before_an_invalid_value(self):
+        baseline = dict(os.environ)
+
+        with pytest.raises(ValueError, match="null"), environment({"ADDED": "inside", "INVALID": "\0"}):
+            pass
+
+        assert dict(os.environ) == baseline
+
 
 class TestTracking:
     def test_uses_the_connections_server_even_if_another_was_set(self, before):

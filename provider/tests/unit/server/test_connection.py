@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, redact
 from airflow.sdk import Connection
 
 from mlflow_provider.exceptions import MLflowConfigurationError
@@ -321,6 +322,10 @@ class TestArtifactStore:
             ({"password": PASSWORD}, "Login", "access key ID"),
             ({"login": "minio", "password": PASSWORD, "extra": "[]"}, "Extra", "JSON object"),
             ({"login": "minio", "password": PASSWORD, "host": "s3://bucket"}, "Host", "enter http or https"),
+            ({"login": "minio", "password": f"{PASSWORD}\0"}, "Password", "null characters"),
+            ({"extra": {"aws_session_token": 5}}, "Extra, aws_session_token", "enter text"),
+            ({"extra": {"region_name": {}}}, "Extra, region_name", "enter text"),
+            ({"extra": {"endpoint_url": "\ud800"}}, "Extra, endpoint_url", "enter text"),
         ],
     )
     def test_that_is_wrong_is_named_by_the_error(self, store, field, advice):
@@ -357,7 +362,15 @@ class TestErrors:
             ({"host": DATABRICKS["host"]}, "Login", "enter the word token"),
             ({"extra": "retries=4"}, "Extra", "JSON object"),
             ({"extra": "[4]"}, "Extra", "JSON object"),
+            ({"extra": "[" * 200_000}, "Extra", "JSON object"),
             ({"extra": {"ui_url": "javascript:alert(1)"}}, "UI address", "starts with http://"),
+            ({"extra": {"ui_url": f"https://ada:{PASSWORD}@mlflow"}}, "UI address", "has no login"),
+            ({"extra": {"ui_url": f"ada:{PASSWORD}@mlflow"}}, "UI address", "has no login"),
+            ({"extra": {"ui_url": {}}}, "Extra, ui_url", "enter text"),
+            ({"extra": {"artifact_conn_id": 5}}, "Extra, artifact_conn_id", "enter text"),
+            ({"extra": {"verify": "\0"}}, "Extra, verify", "without null characters"),
+            ({"host": "ml\0flow"}, "Host", "without null characters"),
+            ({"password": f"{PASSWORD}\ud800"}, "Password", "enter text"),
             ({"extra": {"retrys": 4}}, "Extra", "unknown: retrys; use ui_url"),
             ({"extra": {"registry_uri": "databricks"}}, "Extra, registry_uri", "address of an MLflow server"),
             ({"extra": {"registry_uri": f"http://a:{PASSWORD}@x"}}, "Extra, registry_uri", "without a login"),
@@ -382,6 +395,12 @@ class TestErrors:
         assert str(raised.value).startswith(f"Connection 'mlflow_default', field {field}: ")
         assert advice in str(raised.value)
         assert PASSWORD not in str(raised.value)
+
+
+def test_the_header_with_the_password_is_masked_in_airflows_logs():
+    read(host="mlflow", login="ada", password=PASSWORD)
+
+    assert redact(base64.b64encode(f"ada:{PASSWORD}".encode()).decode()) == "***"
 
 
 @pytest.mark.parametrize("login", ["ada", "token"])
