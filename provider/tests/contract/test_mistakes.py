@@ -17,6 +17,8 @@ DAG_FILE = """
 import os
 import subprocess
 import sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 from airflow.sdk import dag, task
 
@@ -144,6 +146,35 @@ def mistakes():
         start_run()
 
     @in_own_folder
+    def takes_a_web_server_for_mlflow():
+        import mlflow
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+        Thread(target=server.serve_forever, daemon=True).start()
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{{server.server_port}}")
+        start_run()
+
+    @in_own_folder
+    def writes_to_a_folder():
+        import mlflow
+
+        mlflow.set_tracking_uri(os.getcwd())
+        start_run()
+
+    @in_own_folder
+    def names_only_databricks():
+        import mlflow
+
+        mlflow.set_tracking_uri("databricks")
+        start_run()
+
+    @in_own_folder
+    def downloads_from_no_run():
+        import mlflow
+
+        mlflow.artifacts.download_artifacts(run_id=None, artifact_path="model")
+
+    @in_own_folder
     def loads_a_model_from_the_runs_artifacts():
         import mlflow
 
@@ -218,6 +249,13 @@ FIXES = {
     "looks_for_a_run_of_another_worker": WARNING,
     "takes_a_bucket_for_a_server": "the tracking URI 's3://bucket/mlruns' is not the address of an MLflow "
     f"server; remove it, and {USE_THE_CONNECTION}",
+    "takes_a_web_server_for_mlflow": "this is not an MLflow server, or it does not support "
+    "'/api/2.0/mlflow/runs/create'; correct Host and Port",
+    "writes_to_a_folder": "MLflow writes to a folder on this worker, not to an MLflow server; "
+    f"{USE_THE_CONNECTION}",
+    "names_only_databricks": "this worker has no login for Databricks; enter the workspace in the connection "
+    f"mlflow_default, and {USE_THE_CONNECTION}",
+    "downloads_from_no_run": RUN_ID_MISSING,
     "loads_a_model_from_the_runs_artifacts": MODEL_NOT_IN_RUN,
     "registers_a_model_from_the_runs_artifacts": MODEL_NOT_IN_RUN,
     "misspells_a_model": "there is no artifact or model 'modle'; correct its name, or log it",

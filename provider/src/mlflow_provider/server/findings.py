@@ -253,6 +253,11 @@ NOT_A_TRACKING_URI = Finding(
     "the tracking URI {uri!r} is not the address of an MLflow server",
     f"remove it, and {_USE_THE_CONNECTION}",
 )
+DATABRICKS_LOGIN_MISSING = Finding(
+    "databricks-login-missing",
+    "the tracking URI is 'databricks', but this worker has no login for Databricks",
+    f"enter the workspace in the connection mlflow_default, and {_USE_THE_CONNECTION}",
+)
 MODEL_NOT_IN_RUN = Finding(
     "model-not-in-run",
     "run {run_id} has no artifact {path!r}",
@@ -290,7 +295,11 @@ _NOT_FOUND = r" #####\n.*(?i:not found|no such)"
 # fields of the finding.
 _PATTERNS = {
     r"Run with id=None not found|Missing value for required parameter 'run_id'": RUN_ID_MISSING,
+    r"Exactly one of `run_id` or `artifact_uri` must be specified": RUN_ID_MISSING,
     r"unsupported URI '(?P<uri>[^']+)' for": NOT_A_TRACKING_URI,
+    r"The filesystem tracking backend": LOCAL_TRACKING_URI.format(uri="a folder"),
+    r"Reading Databricks credential configuration failed": DATABRICKS_LOGIN_MISSING,
+    r"endpoint (?P<request>\S+) failed with error code (?:4\d\d|501) != 200\. Response body: '<": NOT_MLFLOW,
     rf"Invalid model version source: '{_RUN_ARTIFACTS}/(?P<path>[^']+)'": MODEL_NOT_IN_RUN,
     rf"artifacts from {_RUN_ARTIFACTS}:\n##### File (?P<path>\S+){_NOT_FOUND}": MODEL_NOT_IN_RUN,
     rf"artifacts from {_RUN_ARTIFACTS}/(?P<path>\S+):\n##### File MLmodel{_NOT_FOUND}": MODEL_NOT_IN_RUN,
