@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,6 +85,8 @@ def _stack() -> Iterator[Stack]:
 
 
 def _add_what_the_tests_need(folder: Path) -> None:
+    install = [".local/uv/bin/uv", "pip", "install", "--python=.venv", "optuna-integration>=5,<6"]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True)
     for dags in (HERE / "dags").glob("*.py"):
         if dags.name != "registry_events.py":  # copied by its tests, under other names
             shutil.copy(dags, folder / "dags")

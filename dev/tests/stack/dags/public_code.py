@@ -3,14 +3,24 @@
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import dag, task
 
 from mlflow_provider.hooks.base import MLflowBaseHook
 
 FEATURES, PRICES = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 2.0, 3.0]
 PROGRAM = "import mlflow\nwith mlflow.start_run(run_name='program'): mlflow.log_metric('rmse', {rmse})"
+PROJECT = """
+name: housing
+entry_points:
+  main:
+    parameters: {rmse: float}
+    command: "python -c \\"import mlflow; mlflow.start_run(); mlflow.log_metric('rmse', {rmse})\\""
+"""
 
 
 def train_fold(fold: int) -> None:
@@ -49,16 +59,16 @@ def minimizes_an_objective() -> None:
 
 
 @task.mlflow
-def logs_trials_as_optuna_does() -> None:
+def optimizes_with_optuna() -> None:
     import mlflow
+    import optuna
+    from optuna_integration import MLflowCallback
 
-    mlflow.set_tracking_uri(mlflow.get_tracking_uri())
-    mlflow.set_experiment("study")
-    for number in range(2):
-        with mlflow.start_run(run_name=str(number), nested=False):
-            mlflow.log_metrics({"value": number})
-            mlflow.log_params({"x": number})
-            mlflow.set_tags({"direction": "MINIMIZE"})
+    study = optuna.create_study(
+        study_name="study", sampler=optuna.samplers.GridSampler({"x": [0, 1]}, seed=1)
+    )
+    callback = MLflowCallback(tracking_uri=mlflow.get_tracking_uri(), metric_name="loss")
+    study.optimize(lambda trial: trial.suggest_int("x", 0, 1) ** 2, callbacks=[callback])
 
 
 @task.mlflow
@@ -92,6 +102,12 @@ def trains_folds_in_forks() -> None:
 @task.mlflow
 def trains_folds_in_loky() -> None:
     import joblib
+
+    def train_fold(fold: int) -> None:  # a worker cannot import the functions of a DAG file
+        import mlflow
+
+        with mlflow.start_run(run_name=f"fold {fold}"):
+            mlflow.log_param("fold", fold)
 
     joblib.Parallel(2)(joblib.delayed(train_fold)(fold) for fold in range(3))
 
@@ -130,29 +146,67 @@ def fits_under_autolog() -> None:
 
 
 @task
-def uses_a_hook_in_a_plain_task() -> None:
+def uses_a_hook_in_a_plain_task() -> str:
     import mlflow
 
     with MLflowBaseHook().tracking():
         mlflow.set_experiment("public_code")
         for name in ("first", "second"):
-            with mlflow.start_run(run_name=name):
+            with mlflow.start_run(run_name=name) as run:
                 mlflow.log_param("name", name)
+    return run.info.run_id
+
+
+@task.mlflow
+def logs_its_result_to_an_old_run(old_run_id: str) -> None:
+    import mlflow
+
+    with mlflow.start_run(run_id=old_run_id):
+        mlflow.log_metric("rmse", 0.7)
+    mlflow.log_metric("difference", 0.1)
+
+
+@task.mlflow
+def runs_a_project() -> None:
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "MLproject").write_text(PROJECT)
+        mlflow.projects.run(folder, parameters={"rmse": 0.5}, env_manager="local")
+        subprocess.run(["mlflow", "run", folder, "-P", "rmse=0.6", "--env-manager", "local"], check=True)
 
 
 @dag(schedule=None)
 def public_code() -> None:
     loops_over_models()
     minimizes_an_objective()
-    logs_trials_as_optuna_does()
+    optimizes_with_optuna()
     logs_by_client_as_lightning_does()
     trains_folds_in_threads()
     trains_folds_in_forks()
     trains_folds_in_loky()
     runs_two_programs()
-    continues_the_run_of_another(starts_a_run_for_others())
+    shared_run_id = starts_a_run_for_others()
+    continues_the_run_of_another(shared_run_id)
     fits_under_autolog()
-    uses_a_hook_in_a_plain_task()
+    old_run_id = uses_a_hook_in_a_plain_task()
+    logs_its_result_to_an_old_run(old_run_id)
+    # Of several mlflow.set_experiment() that create the same experiment at once, MLflow lets one succeed.
+    shared_run_id >> old_run_id
+    runs_a_project()
+    program = f'python -c "{PROGRAM.format(rmse=3)}"'
+    BashOperator(
+        task_id="runs_bash_with_an_address",
+        bash_command=program,
+        env={"MLFLOW_TRACKING_URI": "{{ conn.mlflow_default.host }}:{{ conn.mlflow_default.port }}"},
+        append_env=True,
+    )
+    BashOperator(
+        task_id="runs_bash_without_an_address",
+        bash_command=f"cd $(mktemp --directory --tmpdir=/tmp) && {program}",
+        env={"ALPHA": "1"},
+        append_env=True,
+    )
 
 
 public_code()
