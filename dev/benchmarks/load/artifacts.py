@@ -1,21 +1,24 @@
-"""Artifacts, uploaded through MLflow's server and directly.
+"""Artifacts, through MLflow's server and directly.
 
-Each method in turn uploads the same files to one MinIO, and the median of three counts.
-Memory is the peak of a process of the server during the upload.
+Each method in turn writes the same file to one MinIO and reads it again; the median of several rounds counts.
+With presigned URLs, the server tells MLflow's client where to send the parts of a file
+(``MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD`` and ``..._DOWNLOAD``, for files of the size that
+``MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE`` and ``..._DOWNLOAD_...`` name).
+Memory is the peak of a process of the server.
 If no ``minio`` is installed, the test uses one that was compiled without optimization.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -33,55 +36,57 @@ if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
 
 STORE_CONN_ID = "minio_default"
-ROUNDS = 3
-FILES = ((100, 1), (1, 500))  # number of files, and size of each in MB
+ROUNDS = {10: 5, 200: 3, 2000: 1}  # by size of the file in MB
+PRESIGNED = {
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true",
+    "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "5000000",
+    "MLFLOW_MULTIPART_DOWNLOAD_MINIMUM_FILE_SIZE": "5000000",
+}
 
 
 def measure() -> Iterator[Table]:
-    """Upload with each method in turn."""
-    measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    """Write and read with each method in turn."""
     with run_deployment() as deployment:
         deployment.create_database("artifacts")
-        folders = [write_files(deployment.folder, *files) for files in FILES]
         with deployment.mlflow("artifacts") as server, connection_to(deployment.store) as bucket:
             methods = {
-                "boto3": partial(upload_with_boto3, bucket),
+                "boto3 alone": partial(use_boto3, bucket),
                 "MLflow, directly to S3": partial(
-                    upload_with_mlflow, server, "s3://mlflow/direct", artifact_conn_id=STORE_CONN_ID
+                    use_mlflow, server, "s3://mlflow/direct", {}, artifact_conn_id=STORE_CONN_ID
                 ),
-                "MLflow, through the server": partial(upload_with_mlflow, server, None),
+                "MLflow, presigned URLs": partial(use_mlflow, server, None, PRESIGNED),
+                "MLflow, through the server": partial(use_mlflow, server, None, {}),
             }
-            for index in range(ROUNDS + 1):
-                for which, folder in enumerate(folders):
-                    for method, upload in methods.items():
+            for method in methods.values():  # imports what the method needs
+                method(write_file(deployment.folder, 1))
+            for size, rounds in ROUNDS.items():
+                file = write_file(deployment.folder, size)
+                measured: dict[str, list[tuple[float, float, float]]] = {method: [] for method in methods}
+                for _ in range(rounds):
+                    for method, use in methods.items():
                         reset_peak_of(server)
-                        start = time.perf_counter()
-                        upload(folder)
-                        seconds = time.perf_counter() - start
+                        seconds = use(file)
                         bucket.objects.delete()
-                        if index:  # the first round imports mlflow
-                            figures = math.prod(FILES[which]) / seconds, peak_of(server) / 1e6
-                            measured.setdefault((method, which), []).append(figures)
-                            print(f"{folder.name}, {method}: {figures[0]:.0f} MB/s", flush=True)
-    names = [name for folder in folders for name in (f"{folder.name} (MB/s)", "server's memory (MB)")]
-    table = Table(("", *names))
-    for method in methods:
-        cells = [
-            median(values)
-            for which in range(len(FILES))
-            for values in zip(*measured[method, which], strict=True)
-        ]
-        table.add(method, *(f"{cell:.0f}" for cell in cells))
-    yield table
+                        measured[method].append((*seconds, peak_of(server) / 1e6))
+                        print(
+                            f"{size} MB, {method}: {seconds[0]:.1f} s up, {seconds[1]:.1f} s down", flush=True
+                        )
+                file.unlink()
+                table = Table((f"{size:,} MB", "up (s)", "down (s)", "server's memory (MB)"))
+                for method, figures in measured.items():
+                    up, down, memory = map(median, zip(*figures, strict=True))
+                    table.add(method, f"{up:.2f}", f"{down:.2f}", f"{memory:.0f}")
+                yield table
 
 
-def write_files(folder: Path, count: int, size: int) -> Path:
-    """Write files of the given size in MB into a new subfolder, and return it."""
-    folder /= f"{count} x {size} MB"
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number}.bin").write_bytes(os.urandom(1_000_000) * size)
-    return folder
+def write_file(folder: Path, size: int) -> Path:
+    """Write a file of a size in MB, and return its path."""
+    file = folder / f"{size} MB.bin"
+    with file.open("wb") as stream:
+        for _ in range(size):
+            stream.write(os.urandom(1_000_000))
+    return file
 
 
 @contextmanager
@@ -94,21 +99,32 @@ def connection_to(store: Store) -> Iterator[Any]:
         yield client.Bucket("mlflow")
 
 
-def upload_with_boto3(bucket: Any, folder: Path) -> None:
-    """Upload the files one by one with boto3, which MLflow also uses."""
-    for file in folder.iterdir():
+def use_boto3(bucket: Any, file: Path) -> tuple[float, float]:
+    """Write and read a file with boto3, which MLflow also uses; return the seconds of each."""
+    with TemporaryDirectory(dir=file.parent) as folder:
+        start = time.perf_counter()
         bucket.upload_file(str(file), file.name)
+        middle = time.perf_counter()
+        bucket.download_file(file.name, str(Path(folder, file.name)))
+        return middle - start, time.perf_counter() - middle
 
 
-def upload_with_mlflow(server: MLflowServer, location: str | None, folder: Path, **extra: str) -> None:
-    """Log the files as artifacts of a new run.
+def use_mlflow(
+    server: MLflowServer, location: str | None, variables: Mapping[str, str], file: Path, **extra: str
+) -> tuple[float, float]:
+    """Log the file as an artifact of a new run and read it; return the seconds of each.
 
     :param location: artifact location of the experiment; the server's default if None.
+    :param variables: settings of MLflow's client.
     :param extra: extra fields of the connection.
     """
-    with connected(server, **extra):
+    with connected(server, **extra), patch.dict(os.environ, variables):
         hook = MLflowClientHook()
         experiment_id = hook.get_or_create_experiment(f"Artifacts in {location}", location)
-        with hook.tracking() as client:
-            run = client.create_run(experiment_id)
-            client.log_artifacts(run.info.run_id, str(folder))
+        with hook.tracking() as client, TemporaryDirectory(dir=file.parent) as folder:
+            run_id = client.create_run(experiment_id).info.run_id
+            start = time.perf_counter()
+            client.log_artifact(run_id, str(file))
+            middle = time.perf_counter()
+            client.download_artifacts(run_id, file.name, folder)
+            return middle - start, time.perf_counter() - middle
