@@ -45,6 +45,7 @@ def write_config(ports: Ports) -> None:
         ("database", "sql_alchemy_conn"): f"sqlite:///{AIRFLOW_HOME}/airflow.db?timeout=30",
         ("api", "port"): str(ports.airflow),
         ("api", "base_url"): f"http://localhost:{ports.airflow}",
+        ("stack", "allowed_hosts"): os.environ.get("AIRFLOW_ALLOWED_HOSTS", ""),
         ("mlflow", "ui_urls"): json.dumps(ui_urls),  # addresses that tasks use, and those for a browser
     }
     kept = {key: previous.get(*key, fallback=value) for key, value in generated.items()}

@@ -24,7 +24,15 @@ MLFLOW_HOME = DATA / "mlflow"
 SOCKET = Path(".local", "supervisor.sock")
 
 # What a person may set for the stack, in the shell or in ``.env``.
-VARIABLES = ("AIRFLOW_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "MINIO", "MLFLOW_AUTH")
+VARIABLES = (
+    "AIRFLOW_PORT",
+    "MLFLOW_PORT",
+    "MINIO_PORT",
+    "MINIO_CONSOLE_PORT",
+    "MINIO",
+    "MLFLOW_AUTH",
+    "AIRFLOW_ALLOWED_HOSTS",
+)
 
 
 _SINGLE_QUOTED = r"(?m)^\s*(?:export\s+)?(\w+)\s*=\s*'"

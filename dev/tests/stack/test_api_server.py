@@ -1,16 +1,22 @@
-"""Airflow's api-server on SQLite, with the stack's plugin."""
+"""Airflow's api-server with the stack's plugins."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import requests
+
+
+def get_token(stack):
+    return requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
 
 
 def test_concurrent_changes_all_succeed(stack):
     """Without the stack's plugin, the api-server would wait for itself until SQLite times out."""
-    token = requests.get(f"{stack.airflow_url}/auth/token", timeout=60).json()["access_token"]
+    token = get_token(stack)
     names = [f"at-once-{uuid.uuid4().hex}" for _ in range(36)]
 
     def change(name: str) -> int:
@@ -30,4 +36,63 @@ def test_concurrent_changes_all_succeed(stack):
 
 def test_plugins_of_the_project_are_loaded_beside_those_of_the_stack(stack):
     names = {plugin["name"] for plugin in stack.call("GET", "plugins")["plugins"]}
-    assert {"cloners_plugin", "one_writer_on_sqlite"} <= names
+    assert {"cloners_plugin", "masked_output", "one_writer_on_sqlite", "same_origin"} <= names
+
+
+@pytest.mark.parametrize("path", ["/", "/auth/token", "/api/v2/version", "/execution/health", "/mlflow/"])
+@pytest.mark.parametrize(
+    ("host", "is_known"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("[::1]", True),
+        ("airflow.example.com", True),  # in .env
+        ("rebound.example.com", False),
+        ("localhost.example.com", False),
+        ("[::2]", False),
+    ],
+)
+def test_only_known_host_names_are_answered(stack, path, host, is_known):
+    for port in (f":{stack.clone.airflow_port}", ""):
+        url, cookies = f"{stack.airflow_url}{path}", {"_token": get_token(stack)}
+        response = requests.get(url, headers={"Host": f"{host}{port}"}, cookies=cookies, timeout=60)
+        assert (response.status_code == requests.codes.bad_request) is not is_known
+        assert ("Invalid host header" in response.text) is not is_known
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://example.com", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://example.com"},
+        {"Origin": "http://localhost:5000", "Sec-Fetch-Site": "same-site"},  # another port
+        {"Origin": "http://localhost:5000"},
+        {"Origin": "null"},
+    ],
+    ids=str,
+)
+def test_another_web_site_changes_nothing(stack, headers, content_type):
+    key = f"cross-origin-{uuid.uuid4().hex}"
+    url, body = f"{stack.airflow_url}/api/v2/variables", json.dumps({"key": key, "value": "1"})
+    headers = {**headers, "Content-Type": content_type}
+    response = requests.post(url, body, headers=headers, cookies={"_token": get_token(stack)}, timeout=60)
+    assert response.status_code == requests.codes.forbidden
+    assert response.text == "Cross-origin request rejected"
+
+
+@pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "same-origin"}])
+def test_pages_of_airflow_may_change_something(stack, site):
+    url, key = f"{stack.airflow_url}/api/v2/variables", f"same-origin-{uuid.uuid4().hex}"
+    headers, cookies = {"Origin": stack.airflow_url, **site}, {"_token": get_token(stack)}
+    response = requests.post(
+        url, json={"key": key, "value": "1"}, headers=headers, cookies=cookies, timeout=60
+    )
+    assert response.status_code == requests.codes.created
+
+
+@pytest.mark.parametrize("headers", [{"Host": "rebound.example.com"}, {"Origin": "https://example.com"}])
+def test_mlflow_also_rejects_other_hosts_and_web_sites(stack, headers):
+    url = f"{stack.mlflow_url}/api/2.0/mlflow/experiments/search"
+    response = requests.post(url, json={"max_results": 1}, headers=headers, timeout=60)
+    assert response.status_code == requests.codes.forbidden

@@ -9,8 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from local_stack.ports import WITH_MINIO
-from local_stack.settings import ROOT, read_env_file
+from local_stack.settings import ROOT, VARIABLES, read_env_file
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -52,7 +51,7 @@ def test_the_example_env_file_shows_every_variable_that_make_up_reads(monkeypatc
     (tmp_path / ".env").write_text("\n".join(lines))
     monkeypatch.setattr("local_stack.settings.ROOT", tmp_path)
     shown = read_env_file()
-    assert set(shown) == {"AIRFLOW_CONN_MLFLOW_DEFAULT", "MINIO", "MLFLOW_AUTH", *WITH_MINIO.variables()}
+    assert set(shown) == {"AIRFLOW_CONN_MLFLOW_DEFAULT", *VARIABLES}
     assert json.loads(shown["AIRFLOW_CONN_MLFLOW_DEFAULT"])["conn_type"] == "mlflow"
 
 
