@@ -63,6 +63,7 @@ class State:
 def _lock() -> Iterator[None]:
     """Let a second ``up`` or ``down`` of this clone wait for the first."""
     settings.LOCAL.mkdir(exist_ok=True)
+    settings.LOCAL.chmod(0o700)  # logs and databases are for no other user of this machine
     with (settings.LOCAL / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,6 +91,10 @@ class Stack:
         :raises LocalError: a port is taken, ``airflow_settings.yaml`` is invalid, or a component fails. In
             that case, everything that this call started is stopped again.
         """
+        env_file = settings.ROOT / ".env"
+        if env_file.exists() and env_file.stat().st_mode & 0o044:
+            advice = "Other users of this machine can read .env. Run `chmod 600 .env`."
+            self.console.print(advice, style="yellow")
         self.supervisor = supervision.connect()
         if self.supervisor and not (VERSION.exists() and VERSION.read_text() == self._version()):
             self.console.print("The project has changed since the stack was started; restarting it")
@@ -125,7 +130,6 @@ class Stack:
         for message in messages:
             self.console.print(message)
         supervision.components(self.ports)  # raises what is wrong with airflow_settings.yaml
-        settings.DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(settings.TEMPORARY, ignore_errors=True)
         for folder in (settings.LOGS, settings.TEMPORARY, settings.AIRFLOW_HOME, settings.MLFLOW_HOME):
             folder.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ class Clone:
 
     folder: Path
     minio: str = ""  # the program; empty to store artifacts on disk
+    umask: int = 0o077  # as some users set it
 
     @cached_property
     def ports(self) -> dict[str, str]:
@@ -69,7 +70,7 @@ class Clone:
             ["make", f"PYTHON={python}", *targets],
             cwd=self.folder,
             env={name: value for name, value in variables.items() if value is not None},
-            umask=0o077,  # as some users set it
+            umask=self.umask,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -84,7 +84,11 @@ class TestEnvFile:
         (running.folder / ".env").write_text(
             """AIRFLOW_CONN_REMOTE='{"conn_type": "mlflow", "password": "s3cret"}'\n"""
         )
-        assert "has changed" in running.make("up")  # because no process would notice it
+        output = running.make("up")
+        assert "has changed" in output  # because no process would notice it
+        assert "Other users of this machine can read .env. Run `chmod 600 .env`." in output
+        (running.folder / ".env").chmod(0o600)
+        assert "can read .env" not in running.make("up")
         holders = {
             process.environ()["LOCAL_STACK_COMPONENT"]
             for process in running.processes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -20,8 +22,11 @@ from local_stack.airflow_api import AirflowApi
 from local_stack.demo import DAG_IDS, PIPELINE
 
 HERE = Path(__file__).parent
-# MLflow has no login and ignores this one; it must not appear anywhere.
-PASSWORD = "Geheim: 100% /@#"
+# Secrets of connections, by name. MLflow has no login and ignores them; they must not appear anywhere.
+PLANTED = {
+    name: f"Geheim: 100% /@# {secrets.token_hex(8)}"
+    for name in ("mlflow_default", "planted", "planted_keys", "header")
+}
 # The tests only need one DAG run of each of these, so all of them run at the same time.
 ENDINGS = (
     "sweep",
@@ -57,9 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def _stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)  # other users of the machine can reach the project
         folder = Path(parent).resolve() / "Ames 100% für alle"
         folder.mkdir()
         with run_clone(folder) as clone:
+            clone.umask = 0o022
             if SHOTS:  # the pictures show the default ports
                 clone.ports.update(AIRFLOW_PORT="8080", MLFLOW_PORT="5000")
             # A shell without a locale and a home, and with its own temporary folder.
@@ -96,8 +103,12 @@ def _add_what_the_tests_need(folder: Path) -> None:
     settings = yaml.safe_load(file.read_text())
     for connection in settings["airflow"]["connections"]:
         if connection["conn_id"] == "mlflow_default":
-            connection |= {"conn_login": "ada", "conn_password": PASSWORD}
+            connection |= {"conn_login": "ada", "conn_password": PLANTED["mlflow_default"]}
     file.write_text(yaml.safe_dump(settings))
+    keys = {"conn_type": "aws", "login": "ada", "password": PLANTED["planted_keys"]}
+    lines = [f"AIRFLOW_CONN_PLANTED_KEYS='{json.dumps(keys)}'", "AIRFLOW_ALLOWED_HOSTS=airflow.example.com"]
+    (folder / ".env").write_text("\n".join(lines))
+    (folder / ".env").chmod(0o600)
 
 
 @pytest.fixture
@@ -129,10 +140,10 @@ def start_logging() -> Callable[[Stack], LoggingTask]:
         task.stop()
 
 
-@pytest.fixture(scope="session")
-def password() -> str:
-    """The password of the connection ``mlflow_default``."""
-    return PASSWORD
+@pytest.fixture
+def planted() -> dict[str, str]:
+    """Secrets that must not appear anywhere, by the name of their connection."""
+    return PLANTED
 
 
 @pytest.fixture(scope="session")

@@ -19,15 +19,6 @@ def test_everything_listens_on_loopback_only(stack):
     assert {address.port for address in listening} == {stack.clone.airflow_port, stack.clone.mlflow_port}
 
 
-def test_no_secret_is_in_the_arguments_or_logs_of_a_process(stack):
-    config = (stack.clone.folder / ".local/data/airflow/airflow.cfg").read_text()
-    secrets = re.findall(r"^(?:fernet_key|secret_key|jwt_secret) = (.+)$", config, re.MULTILINE)
-    assert len(secrets) == 3
-    shown = "".join(" ".join(process.cmdline()) for process in stack.clone.processes())
-    shown += "".join(log.read_text() for log in (stack.clone.folder / ".local/logs").iterdir())
-    assert [secret for secret in secrets if secret in shown] == []
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has SCHED_BATCH")
 def test_the_scheduler_and_its_children_do_not_preempt_a_task_that_ends(stack):
     scheduler = stack.processes("scheduler")
