@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import boto3
 import pytest
+import requests
 from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException
 from rich.console import Console
@@ -115,6 +116,11 @@ def test_the_user_of_mlflow_may_touch_its_bucket_only(started):
     ):
         with pytest.raises(ClientError, match="AccessDenied"):
             refused()
+
+
+def test_airflow_answers_under_any_host_name_as_docs_astro_md_says(started):
+    url = f"http://127.0.0.1:{started.ports['AIRFLOW_PORT']}/auth/token"
+    assert requests.get(url, headers={"Host": "example.com"}, timeout=60).ok
 
 
 def test_every_port_listens_on_loopback_only(started):

@@ -63,6 +63,9 @@ class CeleryDeployment(Deployment):
     def run_in(self, worker: str, *command: str) -> str:
         return self.docker("exec", worker, *command)
 
+    def output(self, worker: str) -> str:
+        return self.docker("logs", worker)
+
     def kill(self, worker: str) -> None:
         # The kernel protects the first process, which ends with the others; Docker restarts the container.
         self.docker("exec", "--user=root", worker, "sh", "-c", "kill -KILL -1", check=False)

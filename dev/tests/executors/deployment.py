@@ -34,6 +34,10 @@ class Deployment(ABC):
         """Run a command in a running worker, and return its output."""
 
     @abstractmethod
+    def output(self, worker: str) -> str:
+        """Return what a worker has printed, as a collector of container logs gets it."""
+
+    @abstractmethod
     def kill(self, worker: str) -> None:
         """Kill a worker with all its processes, as ``kill -9`` does."""
 

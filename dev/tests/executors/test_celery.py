@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import requests
 
 from dev.tests.executors.celery import WORKERS
 from dev.tests.executors.tracked_dag_run import FIRST_TRIES
@@ -18,6 +19,14 @@ def test_each_worker_has_imported_mlflow_for_its_tasks(deployment):
     assert len(workers) == WORKERS
     for worker in workers:
         assert "Preloaded for tasks" in deployment.docker("logs", worker)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_known"), [("localhost", True), ("api-server:8080", True), ("example.com", False)]
+)
+def test_the_api_server_answers_workers_and_this_machine_only(deployment, host, is_known):
+    url = f"http://127.0.0.1:{deployment.ports.airflow}/auth/token"
+    assert requests.get(url, headers={"Host": host}, timeout=60).ok is is_known
 
 
 def test_airflow_shows_a_log_from_a_worker(deployment, run_dag):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
+
 from rich.console import Console
 
 from dev.tests.helpers.artifacts import in_bucket, in_mlflow
+from dev.waiting import wait_until
 from local_stack import demo
 
 # File systems that are private to a container, or have no files.
@@ -37,6 +40,22 @@ def test_workers_hold_no_key_of_the_object_store_and_share_no_folder(deployment,
         places += mounted(deployment.run_in(worker, "cat", "/proc/self/mountinfo"))
     assert places
     assert len(places) == len(set(places)), sorted(places)
+
+
+def test_no_worker_passes_on_a_password_that_a_task_prints(deployment, run_dag):
+    password = secrets.token_hex(8)
+    connection = {"connection_id": "planted", "conn_type": "http", "password": password}
+    assert deployment.airflow.create_or_replace("connections", [connection]) == []
+    tasks = run_dag("prints_a_password")
+    wait_until("it has printed", tasks.runs, lambda runs: any("printed" in run.data.params for run in runs))
+    output = "".join(map(deployment.output, deployment.workers()))
+    assert "prints_a_password" in output
+    assert password not in output
+
+    tasks.stop()
+    assert tasks.wait_for_end() == "success"
+    [task] = deployment.airflow.task_instances(tasks.dag_id, tasks.run_id)
+    assert "password: ***" in deployment.airflow.log(tasks.dag_id, tasks.run_id, task)
 
 
 def mounted(mountinfo: str) -> set[tuple[str, str]]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from airflow.sdk import DAG, Variable, task
+from airflow.sdk import DAG, BaseHook, Variable, task
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 WAIT_SECONDS = 900
@@ -60,6 +60,16 @@ def uploads_until_stopped(number: int, dag_run: Any = None) -> None:
     mlflow.log_text(str(steps), "steps.txt")
 
 
+@task.mlflow
+def prints_a_password(dag_run: Any = None) -> None:
+    import mlflow
+
+    print("password:", BaseHook.get_connection("planted").password)
+    mlflow.log_param("printed", True)
+    for _ in until_stopped(dag_run.conf["variable"]):
+        pass
+
+
 with DAG("sweep", schedule=None, max_active_tasks=64):
     sweep.expand(number=list(range(64)))
 
@@ -68,3 +78,6 @@ with DAG("logs_until_stopped", schedule=None):
 
 with DAG("uploads_until_stopped", schedule=None):
     uploads_until_stopped.expand(number=[0, 1])
+
+with DAG("prints_a_password", schedule=None):
+    prints_a_password()

@@ -55,6 +55,9 @@ class KubernetesDeployment(Deployment):
     def run_in(self, worker: str, *command: str) -> str:
         return self.cluster("exec", f"--namespace={chart.NAMESPACE}", worker, "--", *command)
 
+    def output(self, worker: str) -> str:
+        return self.cluster("logs", f"--namespace={chart.NAMESPACE}", worker)
+
     def kill(self, worker: str) -> None:
         # The kernel protects the first process of the pod, which ends with the others.
         kill = ("sh", "-c", "kill -KILL -1")
