@@ -50,7 +50,8 @@ def test_every_finding_has_a_code_of_its_own_and_the_doctor_is_made_to_report_ea
     assert len({finding.code for finding in every.values()}) == len(every)
     assert {every[name].code for name in here} == of_the_doctor | {findings.UNEXPECTED.code}
     of_tasks = {"ARTIFACT_NOT_FOUND", "LOCAL_TRACKING_URI", "MODEL_NOT_IN_RUN", "NOT_A_TRACKING_URI"}
-    of_tasks |= {"INVALID_HEADER", "NOT_FOUND", "PERMISSION_DENIED", "RUN_ID_MISSING"}
+    of_tasks |= {"FORBIDDEN", "INVALID_HEADER", "MISSING_OR_FORBIDDEN", "NOT_FOUND", "PERMISSION_DENIED"}
+    of_tasks |= {"RUN_ID_MISSING"}
     assert every.keys() - here == of_tasks
 
 

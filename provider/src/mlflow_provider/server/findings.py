@@ -139,6 +139,16 @@ PERMISSION_DENIED = Finding(
     "{message}",
     "ask MLflow's administrator for the permission, or use another login in the connection",
 )
+FORBIDDEN = Finding(
+    "forbidden",
+    "this login lacks the permission {permission} on {resource}",
+    "ask MLflow's administrator for it, or use another login in the connection",
+)
+MISSING_OR_FORBIDDEN = Finding(
+    "missing-or-forbidden",
+    "{resource} does not exist, or this login lacks the permission READ on it",
+    "correct the name, or ask MLflow's administrator for the permission",
+)
 
 # The experiment
 EXPERIMENT_NOT_FOUND = Finding(

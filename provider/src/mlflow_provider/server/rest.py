@@ -5,6 +5,7 @@ Imported with the first request, because ``requests`` would add 0.2 s to every D
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ import requests
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
     MLflowAPIError,
+    MLflowConfigurationError,
     MLflowNotFoundError,
+    MLflowProviderError,
     MLflowUnreachableError,
 )
 from mlflow_provider.server import answers, findings
@@ -29,6 +32,14 @@ API_PREFIX = "api/2.0/mlflow"
 REGISTRY = (f"{API_PREFIX}/registered-models/", f"{API_PREFIX}/model-versions/")
 MISSING_STATUS_CODES = (404, 405)
 MAX_MESSAGE_LENGTH = 1000  # of a server's message, which may repeat a long input
+UNKNOWN_WORKSPACE = re.compile("Workspace '.*' not found|workspaces are not enabled on this server")
+# The whole response of MLflow's login server, which also gives it for a registered model that does not exist.
+FORBIDDEN = "Permission denied"
+READS_OF_REGISTRY = (
+    "GET registered-models/",
+    "GET model-versions/",
+    "POST registered-models/get-latest-versions",
+)
 
 
 class NoResponseError(MLflowUnreachableError, requests.ConnectionError):
@@ -96,7 +107,7 @@ def call(
     except (ValueError, RecursionError):
         answer = None
     if not (response.ok and isinstance(answer, dict)):
-        raise _error(request, connection, response, answer if isinstance(answer, dict) else {})
+        raise _error(request, params, connection, response, answer if isinstance(answer, dict) else {})
     try:
         answers.check(request, answer)
     except ValueError as error:
@@ -115,17 +126,27 @@ def _at_registry(connection: MLflowConnection, endpoint: str) -> MLflowConnectio
 
 
 def _error(
-    request: str, connection: MLflowConnection, response: requests.Response, answer: Mapping[str, Any]
-) -> MLflowAPIError:
+    request: str,
+    params: Mapping[str, Any],
+    connection: MLflowConnection,
+    response: requests.Response,
+    answer: Mapping[str, Any],
+) -> MLflowProviderError:
     error_code, message = (
         value if isinstance(value := answer.get(key), str) else None for key in ("error_code", "message")
     )
     message = (message or response.text.strip()[:300] or "no message")[:MAX_MESSAGE_LENGTH]
+    if connection.workspace and (problem := UNKNOWN_WORKSPACE.search(message)):
+        fix = "correct or remove it"
+        return MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem[0], fix)
     finding = _finding_at_server(connection, response, request, error_code) or findings.of_message(message)
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
     }.get(error_code or "", MLflowAPIError)
+    if message == FORBIDDEN:
+        finding = _forbidden(request, params)
+        error_class = MLflowNotFoundError if request.startswith(READS_OF_REGISTRY) else MLflowAPIError
     status = f"{response.status_code} {error_code or response.reason}"
     return error_class(
         finding.about(f"{request} at {_server(connection)}: {status}"),
@@ -133,6 +154,20 @@ def _error(
         status_code=requests.codes.unavailable if is_overloaded(response) else response.status_code,
         error_code=error_code,
     )
+
+
+def _forbidden(request: str, params: Mapping[str, Any]) -> Finding:
+    """Return what the login may not do, by the rules of MLflow's login server."""
+    kinds = {"name": "registered model", "run_id": "run", "experiment_id": "experiment"}
+    resource = next((f"{kind} {params[key]!r}" for key, kind in kinds.items() if key in params), None)
+    if resource is None or request == "POST experiments/create":
+        return findings.PERMISSION_DENIED.format(message=FORBIDDEN)
+    if request.startswith(READS_OF_REGISTRY):
+        return findings.MISSING_OR_FORBIDDEN.format(resource=resource)
+    if request == "POST registered-models/create":
+        return findings.FORBIDDEN.format(permission="USE", resource=f"the workspace of {resource}")
+    permission = {"GET": "READ", "DELETE": "MANAGE"}.get(request.split()[0], "EDIT")
+    return findings.FORBIDDEN.format(permission=permission, resource=resource)
 
 
 def _server(connection: MLflowConnection) -> str:

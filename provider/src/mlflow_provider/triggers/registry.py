@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
@@ -24,6 +25,7 @@ from mlflow_provider.triggers.cursor import load_cursor, save_cursor
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+_warn_once = cache(log.warning)
 
 # Maximum seconds between two requests to a server that does not respond, unless poll_interval is longer.
 MAX_DELAY = 300.0
@@ -276,7 +278,9 @@ def get_registered_model(hook: MLflowClientHook, name: str) -> dict[str, Any] | 
     """Return MLflow's description of a registered model, or None if it does not exist."""
     try:
         return hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
-    except MLflowNotFoundError:
+    except MLflowNotFoundError as error:
+        if error.status_code == HTTPStatus.FORBIDDEN:  # it may also exist
+            _warn_once(f"{error} Retrying.")
         return None
 
 

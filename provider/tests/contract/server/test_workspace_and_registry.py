@@ -8,6 +8,7 @@ import requests
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowNotFoundError
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_servers import run_mlflow_server
 
 
@@ -73,19 +74,22 @@ class TestWorkspace:
 
         assert default.call("GET", "registered-models/get", {"name": name})
 
-    def test_that_is_missing_is_reported(self, server_with_workspaces, airflow_connection):
-        airflow_connection(host=server_with_workspaces.url, extra={"workspace": "team-b"})
+    @pytest.mark.parametrize(
+        ("server", "problem"),
+        [
+            ("server_with_workspaces", "Workspace 'team-b' not found"),
+            ("mlflow_server", "workspaces are not enabled on this server"),
+        ],
+    )
+    def test_that_the_server_does_not_know_is_an_error_of_the_connection(
+        self, request, airflow_connection, name, server, problem
+    ):
+        airflow_connection(host=request.getfixturevalue(server).url, extra={"workspace": "team-b"})
+        sentence = f"ield Extra, workspace: {problem}; correct or remove it."
 
-        with pytest.raises(MLflowNotFoundError, match="team-b"):
-            MLflowClientHook().call("POST", "experiments/search", {"max_results": 1})
-
-    def test_of_a_server_without_workspaces_is_rejected(self, mlflow_server, airflow_connection):
-        airflow_connection(**mlflow_server.connection, extra={"workspace": "team-a"})
-
-        works, message = MLflowClientHook().test_connection()
-
-        assert not works
-        assert "workspaces are not enabled on this server" in message
+        assert MLflowClientHook().test_connection() == (False, f"F{sentence}")
+        with pytest.raises(MLflowConfigurationError, match=f"'mlflow_default', f{sentence}"):
+            MLflowModelVersionSensor(task_id="wait", name=name).poke({})
 
     def test_is_rejected_if_the_package_is_too_old(self, team, monkeypatch):
         monkeypatch.delattr("mlflow.set_workspace")
