@@ -22,6 +22,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.base import MLflowBaseOperator
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
+from tries import Try
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
@@ -55,11 +56,10 @@ def xcoms() -> dict[str, Any]:
 def execute(mlflow_default: str, xcoms: dict[str, Any]) -> Callable[..., Any]:
     """A function that executes an operator and returns its result as read from XCom."""
 
-    def execute(operator_class: type, **arguments: Any) -> Any:
-        task = operator_class(task_id="task", **arguments)
-        ti = SimpleNamespace(task=task, xcom_push=lambda key, value: xcoms.update({key: value}))
-        result = task.execute({"ti": ti})
-        return json.loads(json.dumps(result))
+    def execute(operator_class: type, a_try: Try | None = None, **arguments: Any) -> Any:
+        context = (a_try or Try(uuid.uuid4().hex, xcoms=xcoms)).context
+        context["ti"].task = context["task"] = operator_class(task_id="task", **arguments)
+        return json.loads(json.dumps(context["task"].execute(context)))
 
     return execute
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property, partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlflow_provider.exceptions import (
     MLflowAlreadyExistsError,
@@ -18,7 +20,8 @@ from mlflow_provider.exceptions import (
     MLflowProviderError,
 )
 from mlflow_provider.hooks.base import MLflowBaseHook
-from mlflow_provider.server.limits import interactive
+from mlflow_provider.server.limits import Limits, backoff, interactive
+from mlflow_provider.server.replica import until_visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     import requests
 
     from mlflow_provider.server.connection import MLflowConnection
-    from mlflow_provider.server.limits import Limits
     from mlflow_provider.server.login import Authentication
 
 # The maximum in searches for registered models, which have the lowest limit at MLflow and Databricks.
@@ -35,6 +37,10 @@ MAX_VERSIONS = 10_000  # of one registered model
 
 # A place in the artifacts of a run: the ID of the run, and the path.
 _RUN_ARTIFACT = re.compile(r".*/([0-9a-f]{32})/artifacts/(.+)")
+
+SETTLING_SECONDS = 3.0  # after which a replica of MLflow's database is seldom behind
+
+T = TypeVar("T")
 
 Tags = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -190,7 +196,7 @@ class MLflowClientHook(MLflowBaseHook):
             connection = replace(hook.connection, conn_id="")  # the form generates one
             rest.call(hook.get_conn(), connection, "POST", "experiments/search", {"max_results": 1})
         except MLflowConfigurationError as error:
-            is_artifact_store = error.conn_id != self.mlflow_conn_id
+            is_artifact_store = error.conn_id not in ("", self.mlflow_conn_id)
             field = f"Field {error.field}: {error.problem}; {error.fix}."
             return False, str(error) if is_artifact_store else field
         except MLflowProviderError as error:
@@ -262,13 +268,33 @@ class MLflowClientHook(MLflowBaseHook):
         :raises MLflowAlreadyExistsError: it exists, and ``if_exists`` is ``fail``.
         """
         params = {"name": name, "tags": as_tag_list(tags), "description": description}
+        existing = None
+        if if_exists == "skip":  # a login without the permission to create may read it
+            with suppress(MLflowNotFoundError):
+                existing = self._get_registered_model(name)
         try:
-            return self.call("POST", "registered-models/create", params)
+            return existing or self.call("POST", "registered-models/create", params)
         except MLflowAlreadyExistsError:
             if if_exists != "skip":
                 raise
+        what = f"registered model {name!r}"
+        return until_visible(what, partial(self._get_registered_model, name))
+
+    def _get_registered_model(self, name: str) -> dict[str, Any]:
+        model = self.call("GET", "registered-models/get", {"name": name})
         self.log.info("Registered model %r already exists.", name)
-        return self.call("GET", "registered-models/get", {"name": name})
+        return model
+
+    def delete(
+        self, resource: Literal["registered-models", "model-versions"], key: Mapping[str, str]
+    ) -> None:
+        """Delete one of the ``registered-models`` or ``model-versions``.
+
+        :raises MLflowNotFoundError: it does not exist.
+        """
+        self.call("GET", f"{resource}/get", key)
+        with suppress(MLflowNotFoundError):  # if the request was repeated because its response was lost
+            self.call("DELETE", f"{resource}/delete", key)
 
     def get_model_version(self, name: str, version: str | int) -> dict[str, Any]:
         """Return ``{"model_version": {...}}``.
@@ -358,10 +384,11 @@ class MLflowClientHook(MLflowBaseHook):
         name, the source becomes ``models:/<model_id>``.
 
         :param source: the source that a user gave.
-        :raises MLflowNotFoundError: there is no such run or model; for ``runs:/`` only.
+        :raises MLflowNotFoundError: there is no such run or model; for ``runs:/`` and ``models:/m-`` only.
         """
         source = str(source)  # a template may render None
         if match := re.fullmatch(r"models:/(m-\w+)", source):
+            self.call("GET", f"logged-models/{match[1]}")
             return {"source": source, "model_id": match[1]}
         run_uri = as_run_uri(source)
         if not run_uri.startswith("runs:/"):
@@ -463,6 +490,28 @@ class MLflowClientHook(MLflowBaseHook):
             if not params["page_token"]:
                 break
         return results
+
+
+def create_once(
+    hook: MLflowClientHook, create: Callable[[MLflowClientHook], T], find: Callable[[], T | None]
+) -> T:
+    """Create something once, even if MLflow's response is lost.
+
+    :param create: sends the request with the hook that it gets, which does not repeat it.
+    :param find: returns what the request has created, if it has.
+    """
+    limits = Limits(hook.connection.timeout, hook.connection.retry_timeout, repeat=False)
+    deadline = time.monotonic() + hook.connection.retry_timeout
+    for attempt in count():
+        try:
+            return create(hook.with_limits(limits))
+        except MLflowProviderError as error:
+            if not error.is_transient or time.monotonic() >= deadline:
+                raise
+        time.sleep(max(SETTLING_SECONDS, backoff(attempt)))
+        if created := find():  # waits until MLflow responds again
+            return created
+    raise AssertionError  # the loop has no end
 
 
 def as_tag_list(tags: Tags | None) -> list[dict[str, str]] | None:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from airflow.sdk import BaseOperator
 
@@ -13,6 +14,8 @@ from mlflow_provider.exceptions import MLflowNotFoundError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.hooks.deployment import MLflowDeploymentHook
 from mlflow_provider.links.mlflow import MLflowModelVersionLink, model_page, push_model_version_link
+from mlflow_provider.tracking.runs import TASK_INSTANCE
+from mlflow_provider.tracking.task_instance import identity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -67,6 +70,13 @@ class MLflowBaseOperator(BaseOperator):
         :param page: e.g. ``experiments/1``.
         """
         self.log.info("%s: %s", message, self.hook.connection.page(page))
+
+
+def created_by(context: Context) -> dict[str, str]:
+    """Return the tag of what the tries of a task instance create together, until the task is cleared."""
+    ti: Any = context.get("ti")  # a test may call execute({}), as with 1.1.0
+    value = f"{identity(context)[TASK_INSTANCE]}/{ti.max_tries}" if ti else uuid4().hex
+    return {"key": "airflow.created_by", "value": value}
 
 
 class IgnoreMissingOperator(MLflowBaseOperator):

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -28,6 +29,7 @@ from mlflow_provider.operators.metric_rule import (
     format_number,
     from_mlflow,
 )
+from mlflow_provider.server.replica import until_visible
 from mlflow_provider.version_compat import wait_for_response
 
 if TYPE_CHECKING:
@@ -184,7 +186,8 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         )
 
     def _candidate(self, context: Context) -> dict[str, Any]:
-        answer = self.hook.get_model_version(self.name, self.version)
+        get = partial(self.hook.get_model_version, self.name, self.version)
+        answer = until_visible(f"version {self.version} of {self.name!r}", get)
         return self.push_model_version(context, answer, "Candidate is")["model_version"]
 
     def _champion(self) -> dict[str, Any] | None:
@@ -236,6 +239,8 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
             champion = self._champion()
             if (champion and champion["version"]) == decision.champion_version:
                 self._set_alias(self.alias, decision.version)
+                moved_alias = f"alias {self.alias!r} at version {decision.version}"
+                until_visible(moved_alias, partial(self._has_moved, decision.champion_version))
                 # A busy server delays other promotions as much as this one.
                 time.sleep(max(RECHECK_SECONDS, 3 * (time.monotonic() - start)))
                 champion = self._champion()
@@ -247,6 +252,10 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
             f"Alias {self.alias!r} of {self.name!r} was moved {MAX_MOVES} times by other programs. "
             "Make sure that only one of them sets it."
         )
+
+    def _has_moved(self, champion_version: str | None) -> bool:
+        champion = self._champion()
+        return champion is not None and champion["version"] != champion_version
 
     def _keep_as_previous(self, champion_version: str | None) -> None:
         if champion_version is None or self.previous_alias in NONE:

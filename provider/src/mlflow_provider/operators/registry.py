@@ -12,10 +12,15 @@ use the ``mlflow`` package inside
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_provider.exceptions import MLflowAlreadyExistsError, check_choice, wrap_mlflow_errors
-from mlflow_provider.hooks.client import as_tag_list
+from mlflow_provider.exceptions import (
+    MLflowAlreadyExistsError,
+    MLflowAPIError,
+    check_choice,
+)
+from mlflow_provider.hooks.client import as_tag_list, create_once, equals
 from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.operators.base import (
     IfExists,
@@ -23,12 +28,14 @@ from mlflow_provider.operators.base import (
     MLflowBaseOperator,
     ModelVersionOperator,
     RegistrySearchOperator,
+    created_by,
 )
+from mlflow_provider.server.replica import until_visible
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from mlflow_provider.hooks.client import MLflowClientHook, Tags
+    from mlflow_provider.hooks.client import Tags
 
 IfVersionExists = Literal["new", "skip", "fail"]
 
@@ -43,7 +50,8 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
     :param tags: tags of the registered model, as a mapping or as MLflow's list of
         ``{"key": ..., "value": ...}`` (templated).
     :param description: description of the registered model (templated).
-    :param if_exists: ``fail``, or ``skip`` to return the existing registered model unchanged.
+    :param if_exists: ``fail``, or ``skip`` to return the existing registered model unchanged. With ``fail``,
+        the tag ``airflow.created_by`` lets a retry recognize the registered model that the task has created.
     :return: ``{"registered_model": {...}}``
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#create-registeredmodel
@@ -69,9 +77,19 @@ class CreateRegisteredModelOperator(MLflowBaseOperator):
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
-        answer = self.hook.create_registered_model(
-            self.name, self.tags, self.description, if_exists=self.if_exists
-        )
+        own_tag = created_by(context)
+        tags = as_tag_list(self.tags) or []
+        if self.if_exists == "fail":
+            tags.append(own_tag)
+        try:
+            answer = self.hook.create_registered_model(
+                self.name, tags, self.description, if_exists=self.if_exists
+            )
+        except MLflowAlreadyExistsError:
+            get = partial(self.hook.call, "GET", "registered-models/get", {"name": self.name})
+            answer = until_visible(f"registered model {self.name!r}", get)
+            if own_tag not in answer["registered_model"].get("tags", []):
+                raise
         self.log_with_page(f"Registered model {self.name!r} is ready", model_page(self.name))
         return answer
 
@@ -176,14 +194,77 @@ class DeleteRegisteredModelOperator(IgnoreMissingOperator):
         self.name = name
 
     def request(self, context: Context) -> None:
-        self.hook.call("DELETE", "registered-models/delete", {"name": self.name})
+        self.hook.delete("registered-models", {"name": self.name})
         self.log.info("Deleted registered model %r", self.name)
 
 
 # Model versions
 
 
-class CreateModelVersionOperator(ModelVersionOperator):
+class NewVersionOperator(ModelVersionOperator):
+    """Base of the operators that create a version: one, however often MLflow's response is lost.
+
+    The tag ``airflow.created_by`` lets the operator, and a retry of the task, recognize the version.
+    """
+
+    if_exists: IfVersionExists
+
+    def find_version(self, context: Context, name: str, model_uri: str) -> dict[str, Any] | None:
+        """Return the version that an earlier try has created, or that ``if_exists`` skips to, if any.
+
+        :param name: name of the registered model.
+        :param model_uri: the model of the version.
+        :return: ``{"model_version": {...}}``
+        :raises MLflowAlreadyExistsError: a version exists, and ``if_exists`` is ``fail``.
+        """
+        ti: Any = context.get("ti")
+        if ti and ti.try_number > 1 and (own := self._find_own(name, created_by(context))):
+            return own
+        if self.if_exists == "new":
+            return None
+        existing = self.hook.find_model_version(name, model_uri)
+        if existing is not None and self.if_exists != "skip":
+            version = existing["model_version"]["version"]
+            raise MLflowAlreadyExistsError(
+                f"{model_uri} is already version {version} of {name!r}, and if_exists is {self.if_exists!r}.",
+                status_code=400,
+                error_code="RESOURCE_ALREADY_EXISTS",
+            )
+        return existing
+
+    def create_version(
+        self, context: Context, name: str, tags: Tags | None, *, create_model: bool = False, **params: Any
+    ) -> dict[str, Any]:
+        """Create a version and return ``{"model_version": {...}}``.
+
+        :param create_model: also create the registered model if it does not exist, unless MLflow then rejects
+            the version.
+        """
+        own_tag = created_by(context)
+        others = [tag for tag in as_tag_list(tags) or [] if tag["key"] != own_tag["key"]]
+        params = {**params, "name": name, "tags": [*others, own_tag]}
+        if create_model:
+            self.hook.create_registered_model(name, [own_tag], if_exists="skip")
+        try:
+            return create_once(
+                self.hook,
+                lambda hook: hook.call("POST", "model-versions/create", params),
+                lambda: self._find_own(name, own_tag),
+            )
+        except MLflowAPIError as error:
+            if create_model and not error.is_transient:
+                model = self.hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
+                if own_tag in model.get("tags", []) and not model.get("latest_versions"):
+                    self.hook.delete("registered-models", {"name": name})
+            raise
+
+    def _find_own(self, name: str, own_tag: dict[str, str]) -> dict[str, Any] | None:
+        found = self.hook.search_versions(name, equals(f"tags.`{own_tag['key']}`", own_tag["value"]))
+        own = [version for version in found if own_tag in version.get("tags", [])]
+        return {"model_version": own[0]} if own else None
+
+
+class CreateModelVersionOperator(NewVersionOperator):
     """Create a version of a registered model.
 
     To register a model that a run logged, :class:`RegisterModelOperator` is simpler.
@@ -243,24 +324,26 @@ class CreateModelVersionOperator(ModelVersionOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         self.hook.connection.registry_url()  # raises for a registry without REST
-        resolved = {"source": self.source} if self.model_id else self.hook.resolve_source(self.source)
+        resolved = {"source": self.source}
+        if not self.model_id:
+            resolved = until_visible(self.source, partial(self.hook.resolve_source, self.source))
         source = resolved["source"]
-        if existing := find_existing_version(self.hook, self.name, source, self.if_exists):
+        if existing := self.find_version(context, self.name, source):
             return self.push_model_version(context, existing, f"{self.source} is already")
-        params = {
-            "name": self.name,
-            "source": self.hook.recorded_source(source),
-            "run_id": self.run_id or resolved.get("run_id"),
-            "tags": as_tag_list(self.tags),
-            "run_link": self.run_link,
-            "description": self.description,
-            "model_id": self.model_id or resolved.get("model_id"),
-        }
-        answer = self.hook.call("POST", "model-versions/create", params)
+        answer = self.create_version(
+            context,
+            self.name,
+            self.tags,
+            source=self.hook.recorded_source(source),
+            run_id=self.run_id or resolved.get("run_id"),
+            run_link=self.run_link,
+            description=self.description,
+            model_id=self.model_id or resolved.get("model_id"),
+        )
         return self.push_model_version(context, answer, "Created")
 
 
-class RegisterModelOperator(ModelVersionOperator):
+class RegisterModelOperator(NewVersionOperator):
     """Register a model that a run logged, as ``mlflow.register_model`` does.
 
     The registered model is created if it does not exist.
@@ -305,52 +388,25 @@ class RegisterModelOperator(ModelVersionOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         # Raises for a registry without REST or without aliases, before anything is written.
         self.hook.connection.registry_url(aliases=bool(self.alias))
-        # mlflow resolves runs:/, but registers a place in a run's artifacts even if no model is there.
-        is_run_uri = str(self.model_uri).startswith("runs:/")
-        model_uri = self.model_uri if is_run_uri else self.hook.resolve_source(self.model_uri)["source"]
-        if existing := find_existing_version(self.hook, self.name, model_uri, self.if_exists):
-            version, action = existing["model_version"]["version"], f"{self.model_uri} is already"
+        resolved = until_visible(self.model_uri, partial(self.hook.resolve_source, self.model_uri))
+        # A run may also have versions from another place than the one that a new version gets.
+        model_uri = self.model_uri if str(self.model_uri).startswith("runs:/") else resolved["source"]
+        if answer := self.find_version(context, self.name, model_uri):
+            action = f"{self.model_uri} is already"
         else:
-            version, action = self._register(model_uri), f"Registered {self.model_uri} as"
-        at_version = {"name": self.name, "version": version}
+            action = f"Registered {self.model_uri} as"
+            resolved["source"] = self.hook.recorded_source(resolved["source"])
+            answer = self.create_version(context, self.name, self.tags, create_model=True, **resolved)
+        at_version = {"name": self.name, "version": answer["model_version"]["version"]}
         if self.description:
             params = {**at_version, "description": self.description}
-            self.hook.call("PATCH", "model-versions/update", params)
+            answer = self.hook.call("PATCH", "model-versions/update", params)
         if self.alias:
             self.hook.call("POST", "registered-models/alias", {**at_version, "alias": self.alias})
-        return self.push_model_version(context, self.hook.get_model_version(self.name, version), action)
-
-    def _register(self, model_uri: str) -> str:
-        tags = {tag["key"]: tag["value"] for tag in as_tag_list(self.tags) or []}
-        what = f"Connection {self.mlflow_conn_id!r}, registering {self.model_uri} as {self.name!r}"
-        with self.hook.tracking(), wrap_mlflow_errors(what):
-            import mlflow
-
-            return mlflow.register_model(model_uri, self.name, tags=tags).version
+        return self.push_model_version(context, answer, action)
 
 
-def find_existing_version(
-    hook: MLflowClientHook, name: str, model_uri: str, if_exists: IfVersionExists
-) -> dict[str, Any] | None:
-    """Return the version to skip to, or None if a new version is to be created.
-
-    :return: ``{"model_version": {...}}``
-    :raises MLflowAlreadyExistsError: a version exists, and ``if_exists`` is ``fail``.
-    """
-    if if_exists == "new":
-        return None
-    existing = hook.find_model_version(name, model_uri)
-    if existing is not None and if_exists != "skip":
-        version = existing["model_version"]["version"]
-        raise MLflowAlreadyExistsError(
-            f"{model_uri} is already version {version} of {name!r}, and if_exists is {if_exists!r}.",
-            status_code=400,
-            error_code="RESOURCE_ALREADY_EXISTS",
-        )
-    return existing
-
-
-class CopyModelVersionOperator(ModelVersionOperator):
+class CopyModelVersionOperator(NewVersionOperator):
     """Copy a model version to another registered model, e.g. to promote it from staging to production.
 
     The target registered model is created if it does not exist.
@@ -386,10 +442,20 @@ class CopyModelVersionOperator(ModelVersionOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         self.hook.connection.registry_url()  # raises for a registry without REST, before anything is written
         model_uri = f"models:/{self.name}/{self.version}"
-        if existing := find_existing_version(self.hook, self.to_name, model_uri, self.if_exists):
+        if existing := self.find_version(context, self.to_name, model_uri):
             return self.push_model_version(context, existing, f"{model_uri} is already copied to")
-        copy = self.hook.client.copy_model_version(model_uri, self.to_name)
-        answer = self.hook.get_model_version(self.to_name, copy.version)
+        get_original = partial(self.hook.get_model_version, self.name, self.version)
+        original = until_visible(model_uri, get_original)["model_version"]
+        answer = self.create_version(
+            context,
+            self.to_name,
+            original.get("tags"),
+            create_model=True,
+            source=model_uri,
+            run_id=original.get("run_id"),
+            run_link=original.get("run_link"),
+            description=original.get("description"),
+        )
         return self.push_model_version(context, answer, f"Copied {model_uri} to")
 
 
@@ -500,7 +566,7 @@ class DeleteModelVersionOperator(IgnoreMissingOperator):
         self.version = version
 
     def request(self, context: Context) -> None:
-        self.hook.call("DELETE", "model-versions/delete", {"name": self.name, "version": str(self.version)})
+        self.hook.delete("model-versions", {"name": self.name, "version": str(self.version)})
         self.log_with_page(f"Deleted version {self.version} of {self.name!r}", model_page(self.name))
 
 
@@ -575,6 +641,7 @@ class DeleteRegisteredModelAliasOperator(IgnoreMissingOperator):
         self.alias = alias
 
     def request(self, context: Context) -> None:
+        self.hook.call("GET", "registered-models/get", {"name": self.name})  # raises if it is missing
         self.hook.call("DELETE", "registered-models/alias", {"name": self.name, "alias": self.alias})
         self.log_with_page(f"Deleted alias {self.alias!r} of {self.name!r}", model_page(self.name))
 

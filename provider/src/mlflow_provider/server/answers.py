@@ -11,20 +11,22 @@ _TEXT = re.compile(r"[^\ud800-\udfff]*")  # JSON may contain half of a surrogate
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _EXPERIMENT = {"experiment_id": _TEXT, "name": _TEXT, "lifecycle_stage": _TEXT}
 _METRIC = {"key": _TEXT, "value": float, "timestamp": int, "step?": int, "run_id?": _TEXT}
+_TAG = {"key": _TEXT, "value": _TEXT}
 _RUN_INFO = dict.fromkeys(("run_id", "experiment_id", "run_name?", "status", "artifact_uri"), _TEXT)
 _RUN = {
     "info": {**_RUN_INFO, "start_time?": int, "end_time?": int},
-    "data?": {"tags?": [{"key": _TEXT, "value": _TEXT}], "metrics?": [_METRIC]},
+    "data?": {"tags?": [_TAG], "metrics?": [_METRIC]},
     "outputs?": {"model_outputs?": [{"model_id": re.compile(r"m-\w+"), "step?": int}]},
 }
 _LOGGED_MODEL = {"info": {"name": _TEXT, "artifact_uri": _TEXT}, "data?": {"metrics?": [_METRIC]}}
 _REGISTERED_MODEL = {
     "name": _TEXT,
     "creation_timestamp": int,
+    "tags?": [_TAG],
     "aliases?": [{"alias": _TEXT, "version": _NUMBER}],
     "latest_versions?": [{"version": _NUMBER}],
 }
-_VERSION = {"name": _TEXT, "version": _NUMBER, "source?": _TEXT, "run_id?": _TEXT}
+_VERSION = {"name": _TEXT, "version": _NUMBER, "source?": _TEXT, "run_id?": _TEXT, "tags?": [_TAG]}
 _SHAPES = {
     "POST experiments/create": {"experiment_id": _TEXT},
     "GET experiments/get": {"experiment": _EXPERIMENT},

@@ -17,6 +17,8 @@ from airflow.sdk import DAG, task, teardown
 from mlflow_provider.exceptions import MLflowNotFoundError, MLflowProviderError
 from mlflow_provider.operators import promotion
 from mlflow_provider.operators.promotion import PromoteModelVersionOperator
+from mlflow_provider.operators.registry import RegisterModelOperator
+from mlflow_servers import run_replicated_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -344,6 +346,19 @@ def test_versions_are_compared_again_if_another_task_moves_the_alias(
 
     assert (decision["promoted"], decision["champion_version"]) == (promoted, other)
     assert model.aliases["champion"] == champion_version
+
+
+def test_a_version_is_registered_and_promoted_once_although_a_replica_is_behind(
+    mlflow_server, tmp_path, airflow_connection, model, champion, logged_model, promote, execute, logged
+):
+    with run_replicated_server(mlflow_server, tmp_path, lag=2) as server:
+        airflow_connection(host=server.url)
+        register = {"model_uri": logged_model.uri, "name": model.name, "alias": "challenger"}
+        version = execute(RegisterModelOperator, **register)["model_version"]["version"]
+        decision = promote(version)
+
+    assert (version, decision["promoted"], decision["champion_version"]) == ("2", True, champion)
+    assert not any("moved by another program" in line for line in logged)
 
 
 def test_the_slower_the_server_the_later_the_second_look(promote, model, champion, monkeypatch):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pytest
 
 from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
+from mlflow_provider.hooks import client
 from mlflow_provider.operators.experiment import GetOrCreateExperimentOperator
 from mlflow_provider.operators.registry import (
     CopyModelVersionOperator,
@@ -30,6 +31,9 @@ from mlflow_provider.operators.registry import (
     UpdateModelVersionOperator,
     UpdateRegisteredModelOperator,
 )
+from mlflow_provider.server import replica
+from mlflow_proxy import Fault
+from tries import Try
 
 if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook
@@ -45,6 +49,18 @@ def version_xcoms(hook: MLflowClientHook, name: str, version: str) -> dict[str, 
         "model_uri": f"models:/{name}/{version}",
         "mlflow_model_version_link": hook.connection.page(f"models/{name}/versions/{version}"),
     }
+
+
+def without_own_tag(created: dict[str, Any]) -> None:
+    """Remove the tag of the operator that created a registered model or a version."""
+    created["tags"] = [tag for tag in created["tags"] if tag["key"] != "airflow.created_by"]
+
+
+@pytest.fixture(autouse=True)
+def no_replica(monkeypatch):
+    """What MLflow does not find does not exist."""
+    monkeypatch.setattr(replica, "MAX_LAG_SECONDS", 0)
+    monkeypatch.setattr(client, "SETTLING_SECONDS", 0)
 
 
 @pytest.fixture
@@ -70,6 +86,7 @@ class TestRegisteredModels:
 
         expected = {"name": name, "description": "Prices", "tags": [{"key": "data", "value": "housing"}]}
         assert execute(GetRegisteredModelOperator, name=name) == created
+        without_own_tag(created["registered_model"])
         assert created["registered_model"].items() >= expected.items()
 
     def test_creating_twice_fails_or_skips(self, execute, model):
@@ -100,6 +117,7 @@ class TestRegisteredModels:
         updated = execute(UpdateRegisteredModelOperator, name=model, description="Prices in Ames")
 
         stored = execute(GetRegisteredModelOperator, name=model)["registered_model"]
+        without_own_tag(stored)
         assert updated["registered_model"]["description"] == stored["description"] == "Prices in Ames"
         assert stored["tags"] == [{"key": "folds", "value": "5"}]
 
@@ -121,6 +139,7 @@ class TestNewVersions:
         created = execute(CreateModelVersionOperator, **properties, tags={"validated": "yes"})
 
         expected = {**properties, "version": "1", "tags": [{"key": "validated", "value": "yes"}]}
+        without_own_tag(created["model_version"])
         assert created["model_version"].items() >= expected.items()
         assert xcoms == version_xcoms(hook, model, "1")
 
@@ -192,8 +211,11 @@ class TestNewVersions:
             "run_id": logged_model.run_id,
             "tags": [{"key": "validated", "value": "yes"}],
         }
+        without_own_tag(answer["model_version"])
         assert answer["model_version"].items() >= expected.items()
         assert xcoms == version_xcoms(hook, name, "1")
+        linked = hook.call("GET", f"logged-models/{logged_model.model_id}")["model"]["info"]["tags"]
+        assert any(tag["key"] == "mlflow.modelVersions" and name in tag["value"] for tag in linked)
         assert predict(hook.connection, xcoms["model_uri"]) == pytest.approx(logged_model.predictions)
 
     @pytest.mark.parametrize("exists", [False, True])
@@ -203,16 +225,19 @@ class TestNewVersions:
             execute(RegisterModelOperator, **register)
         tags = [{"key": "folds", "value": 5}]
 
-        answer = execute(RegisterModelOperator, **register, tags=tags, description="Linear", alias="new")
+        execute(RegisterModelOperator, **register, tags=tags, description="Linear", alias="new")
 
-        expected = {"version": "1", "description": "Linear", "aliases": ["new"]}
+        answer = execute(GetModelVersionByAliasOperator, name=name, alias="new")
+        without_own_tag(answer["model_version"])
+        expected = {"version": "1", "description": "Linear"}
         if not exists:
             expected["tags"] = [{"key": "folds", "value": "5"}]
         assert answer["model_version"].items() >= expected.items()
 
-    def test_registering_the_model_of_a_missing_run_leaves_no_model(self, execute, name):
-        with pytest.raises(MLflowNotFoundError):
-            execute(RegisterModelOperator, model_uri=f"runs:/{'0' * 32}/model", name=name)
+    @pytest.mark.parametrize("model_uri", [f"runs:/{'0' * 32}/model", "models:/m-0", "s3://bucket"])
+    def test_a_version_that_mlflow_rejects_leaves_no_model(self, execute, name, model_uri):
+        with pytest.raises(MLflowAPIError):
+            execute(RegisterModelOperator, model_uri=model_uri, name=name)
 
         assert execute(GetRegisteredModelOperator, name=name, ignore_if_missing=True) is None
 
@@ -275,6 +300,95 @@ class TestExistingVersions:
         assert [answer["model_version"]["version"] for answer in answers] == ["1", "1"]
 
 
+class TestLostResponses:
+    """MLflow answers 503 after it has done what was requested."""
+
+    @pytest.fixture(params=["by the operator", "by the task"])
+    def retry(self, request, mlflow_proxy, airflow_connection, xcoms):
+        """A function that executes an operator until it succeeds, while responses to a request are lost."""
+        is_retried = request.param == "by the task"
+        if is_retried:
+            airflow_connection(host=mlflow_proxy.url, extra={"retry_timeout": 0})
+
+        def retry(lost: str, operator_class: type, **arguments: Any) -> Any:
+            mlflow_proxy.faults.append(Fault(lost, 503, times=1, arrives=0))
+            for try_number in (1, 2):
+                a_try = Try(f"manual__{arguments['name']}", try_number=try_number, xcoms=xcoms)
+                context = a_try.context
+                context["ti"].task = operator_class(task_id="task", **arguments)
+                try:
+                    return context["ti"].task.execute(context)
+                except MLflowAPIError:
+                    assert is_retried
+            raise AssertionError
+
+        return retry
+
+    def test_a_registered_model_is_created_once(self, retry, name):
+        created = retry("registered-models/create", CreateRegisteredModelOperator, name=name)
+
+        assert created["registered_model"]["name"] == name
+
+    @pytest.mark.parametrize("if_exists", ["new", "fail"])
+    @pytest.mark.parametrize(
+        "operator_class", [CreateModelVersionOperator, RegisterModelOperator, CopyModelVersionOperator]
+    )
+    def test_a_version_is_created_once(
+        self, retry, hook, name, logged_model, operator_class, if_exists, xcoms
+    ):
+        hook.create_registered_model(name)
+        target = f"{name}-copy" if operator_class is CopyModelVersionOperator else name
+        if target != name:
+            hook.call("POST", "model-versions/create", {"name": name, "source": SOURCE})
+        arguments = {
+            CreateModelVersionOperator: {"source": SOURCE},
+            RegisterModelOperator: {"model_uri": logged_model.uri},
+            CopyModelVersionOperator: {"version": 1, "to_name": target},
+        }[operator_class]
+
+        answer = retry("model-versions/create", operator_class, name=name, if_exists=if_exists, **arguments)
+
+        assert answer["model_version"]["version"] == xcoms["version"] == "1"
+        assert len(hook.search_versions(target, "version_number > 0")) == 1
+        assert xcoms["name"] == target
+
+    def test_a_deletion_succeeds(self, execute, mlflow_proxy, hook, name):
+        hook.create_registered_model(name)
+        hook.call("POST", "model-versions/create", {"name": name, "source": SOURCE})
+        lost = [Fault(f"DELETE {path}", 503, times=1, arrives=0) for path in ("model-versions", "registered")]
+        mlflow_proxy.faults += lost
+
+        execute(DeleteModelVersionOperator, name=name, version=1)
+        execute(DeleteRegisteredModelOperator, name=name)
+
+        assert not any(fault.times for fault in lost)
+        assert hook.search("registered-models", f"name = '{name}'") == []
+
+    def test_a_cleared_task_creates_another_version(self, execute, hook, name):
+        hook.create_registered_model(name)
+        first, cleared = Try(name, max_tries=2), Try(name, try_number=2, max_tries=3)
+
+        answers = [
+            execute(CreateModelVersionOperator, each, name=name, source=SOURCE) for each in (first, cleared)
+        ]
+
+        assert [answer["model_version"]["version"] for answer in answers] == ["1", "2"]
+
+
+def test_a_login_that_may_not_create_models_uses_the_existing_one(
+    mlflow_default, mlflow_proxy, execute, hook, name, logged_model
+):
+    hook.create_registered_model(name)
+    mlflow_proxy.faults.append(Fault("POST registered-models/create", 403, "Permission denied"))
+
+    execute(CreateRegisteredModelOperator, name=name, if_exists="skip")
+    execute(RegisterModelOperator, name=name, model_uri=logged_model.uri)
+
+    problem = f"lacks the permission USE on the workspace of registered model '{name}-2'"
+    with pytest.raises(MLflowAPIError, match=problem):
+        execute(CreateRegisteredModelOperator, name=f"{name}-2", if_exists="skip")
+
+
 class TestModelVersions:
     def test_get_returns_the_version(self, execute, hook, two_versions, xcoms):
         answer = execute(GetModelVersionOperator, name=two_versions, version=2)
@@ -300,8 +414,10 @@ class TestModelVersions:
             for version in (1, 2)
         )
         assert updated["model_version"]["description"] == first["description"] == "Older"
+        for version in (first, second):
+            without_own_tag(version)
         assert first["tags"] == [{"key": "folds", "value": "5"}]
-        assert not second.get("tags")
+        assert not second["tags"]
         assert not second.get("description")
 
     def test_delete_removes_one_version(self, execute, two_versions):
