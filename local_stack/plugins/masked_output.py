@@ -13,17 +13,13 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow.providers.common.compat.sdk import redact
 
 
-def mask(_logger: Any, _method: str, event: Any) -> Any:
-    """Mask the secrets that the process knows; those of a task are known to its supervisor."""
-    return redact(event)
-
-
 class MaskedOutputPlugin(AirflowPlugin):
-    """Add the masking before the processor that renders the line."""
+    """Mask the secrets that a process knows; the supervisor of a task knows those of the task."""
 
     name = "masked_output"
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Change the list in place, because loggers keep it."""
-        structlog.get_config()["processors"].insert(-1, mask)
+        """Mask just before a line is rendered; in place, because loggers keep this list."""
+        processors = structlog.get_config()["processors"]
+        processors.insert(-1, lambda _logger, _method, event: redact(event))
