@@ -282,7 +282,9 @@ class TestManyAtOnce:
         experiment_id = hook.get_or_create_experiment(experiment)
         tags = dag_run_tags("housing", experiment)
         chosen = at_once(
-            lambda: parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, others_running=True)
+            lambda: (
+                parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, others_running=True).run_id
+            )
         )
 
         assert {run["info"]["run_id"] for run in hook.search_runs([experiment_id])} == set(chosen)

@@ -42,6 +42,10 @@ except ImportError:  # Airflow 3.1
         AirflowTaskTerminated,
     )
 
+    CALLBACKS_CAN_QUERY_TASKS = False
+else:
+    CALLBACKS_CAN_QUERY_TASKS = True
+
 # A task that raises one of these continues later, in another process.
 DEFERRALS: tuple[type[BaseException], ...] = (TaskDeferred, AirflowRescheduleException)
 try:
@@ -52,13 +56,14 @@ else:
     DEFERRALS += (TaskAwaitingInput,)
 
 __all__ = [
+    "CALLBACKS_CAN_QUERY_TASKS",
     "DEFERRALS",
     "AirflowTaskTerminated",
     "asset_state_stores",
     "import_supervisor",
-    "is_first_start",
     "renew_heartbeat",
     "wait_for_response",
+    "was_started_before",
 ]
 
 log = logging.getLogger(__name__)
@@ -69,21 +74,18 @@ def _log_missing(name: str, consequence: str) -> None:
     log.warning("This version of Airflow has no %s: %s.", name, consequence)
 
 
-def is_first_start(ti: Any) -> bool:
-    """Return whether a task instance was certainly never tried, deferred or rescheduled before."""
+def was_started_before(ti: Any) -> bool | None:
+    """Return whether a task instance was tried, deferred or rescheduled before; None if that is unknown."""
     try:
         server_context = ti._ti_context_from_server
-        return bool(
-            server_context
-            and ti.try_number == 1
-            and not server_context.next_method
-            and not server_context.task_reschedule_count
+        return server_context and bool(
+            ti.try_number > 1 or server_context.next_method or server_context.task_reschedule_count
         )
     except AttributeError:
         _log_missing(
             "RuntimeTaskInstance._ti_context_from_server", "searching MLflow for an earlier run of the task"
         )
-        return False
+        return None
 
 
 def asset_state_stores(trigger: BaseEventTrigger) -> list[Any] | None:

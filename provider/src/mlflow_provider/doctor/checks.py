@@ -34,12 +34,13 @@ from mlflow_provider.process import mlflow_private
 from mlflow_provider.server import findings, limits
 from mlflow_provider.server.package_errors import cause_of
 from mlflow_provider.tracking import runs
-from mlflow_provider.tracking.run import Run
+from mlflow_provider.tracking.open_runs import has_ended
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from mlflow_provider.server.findings import Finding
+    from mlflow_provider.tracking.run import Run
 
 DISTRIBUTION = "airflow-provider-mlflow"
 FILE = "doctor.bin"
@@ -49,7 +50,6 @@ import hashlib, mlflow, pathlib, sys
 path = mlflow.artifacts.download_artifacts(run_id=sys.argv[1], artifact_path=sys.argv[2])
 print(hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest())
 """
-ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 def examine(
@@ -446,25 +446,16 @@ def open_runs(examination: Examination) -> str:
     if examination.task_instance is None:
         raise Skipped("only a task can query Airflow: run the DAG mlflow_doctor")
     hook = examination.hook
-    running = runs.search_everywhere(hook, f"{runs.instance_filter()} AND attributes.status = 'RUNNING'")
-    open_run_ids = [run.run_id for run in running if _is_left_open(examination, run)]
+    running = f"{runs.instance_filter()} AND attributes.status = 'RUNNING'"
+    open_run_ids = []
+    for run in runs.search(hook, runs.all_experiments(hook), running):
+        dag_id, run_id = run.tags[runs.DAG_ID], run.tags[runs.RUN_ID]
+        states = examination.task_instance.get_task_states(dag_id=dag_id, run_ids=[run_id])
+        # The status again, because the run may have ended together with its task.
+        if has_ended(run, states.get(run_id, {})) and runs.status(hook, run) == "RUNNING":
+            open_run_ids.append(run.run_id)
     if open_run_ids and not examination.close_open_runs:
         raise MLflowProviderError(findings.OPEN_RUNS.format(runs=", ".join(open_run_ids)))
     for run_id in open_run_ids:
         runs.kill(hook, run_id, "its task had ended when mlflow_doctor found it")
     return f"closed {len(open_run_ids)}" if open_run_ids else "none is RUNNING after its task has ended"
-
-
-def _is_left_open(examination: Examination, run: Run) -> bool:
-    tags = run.tags
-    dag_id, run_id = tags["airflow.dag_id"], tags["airflow.run_id"]
-    states = examination.task_instance.get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
-    task_id, map_index = tags.get("airflow.task_id"), tags.get("airflow.map_index", "-1")
-    # A parent run belongs to all tasks, and Airflow does not report the iterations of a loop separately.
-    if task_id and "airflow.loop_index" not in tags:
-        key = task_id if map_index == "-1" else f"{task_id}_{map_index}"
-        states = {key: states[key]} if key in states else {}
-    if any(state not in ENDED for state in states.values()):
-        return False
-    # Read again, because it may have ended together with its task.
-    return Run.from_api(examination.hook.get_run(run.run_id)).status == "RUNNING"

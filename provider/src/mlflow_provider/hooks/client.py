@@ -237,7 +237,7 @@ class MLflowClientHook(MLflowBaseHook):
         params = {"name": name, "artifact_location": artifact_location, "tags": as_tag_list(tags)}
         with suppress(MLflowAlreadyExistsError):  # another task created it first
             return self.call("POST", "experiments/create", params)["experiment_id"]
-        return self._get_experiment_id(name)
+        return until_visible(f"experiment {name!r}", lambda: self._get_experiment_id(name))
 
     def _get_experiment_id(self, name: str) -> str:
         experiment = self.call("GET", "experiments/get-by-name", {"experiment_name": name})["experiment"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_provider.server.connection import DEFAULT_TIMEOUT_SECONDS, MLflowConnection
 
@@ -34,6 +34,7 @@ FIRST_REQUEST_TIMEOUT = 20.0
 LATER_REQUESTS_TIMEOUT = 30.0
 # With the default, as long as MLflow's own client by its defaults: four minutes.
 LATER_REQUESTS_FACTOR = 4
+END_OF_RUN_FACTOR = 10  # ten minutes
 INTERACTIVE_TIMEOUT = 10.0
 TRIGGER_TIMEOUT = 30.0
 MAX_BACKOFF_SECONDS = 10
@@ -49,6 +50,11 @@ def later_requests(connection: MLflowConnection) -> Limits:
     """Return the limits of a task's other requests: its results are worth a longer wait."""
     timeout = _unless_raised(connection, LATER_REQUESTS_TIMEOUT)
     return Limits(timeout, LATER_REQUESTS_FACTOR * connection.retry_timeout)
+
+
+def end_of_run(connection: MLflowConnection) -> Limits:
+    """Return the limits of the end of a run: a task that may have worked for hours must not fail there."""
+    return replace(later_requests(connection), retry_timeout=END_OF_RUN_FACTOR * connection.retry_timeout)
 
 
 def interactive(connection: MLflowConnection) -> Limits:

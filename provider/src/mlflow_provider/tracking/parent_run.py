@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflow_provider.exceptions import MLflowAPIError
+from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import runs
 
 if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook
     from mlflow_provider.tracking.run import Run
 
-# The tag that marks a parent. Of several unconfirmed parents, one will be confirmed.
-TAG = "airflow.parent_run"
-UNCONFIRMED, CONFIRMED = "unconfirmed", "confirmed"
+TAG = "airflow.parent_run"  # marks a parent
 
 # How long a task waits for others that are creating a parent run at this moment.
 CREATION_SECONDS = 1.0
+# By their weight for the status of a parent.
+STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+
+
+def find(hook: MLflowClientHook, experiment_ids: Sequence[str], dag_run_filter: str) -> list[Run]:
+    """Return the parent runs of a DAG run, the one to keep first."""
+    parents = runs.search(hook, experiment_ids, f"{dag_run_filter} AND tags.`{TAG}` LIKE '%'")
+    return sorted(parents, key=_order)
+
+
+def _order(parent: Run) -> tuple[int, str]:
+    return parent.start_time, parent.run_id
 
 
 def get_or_create(
     hook: MLflowClientHook, experiment_id: str, dag_run_tags: Mapping[str, str], *, others_running: bool
-) -> str:
-    """Return the ID of a DAG run's only parent run, which is RUNNING; create it if it does not exist.
+) -> Run:
+    """Return a DAG run's only parent run; create it if it does not exist.
 
     MLflow accepts any number of runs with the same name and tags, so tasks that start at the same moment
-    may each create one. They wait until every task that found none has created its own, then all confirm
-    the same one, and each deletes its own if it is another. A task that starts later finds the
-    confirmed one.
+    may each create one. Each waits until searches show its own, or an earlier one, and all choose the
+    first. Of two tasks, the one whose parent was created later sees both, and unites them. A task that has
+    chosen the other parent before finds that out at its end.
 
     :param experiment_id: the experiment. MLflow shows a parent and its children in the same one only.
     :param dag_run_tags: the tags of the DAG run's runs; its ID gives a new run its name.
@@ -38,40 +49,38 @@ def get_or_create(
     """
     identity = {runs.DAG_RUN: dag_run_tags[runs.DAG_RUN]}
 
-    def search() -> dict[str, Run]:
-        parents = runs.search(hook, [experiment_id], f"{runs.tag_filter(identity)} AND tags.`{TAG}` LIKE '%'")
-        return {parent.run_id: parent for parent in parents}
-
-    def create(state: str) -> str:
-        name = dag_run_tags["airflow.run_id"]
-        run, _ = runs.create(hook, experiment_id, name, {**identity, TAG: state}, dag_run_tags)
-        return run.run_id
+    def look() -> list[Run]:
+        return find(hook, [experiment_id], runs.tag_filter(identity))
 
     start = time.monotonic()
-    parents = search()
-    own = ""
-    if not parents and not others_running:
-        return create(CONFIRMED)
-    if not _confirmed(parents):
-        if not parents:
-            own = create(UNCONFIRMED)
-        # A busy server delays the other tasks as much as this one.
-        time.sleep(max(CREATION_SECONDS, 3 * (time.monotonic() - start)))
-        parents = search()
-    confirmed = _confirmed(parents)
-    chosen = min(confirmed or parents)  # the same for all tasks
-    if chosen not in confirmed:
-        runs.set_tags(hook, chosen, {TAG: CONFIRMED})
-    if own not in ("", chosen):
-        with suppress(MLflowAPIError):
-            runs.delete(hook, own)
-    if parents[chosen].status != "RUNNING":
-        runs.set_status(hook, chosen, "RUNNING")
-    return chosen
+    parents = look()
+    if parents:
+        unite(hook, experiment_id, parents[0].run_id, [parent.run_id for parent in parents[1:]])
+        return parents[0]
+    name = dag_run_tags["airflow.run_id"]
+    own, _ = runs.create(hook, experiment_id, name, {**identity, TAG: "true"}, dag_run_tags)
+    if not others_running:
+        return own
+
+    def look_for_own() -> list[Run]:
+        shown = look()
+        return shown if any(_order(parent) <= _order(own) for parent in shown) else []
+
+    # A busy server delays the other tasks as much as this one.
+    time.sleep(max(CREATION_SECONDS, 3 * (time.monotonic() - start)))
+    first, *others = until_visible(f"parent run {own.run_id}", look_for_own) or [own]
+    others = others if first.run_id == own.run_id else [own]
+    unite(hook, experiment_id, first.run_id, [other.run_id for other in others])
+    return first
 
 
-def _confirmed(parents: Mapping[str, Run]) -> list[str]:
-    return [run_id for run_id, parent in parents.items() if parent.tags.get(TAG) == CONFIRMED]
+def unite(hook: MLflowClientHook, experiment_id: str, first: str, others: Iterable[str]) -> None:
+    """Move the children of other parents to the first, and delete those parents."""
+    for other in others:
+        for child in runs.search(hook, [experiment_id], f"tags.`{runs.PARENT_RUN_ID}` = '{other}'"):
+            runs.set_tags(hook, child.run_id, {runs.PARENT_RUN_ID: first})
+        with suppress(MLflowAPIError):  # another task has deleted it
+            runs.delete(hook, other)
 
 
 def end_if_children_ended(
@@ -82,14 +91,21 @@ def end_if_children_ended(
     Called after each end of a child, so the last one ends the parent: KILLED if a task's newest run
     was killed, FAILED if one failed. A child that starts later reopens it.
 
-    :param otherwise: the status if all children have finished.
+    :param otherwise: the status if all other children have finished.
     """
     not_finished = (
         f"tags.`{runs.PARENT_RUN_ID}` = '{run_id}' AND tags.`{runs.SUPERSEDED}` = 'false' "
         "AND attributes.status != 'FINISHED'"
     )
-    # In this order: RUNNING, KILLED, FAILED.
-    children = runs.search(hook, [experiment_id], not_finished, ["attributes.status DESC"], max_results=1)
-    status = children[0].status if children else otherwise
-    if status in ("KILLED", "FAILED", "FINISHED"):
-        runs.set_status(hook, run_id, status)
+    statuses = [otherwise]
+    # The first child, in the order RUNNING, KILLED, FAILED. All of them if it has ended since then, which
+    # a replica of MLflow's database does not show yet.
+    for max_results in (1, runs.MAX_RESULTS):
+        children = runs.search(hook, [experiment_id], not_finished, ["attributes.status DESC"], max_results)
+        for child in children:
+            statuses.append(runs.status(hook, child))
+            if statuses[-1] == "RUNNING":
+                return
+        if not children or children[0].status != "RUNNING":
+            break
+    runs.set_status(hook, run_id, max(statuses, key=STATUSES.index))

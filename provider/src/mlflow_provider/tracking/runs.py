@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import redact
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import as_tag_list, equals
 from mlflow_provider.server.limits import Limits, backoff
+from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import instance
 from mlflow_provider.tracking.run import Run
 from mlflow_provider.tracking.shared_run import PARENT_RUN_ID as PARENT_RUN_ID
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Tags
 INSTANCE = "airflow.instance"
+DAG_ID = "airflow.dag_id"
+RUN_ID = "airflow.run_id"
 # The whole identity in one value, because each tag of a filter adds a join in MLflow's database.
 DAG_RUN = "airflow.dag_run"
 TASK_INSTANCE = "airflow.task_instance"  # over all tries
@@ -69,7 +72,10 @@ def create(
     deadline = time.monotonic() + connection.retry_timeout
     for attempt in count():
         try:
-            return Run.from_api(once.call("POST", "runs/create", params)["run"]), attempt > 0
+            answer = until_visible(
+                f"experiment {experiment_id}", lambda: once.call("POST", "runs/create", params)
+            )
+            return Run.from_api(answer["run"]), attempt > 0
         except MLflowProviderError as error:
             if not error.is_transient or time.monotonic() >= deadline:
                 raise
@@ -91,6 +97,16 @@ def _created_at(
     hook: MLflowClientHook, experiment_id: str, identity: Mapping[str, str], start_time: int
 ) -> list[Run]:
     return search(hook, [experiment_id], f"{tag_filter(identity)} AND attributes.start_time = {start_time}")
+
+
+def status(hook: MLflowClientHook, run: Run) -> str:
+    """Return the current status of a run that a search has shown, perhaps from a replica that is behind.
+
+    MLflow answers an update, even one that changes nothing, from the database that it writes to.
+    """
+    if run.status != "RUNNING":
+        return run.status
+    return hook.call("POST", "runs/update", {"run_id": run.run_id})["run_info"]["status"]
 
 
 def delete(hook: MLflowClientHook, run_id: str) -> None:
@@ -130,8 +146,8 @@ def dag_run_tags(dag_id: str, run_id: str) -> dict[str, str]:
     return {
         INSTANCE: instance.name(),
         DAG_RUN: key(instance.name(), dag_id, run_id),
-        "airflow.dag_id": dag_id,
-        "airflow.run_id": run_id,
+        DAG_ID: dag_id,
+        RUN_ID: run_id,
     }
 
 
@@ -167,10 +183,10 @@ def search(
     ]
 
 
-def search_everywhere(hook: MLflowClientHook, filter_string: str) -> list[Run]:
-    """Return the runs that match a filter, in all experiments (the first 10,000 of the server)."""
+def all_experiments(hook: MLflowClientHook) -> list[str]:
+    """Return the IDs of the server's experiments (the first 10,000)."""
     experiments = hook.search_experiments(max_results=MAX_EXPERIMENTS)
-    return search(hook, [experiment["experiment_id"] for experiment in experiments], filter_string)
+    return [experiment["experiment_id"] for experiment in experiments]
 
 
 def _now() -> int:

@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import TaskInstanceState, get_current_context
 
+from mlflow_provider import version_compat
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, check_choice
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.links import mlflow as links
@@ -32,11 +33,12 @@ from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
 from mlflow_provider.server.connection import MLflowConnection
 from mlflow_provider.server.findings import clean
+from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import parent_run, runs, task_instance
 from mlflow_provider.tracking.active_run import active_run, autologging
 from mlflow_provider.tracking.retry_policy import Retry, decide
 from mlflow_provider.tracking.termination import on_termination
-from mlflow_provider.version_compat import DEFERRALS, AirflowTaskTerminated, is_first_start
+from mlflow_provider.version_compat import DEFERRALS, AirflowTaskTerminated
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -180,6 +182,7 @@ class _TrackedTry:
     """A try of a task instance, and its MLflow run.
 
     :param run: None until it has started.
+    :param parent: its parent run, as it was when the try started; None if the try did not look for it.
     :param ended: the status with which it ended, and whether a retry follows.
     """
 
@@ -189,6 +192,7 @@ class _TrackedTry:
     retry: Retry
     on_tracking_error: OnTrackingError
     run: Run | None = None
+    parent: Run | None = None
     may_have_duplicates: bool = False
     ended: tuple[Status, bool] | None = None
 
@@ -211,6 +215,8 @@ class _TrackedTry:
             first_hook = self.hook.with_limits(limits.first_request(self.hook.connection))
             experiment_id = first_hook.get_or_create_experiment(experiment or self.ti.dag_id)
             self.run = self._continue_or_create(experiment_id, run_name, tags)
+            if self.parent and self.parent.status != "RUNNING":
+                runs.set_status(self.patient_hook, self.parent.run_id, "RUNNING")
             connection = self.hook.connection
             self.ti.xcom_push(XCOM_RUN_ID, self.run.run_id)
             links.push_run_links(self.ti, connection, self.run.experiment_id, self.run.run_id)
@@ -224,12 +230,13 @@ class _TrackedTry:
     def _continue_or_create(self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any]) -> Run:
         hook = self.patient_hook
         try_tags = {**self.tags, runs.SUPERSEDED: "false"}
-        previous = None if is_first_start(self.ti) else self._newest_run(experiment_id)
+        previous = self._newest_run(experiment_id)
         decision = decide(previous, try_tags, self.retry)
         if previous and decision == "same":
             return previous
         if self.nested:
-            try_tags[runs.PARENT_RUN_ID] = self._parent_run_id(experiment_id)
+            self.parent = self._find_parent(experiment_id)
+            try_tags[runs.PARENT_RUN_ID] = self.parent.run_id
         if previous and decision == "continue":
             runs.set_status(hook, previous.run_id, "RUNNING")
             runs.set_tags(hook, previous.run_id, {**tags, **try_tags, runs.REASON: ""})
@@ -244,13 +251,26 @@ class _TrackedTry:
         return run
 
     def _newest_run(self, experiment_id: str) -> Run | None:
-        # The IDs that Airflow gives to tries ascend (UUID 7), whatever the clocks of the workers say.
-        newest_first = [f"tags.`{runs.TRY_ID}` DESC", "attributes.start_time DESC"]
-        tag_filter = runs.tag_filter(self.identity)
-        newest = runs.search(self.patient_hook, [experiment_id], tag_filter, newest_first, max_results=1)
-        return newest[0] if newest else None
+        was_started_before = version_compat.was_started_before(self.ti)
+        if was_started_before is False:
+            return None
+        hook, last_try = self.patient_hook, self.ti.try_number - 1
 
-    def _parent_run_id(self, experiment_id: str) -> str:
+        def search(oldest_try: int = 0) -> Run | None:
+            # The IDs that Airflow gives to tries ascend (UUID 7), whatever the clocks of the workers say.
+            newest_first = [f"tags.`{runs.TRY_ID}` DESC", "attributes.start_time DESC"]
+            tag_filter = runs.tag_filter(self.identity)
+            newest = runs.search(hook, [experiment_id], tag_filter, newest_first, max_results=1)
+            return next((run for run in newest if int(run.tags.get(runs.TRY_NUMBER, 0)) >= oldest_try), None)
+
+        # In its first try, the task was deferred or rescheduled.
+        continues = was_started_before and (self.retry == "continue" or not last_try)
+        newest = (continues and until_visible("this task's run", lambda: search(last_try))) or search()
+        if newest and newest.tags.get(runs.TRY_ID) != self.tags[runs.TRY_ID]:
+            return replace(newest, status=runs.status(hook, newest))
+        return newest
+
+    def _find_parent(self, experiment_id: str) -> Run:
         ti = self.ti
         # Counted before the search: a task that ends between the two has left its parent run in MLflow.
         running = ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=["running"])
@@ -291,14 +311,17 @@ class _TrackedTry:
         """
         if not self.run or os.getpid() != self.process:
             return
-        hook, run = hook or self.patient_hook, self.run
+        if not hook:
+            limit = limits.end_of_run if status == "FINISHED" else limits.later_requests
+            hook = self.hook.with_limits(limit(self.hook.connection))
+        run = self.run
         try:
             if reason:
                 superseded = {runs.SUPERSEDED: str(is_retried).lower()}
                 runs.set_tags(hook, run.run_id, {runs.REASON: runs.as_reason(reason), **superseded})
             runs.set_status(hook, run.run_id, status)
             if not is_retried:
-                self._end_parent(hook, run)
+                self._end_parent(hook, run, status)
             if self.may_have_duplicates:
                 runs.delete_duplicates(hook, run, self.identity)
             self.ended = status, is_retried
@@ -331,20 +354,28 @@ class _TrackedTry:
         hook = self.hook.with_limits(limits.TERMINATION, own_pool=True)
         try:
             runs.kill(hook, self.run.run_id, "Airflow ended the task")
-            self._end_parent(hook, self.run)
+            self._end_parent(hook, self.run, "KILLED")
         except MLflowProviderError as error:
             log.warning("MLflow run %s may be left RUNNING: %s", self.run.run_id, error)
 
-    def _end_parent(self, hook: MLflowClientHook, run: Run) -> None:
+    def _end_parent(self, hook: MLflowClientHook, run: Run, status: Status) -> None:
         if not self.nested:  # then the tag names a run of the user's, if any
             return
-        parent_run_id = run.tags[runs.PARENT_RUN_ID]
+        experiment_id, parent_run_id = run.experiment_id, run.tags[runs.PARENT_RUN_ID]
         try:
-            parent_run.end_if_children_ended(hook, run.experiment_id, parent_run_id)
+            parent_run.end_if_children_ended(hook, experiment_id, parent_run_id, status)
         except MLflowAPIError:
-            if hook.get_run(parent_run_id)["info"]["lifecycle_stage"] != "deleted":
+            dag_run_filter = runs.dag_run_filter(self.ti.dag_id, self.ti.run_id)
+            parents = parent_run.find(hook, [experiment_id], dag_run_filter)
+            first = parents[0].run_id if parents else parent_run_id
+            if first != parent_run_id:  # another task has united the parents of tasks that started together
+                runs.set_tags(hook, run.run_id, {runs.PARENT_RUN_ID: first})
+                parent_run.unite(hook, experiment_id, first, [parent_run_id])
+                parent_run.end_if_children_ended(hook, experiment_id, first, status)
+            elif hook.get_run(parent_run_id)["info"]["lifecycle_stage"] == "deleted":
+                log.warning("Parent run %s is deleted in MLflow; later tasks get another one.", parent_run_id)
+            else:
                 raise
-            log.warning("Parent run %s is deleted in MLflow; later tasks get another one.", parent_run_id)
 
 
 def _status(error: BaseException) -> Status:

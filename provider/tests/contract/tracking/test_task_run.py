@@ -501,12 +501,13 @@ class TestNextTry:
         assert in_each_run() == [("1", 1.0, ["1.txt", "2.txt"])]
 
 
-class TestOpenRuns:
-    @pytest.fixture
-    def end_of_dag_run(self, a_try) -> Callable[[], None]:
-        context = {"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id}
-        return lambda: close_open_runs(context)
+@pytest.fixture
+def end_of_dag_run(a_try) -> Callable[[], None]:
+    context = {"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id}
+    return lambda: close_open_runs(context)
 
+
+class TestOpenRuns:
     def test_a_run_left_open_was_killed_with_the_reason(self, a_try, runs, experiment, hook, end_of_dag_run):
         with task_run(context=a_try.context, experiment=experiment) as run:
             pass
@@ -548,6 +549,20 @@ class TestOpenRuns:
         with task_run(context=other.context, experiment=experiment):
             end_of_dag_run()
             assert status_of(runs()) == ["RUNNING"]
+
+    @pytest.mark.skipif(not version_compat.CALLBACKS_CAN_QUERY_TASKS, reason="not with Airflow 3.1")
+    @pytest.mark.parametrize(("state", "status"), [("failed", "KILLED"), ("running", "RUNNING")])
+    def test_the_end_of_a_later_dag_run_closes_it_if_its_task_has_ended(
+        self, a_try, runs, parents, experiment, hook, state, status
+    ):
+        with task_run(context=a_try.context, experiment=experiment, nested=True) as run:
+            pass
+        for run_id in (run.info.run_id, run.data.tags["mlflow.parentRunId"]):
+            hook.client.update_run(run_id, "RUNNING")
+        ti = SimpleNamespace(get_task_states=lambda dag_id, run_ids: {a_try.run_id: {"train": state}})
+        close_open_runs({"dag": SimpleNamespace(dag_id="housing"), "run_id": "a later one", "ti": ti})
+
+        assert status_of(runs()) == status_of(parents()) == [status]
 
     def test_without_open_runs_nothing_changes(self, runs, end_of_dag_run, caplog):
         end_of_dag_run()
@@ -603,7 +618,7 @@ class TestParent:
         def get_or_create(_: int) -> str:
             racing = MLflowClientHook()
             together.wait()
-            return parent_run.get_or_create(racing, experiment_id, tags, others_running=True)
+            return parent_run.get_or_create(racing, experiment_id, tags, others_running=True).run_id
 
         with ThreadPoolExecutor(16) as pool:
             chosen = set(pool.map(get_or_create, range(16)))
@@ -634,15 +649,21 @@ class TestParent:
         assert runs()[-1].data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (runs()[-1].info.status, parent.info.status) == ("FINISHED", "FINISHED")
 
-    def test_an_unconfirmed_parent_of_a_killed_task_is_used_by_the_next(
-        self, a_try, parents, experiment, hook
+    @pytest.mark.parametrize("ends_first", [True, False])
+    def test_tasks_that_chose_different_parents_end_under_the_first(
+        self, a_try, runs, parents, experiment, hook, end_of_dag_run, ends_first
     ):
-        tags = {**dag_run_tags("housing", a_try.run_id), parent_run.TAG: "unconfirmed"}
-        left = hook.client.create_run(hook.get_or_create_experiment(experiment), tags=tags)
+        tags = {**dag_run_tags("housing", a_try.run_id), parent_run.TAG: "true"}
+        experiment_id = hook.get_or_create_experiment(experiment)
         with task_run(context=a_try.context, experiment=experiment, nested=True):
-            pass
+            first = hook.client.create_run(experiment_id, start_time=1, tags=tags)
+            if not ends_first:
+                with task_run(context=Try(a_try.run_id, "other").context, experiment=experiment, nested=True):
+                    pass
+        end_of_dag_run()
 
-        assert [run.info.run_id for run in parents()] == [left.info.run_id]
+        assert [(run.info.run_id, run.info.status) for run in parents()] == [(first.info.run_id, "FINISHED")]
+        assert {run.data.tags["mlflow.parentRunId"] for run in runs()} == {first.info.run_id}
 
     def test_it_fails_with_a_task_and_recovers_with_its_retry(self, a_try, parents, experiment):
         fail(a_try, ValueError("no sales"), experiment=experiment, nested=True)
