@@ -182,7 +182,7 @@ class TestModels:
 
     @pytest.mark.parametrize("uri", ["nonsense", None])
     def test_a_uri_that_is_not_a_model(self, execute, name, uri):
-        with pytest.raises(MLflowProviderError, match=f"registering {uri} as '{name}': "):
+        with pytest.raises(MLflowProviderError, match=f"Invalid model version source: '{uri}'"):
             execute(RegisterModelOperator, model_uri=uri, name=name)
 
 

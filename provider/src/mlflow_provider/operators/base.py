@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from airflow.sdk import BaseOperator
 
-from mlflow_provider.exceptions import MLflowNotFoundError
-from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.exceptions import MLflowAlreadyExistsError, MLflowAPIError, MLflowNotFoundError
+from mlflow_provider.hooks.client import MLflowClientHook, as_tag_list, create_once, equals
 from mlflow_provider.hooks.deployment import MLflowDeploymentHook
 from mlflow_provider.links.mlflow import MLflowModelVersionLink, model_page, push_model_version_link
 from mlflow_provider.tracking.runs import TASK_INSTANCE
@@ -20,7 +20,10 @@ from mlflow_provider.tracking.task_instance import identity
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from mlflow_provider.hooks.client import Tags
+
 IfExists = Literal["fail", "skip"]
+IfVersionExists = Literal["new", "skip", "fail"]
 
 
 class MLflowBaseOperator(BaseOperator):
@@ -122,6 +125,69 @@ class ModelVersionOperator(MLflowBaseOperator):
             push_model_version_link(ti, self.hook.connection, name, version)
         self.log_with_page(f"{action} version {version} of {name!r}", model_page(name, version))
         return answer
+
+
+class NewVersionOperator(ModelVersionOperator):
+    """Base of the operators that create a version: one, however often MLflow's response is lost.
+
+    The tag ``airflow.created_by`` lets the operator, and a retry of the task, recognize the version.
+    """
+
+    if_exists: IfVersionExists
+
+    def find_version(self, context: Context, name: str, model_uri: str) -> dict[str, Any] | None:
+        """Return the version that an earlier try has created, or that ``if_exists`` skips to, if any.
+
+        :param name: name of the registered model.
+        :param model_uri: the model of the version.
+        :return: ``{"model_version": {...}}``
+        :raises MLflowAlreadyExistsError: a version exists, and ``if_exists`` is ``fail``.
+        """
+        ti: Any = context.get("ti")
+        if ti and ti.try_number > 1 and (own := self._find_own(name, created_by(context))):
+            return own
+        if self.if_exists == "new":
+            return None
+        existing = self.hook.find_model_version(name, model_uri)
+        if existing is not None and self.if_exists != "skip":
+            version = existing["model_version"]["version"]
+            raise MLflowAlreadyExistsError(
+                f"{model_uri} is already version {version} of {name!r}, and if_exists is {self.if_exists!r}.",
+                status_code=400,
+                error_code="RESOURCE_ALREADY_EXISTS",
+            )
+        return existing
+
+    def create_version(
+        self, context: Context, name: str, tags: Tags | None, *, create_model: bool = False, **params: Any
+    ) -> dict[str, Any]:
+        """Create a version and return ``{"model_version": {...}}``.
+
+        :param create_model: also create the registered model if it does not exist, unless MLflow then rejects
+            the version.
+        """
+        own_tag = created_by(context)
+        others = [tag for tag in as_tag_list(tags) or [] if tag["key"] != own_tag["key"]]
+        params = {**params, "name": name, "tags": [*others, own_tag]}
+        if create_model:
+            self.hook.create_registered_model(name, [own_tag], if_exists="skip")
+        try:
+            return create_once(
+                self.hook,
+                lambda hook: hook.call("POST", "model-versions/create", params),
+                lambda: self._find_own(name, own_tag),
+            )
+        except MLflowAPIError as error:
+            if create_model and not error.is_transient:
+                model = self.hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
+                if own_tag in model.get("tags", []) and not model.get("latest_versions"):
+                    self.hook.delete("registered-models", {"name": name})
+            raise
+
+    def _find_own(self, name: str, own_tag: dict[str, str]) -> dict[str, Any] | None:
+        found = self.hook.search_versions(name, equals(f"tags.`{own_tag['key']}`", own_tag["value"]))
+        own = [version for version in found if own_tag in version.get("tags", [])]
+        return {"model_version": own[0]} if own else None
 
 
 class RegistrySearchOperator(MLflowBaseOperator):

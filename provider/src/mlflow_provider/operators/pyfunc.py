@@ -64,7 +64,8 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
     :return: a list with a row per prediction, which for a table is a dict by column name; or the URI of the
         artifact. NaN and infinity, which JSON does not have, are null.
     :raises MLflowProviderError: the model is not available, its virtualenv cannot be built, it fails there,
-        or the predictions are too large for an XCom.
+        the predictions are too large for an XCom, or ``MLFLOW_ALLOW_MODEL_CODE_EXECUTION`` is false on the
+        worker, with any version of MLflow.
     :raises ValueError: there is no data, or the type in the signature cannot hold a number. In a virtualenv
         the latter is an MLflowProviderError.
 
@@ -119,6 +120,11 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         if bool(self.artifact_file) != bool(self.run_id):
             raise ValueError(
                 "artifact_file and run_id belong together; set both to write an artifact, or neither."
+            )
+        if os.environ.get("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", "").lower() in ("false", "0"):
+            raise MLflowProviderError(
+                f"Model {self.model_uri} is not loaded: MLFLOW_ALLOW_MODEL_CODE_EXECUTION is false on this "
+                "worker, and a model can run any code. If you trust the model, set the variable to true."
             )
         with TemporaryDirectory(prefix="mlflow-", ignore_cleanup_errors=True) as folder:
             model = self.hook.download_model(self.model_uri, self.dst_path or Path(folder, "model"))

@@ -302,6 +302,13 @@ class TestErrors:
         with pytest.raises(MLflowProviderError, match=f"'mlflow_default', downloading model {uri}: "):
             predict(uri, HOUSES)
 
+    @pytest.mark.parametrize("value", ["false", "0"])
+    def test_a_worker_that_forbids_model_code_loads_no_model(self, predict, models, monkeypatch, value):
+        monkeypatch.setenv("MLFLOW_ALLOW_MODEL_CODE_EXECUTION", value)
+
+        with pytest.raises(MLflowProviderError, match=rf"^Model {models.housing} is not loaded: "):
+            predict(models.housing, HOUSES)
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):

@@ -12,7 +12,9 @@ from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
 from mlflow_servers import Answer
 
-MODEL = Answer(body='{"registered_model": {"name": "Housing", "latest_versions": [{"version": "1"}]}}')
+MODEL = Answer(
+    body='{"registered_model": {"name": "n", "creation_timestamp": 1, "latest_versions": [{"version": "1"}]}}'
+)
 
 
 def sensor(name: str, **arguments) -> MLflowModelVersionSensor:
