@@ -148,7 +148,7 @@ def get_provider_info() -> dict:
                     },
                     "timeout": {
                         "label": "Timeout",
-                        "description": "Seconds to wait for a response.",
+                        "description": "Seconds in which a response must be complete.",
                         "schema": {"type": ["number", "null"], "default": 120},
                     },
                     "retry_timeout": {

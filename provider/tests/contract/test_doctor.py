@@ -49,10 +49,6 @@ def test_every_finding_has_a_code_of_its_own_and_the_doctor_is_made_to_report_ea
 
     assert len({finding.code for finding in every.values()}) == len(every)
     assert {every[name].code for name in here} == of_the_doctor | {findings.UNEXPECTED.code}
-    of_tasks = {"ARTIFACT_NOT_FOUND", "LOCAL_TRACKING_URI", "MODEL_NOT_IN_RUN", "NOT_A_TRACKING_URI"}
-    of_tasks |= {"FORBIDDEN", "INVALID_HEADER", "MISSING_OR_FORBIDDEN", "NOT_FOUND", "PERMISSION_DENIED"}
-    of_tasks |= {"RUN_ID_MISSING"}
-    assert every.keys() - here == of_tasks
 
 
 @pytest.mark.parametrize(
@@ -175,6 +171,9 @@ class TestTheServer:
         ("answer", "finding"),
         [
             (Answer(0), findings.CONNECTION_CLOSED),
+            (Answer(200, headers={"Content-Length": "2, 3"}), findings.MALFORMED_RESPONSE),
+            (Answer(429, "<html>slow down"), findings.TOO_MANY_REQUESTS),
+            (Answer(503, "<html>bad gateway"), findings.UNAVAILABLE),
             (Answer(404, "<html>nothing here"), findings.NOT_MLFLOW),
             (Answer(200, "<html>another program"), findings.NOT_MLFLOW),
             (Answer(302, headers={"Location": "https://elsewhere/version"}), findings.REDIRECTED),
@@ -203,6 +202,11 @@ class TestTheServer:
 
         airflow_connection(host=false_server(VERSION, certificate=certificate).url)
         failure("server", findings.CERTIFICATE_NOT_TRUSTED)
+
+        server = false_server(VERSION, certificate=certificate)
+        host = server.url.replace("127.0.0.1", "localhost")
+        airflow_connection(host=host, extra={"verify": str(certificate)})
+        failure("server", findings.CERTIFICATE_FOR_OTHER_HOST)
 
     def test_one_that_rejects_the_host_name_although_its_health_check_passes(
         self, mlflow_server, airflow_connection

@@ -160,7 +160,11 @@ def _is_this_machine(host: str) -> bool:
     findings.NOT_MLFLOW,
     findings.NOT_HTTPS,
     findings.CERTIFICATE_NOT_TRUSTED,
+    findings.CERTIFICATE_FOR_OTHER_HOST,
     findings.CONNECTION_CLOSED,
+    findings.MALFORMED_RESPONSE,
+    findings.TOO_MANY_REQUESTS,
+    findings.UNAVAILABLE,
     findings.REDIRECTED,
     findings.REDIRECTED_ELSEWHERE,
     findings.VERSIONS_DIFFER,
@@ -177,7 +181,9 @@ def server(examination: Examination) -> str:
         return "requires a login before it reports its version"
     version = response.text.strip()
     if not response.ok or not re.fullmatch(r"\d+\.\d+\S*", version):
-        raise MLflowProviderError(findings.NOT_MLFLOW.format(request="GET version").about(response.url))
+        not_mlflow = findings.NOT_MLFLOW.format(request="GET version")
+        finding = findings.OF_GATEWAYS.get(response.status_code, not_mlflow)
+        raise MLflowProviderError(finding.about(response.url))
     if version.split(".")[0] != client.split(".")[0]:
         raise MLflowProviderError(findings.VERSIONS_DIFFER.format(server=version, client=client))
     return f"MLflow {version}; mlflow here is {client}"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # The maximum in searches for registered models, which have the lowest limit at MLflow and Databricks.
 PAGE_SIZE = 1000
+MAX_PAGES = 1000  # of a search; a page may be short or empty
 MAX_VERSIONS = 10_000  # of one registered model
 
 # A place in the artifacts of a run: the ID of the run, and the path.
@@ -482,14 +483,17 @@ class MLflowClientHook(MLflowBaseHook):
     ) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = []
         params = dict(criteria)
-        while len(results) < max_results:
+        for _ in range(MAX_PAGES):
             params["max_results"] = min(max_results - len(results), PAGE_SIZE)
-            page = self.call(method, path, params)
+            page = self.call(method, path, params) if params["max_results"] > 0 else {}
             results += page.get(key, [])
             params["page_token"] = page.get("next_page_token")
             if not params["page_token"]:
-                break
-        return results
+                return results
+        raise MLflowAPIError(
+            f"{method} {path} at {self.base_url}: more than {MAX_PAGES} pages. Use a narrower filter.",
+            status_code=200,
+        )
 
 
 def create_once(

@@ -100,7 +100,7 @@ class MLflowConnection:
         MLflow server with the same login, or ``databricks`` or ``databricks-uc``.
     :param workspace: MLflow's workspace (MLflow 3.10 and later); the server's default one by default.
     :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
-    :param timeout: seconds to wait for a response.
+    :param timeout: seconds in which a response must be complete.
     :param retry_timeout: seconds in which a request is retried while the server is down, busy or failing.
     :param headers: HTTP headers for all requests (connections of type ``http`` only).
     :param artifact_environment: variables for MLflow's artifact client: S3 keys, region, endpoint.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
-from contextvars import copy_context
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
 from mlflow_provider.exceptions import MLflowUnreachableError
@@ -12,12 +15,29 @@ from mlflow_provider.server import limits
 
 T = TypeVar("T")
 
+_deadline: ContextVar[float] = ContextVar("mlflow_deadline", default=math.inf)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let the requests of a block time out in these seconds, or earlier if an outer block says so."""
+    token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def seconds_left() -> float:
+    """Return the seconds until the deadline of the block; infinite outside of one."""
+    return _deadline.get() - time.monotonic()
+
 
 def run_with_timeout(work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK.timeout) -> T:
     """Return the result of a function, or raise when it takes too long.
 
-    After a timeout the work continues in the background and its result is dropped. Socket timeouts are not
-    enough: they limit neither name resolution, nor a response that trickles in, nor several requests.
+    Its request then times out as well, and it can send no others. Nobody waits for that, because a name
+    server may take longer.
 
     :param work: sends requests to MLflow. It must not read an Airflow connection.
     :param seconds: how long it may take.
@@ -29,7 +49,8 @@ def run_with_timeout(work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK
 
     def run() -> None:
         try:
-            result.append(work())
+            with within(seconds):
+                result.append(work())
         except Exception as error:  # noqa: BLE001  # raised below
             errors.append(error)
 

@@ -97,6 +97,16 @@ MALFORMED_RESPONSE = Finding(
     "the response is not valid HTTP",
     "correct Host and Port, or check for a proxy that alters responses",
 )
+RESPONSE_TOO_LARGE = Finding(
+    "response-too-large",
+    "the response is larger than 64 MB",
+    "correct Host and Port, or pass stream=True to run() to download a file",
+)
+CERTIFICATE_FOR_OTHER_HOST = Finding(
+    "certificate-for-other-host",
+    "the server's TLS certificate is for another host name",
+    "enter as Host a name in the certificate",
+)
 INVALID_HEADER = Finding(
     "invalid-header", "a header contains a line break or begins with a space", "correct its value"
 )
@@ -108,6 +118,18 @@ REDIRECTED_ELSEWHERE = Finding(
     "redirected to {url}, which is not MLflow's API",
     "correct Host and Port, or ask for an address that does not redirect",
 )
+TOO_MANY_REQUESTS = Finding(
+    "too-many-requests",
+    "too many requests",
+    "run fewer tasks at the same time, or raise retry_timeout in Extra",
+)
+UNAVAILABLE = Finding(
+    "unavailable",
+    "the server is down or overloaded, or a gateway in front of it does not reach it",
+    "see its log, or raise retry_timeout in Extra",
+)
+# By status of a response without MLflow's error code, e.g. a page.
+OF_GATEWAYS = {429: TOO_MANY_REQUESTS, 502: UNAVAILABLE, 503: UNAVAILABLE, 504: UNAVAILABLE}
 NOT_MLFLOW = Finding(
     "not-mlflow", "this is not an MLflow server, or it does not support {request!r}", "correct Host and Port"
 )

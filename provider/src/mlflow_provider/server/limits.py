@@ -12,7 +12,7 @@ from mlflow_provider.server.connection import DEFAULT_TIMEOUT_SECONDS, MLflowCon
 class Limits:
     """Limits of each request.
 
-    :param timeout: seconds to wait for a response.
+    :param timeout: seconds in which a response must be complete.
     :param retry_timeout: seconds in which a failed request is retried; 0 for no retries.
     :param repeat: whether to repeat a request that the server may have received.
     """

@@ -194,8 +194,12 @@ def _finding_at_server(
         return findings.LOGIN_REJECTED if connection.has_login else findings.LOGIN_REQUIRED
     if "Invalid Host header" in response.text:
         return findings.HOST_REJECTED.format(host=urlsplit(connection.url).netloc)
+    if error_code is not None:
+        return None
+    if response.status_code in findings.OF_GATEWAYS:
+        return findings.OF_GATEWAYS[response.status_code]
     is_failure = response.status_code >= requests.codes.server_error
     is_page = response.text.lstrip().startswith("<") and not is_failure
-    if error_code is None and (is_page or response.ok or response.status_code in MISSING_STATUS_CODES):
+    if is_page or response.ok or response.status_code in MISSING_STATUS_CODES:
         return findings.NOT_MLFLOW.format(request=request)
     return None

@@ -1,10 +1,11 @@
-"""The ``requests`` session for MLflow: its login, retries, and the findings for a request without a response.
+"""The ``requests`` session for MLflow: login, retries, limits, and findings for requests without a response.
 
 Imported with the first request, like :mod:`mlflow_provider.server.rest`.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import socket
@@ -12,6 +13,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http.client import HTTPResponse
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ from requests.utils import rewind_body
 
 from mlflow_provider.exceptions import FEATURE_DISABLED, RETRIED_STATUS_CODES, chain
 from mlflow_provider.server import findings, limits
+from mlflow_provider.server.deadline import seconds_left, within
 from mlflow_provider.server.findings import clean
 from mlflow_provider.server.login import Authentication, Login, can_be_repeated, is_file
 
@@ -34,6 +38,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_SECONDS = 10.0
 # The last attempt gets this long, even at the end of the time for retries.
 MIN_TIMEOUT_SECONDS = 5.0
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # after decompression
 # A server that limits the rate of requests is alive. With three requests a second, 64 tasks wait for minutes.
 RATE_LIMITED_FACTOR = 4
 # MLflow's message, with status 400, when more requests wait than it has connections to its database.
@@ -43,12 +48,19 @@ OVERLOADED = "QueuePool limit of size"
 NO_RESPONSE = (OSError, urllib3.exceptions.HTTPError)
 # Of these, the ones that another attempt may avoid.
 TRANSIENT = (
+    TimeoutError,
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
     requests.exceptions.InvalidHeader,  # of the response
 )
+
+
+class ResponseTooLargeError(OSError):
+    """A response exceeds :data:`MAX_RESPONSE_BYTES`."""
+
+
 # OpenSSL reports a reason for this, but no class, and Python knows the newer reason only by its text.
 NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
 FINDINGS: dict[type[BaseException], Finding] = {
@@ -61,17 +73,27 @@ FINDINGS: dict[type[BaseException], Finding] = {
     ConnectionResetError: findings.CONNECTION_CLOSED,
     urllib3.exceptions.InvalidHeader: findings.MALFORMED_RESPONSE,
     requests.exceptions.InvalidHeader: findings.INVALID_HEADER,  # its own text shows the value
+    ResponseTooLargeError: findings.RESPONSE_TOO_LARGE,
 }
-PERMANENT = (findings.CERTIFICATE_NOT_TRUSTED, findings.NOT_HTTPS, findings.INVALID_HEADER)
+PERMANENT = (
+    findings.CERTIFICATE_NOT_TRUSTED,
+    findings.CERTIFICATE_FOR_OTHER_HOST,
+    findings.NOT_HTTPS,
+    findings.INVALID_HEADER,
+)
+# Of an SSLCertVerificationError: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+OTHER_HOST = (62, 64)
 
 Outcome = requests.Response | Exception
 
 
 class Session(requests.Session):
-    """A session that retries failed requests for as long as its connection says.
+    """A session that retries failed requests, and limits each exchange in time and size.
 
     It also retries requests that are not idempotent, as MLflow's own client does up to 3.17: a restarting
     server is common, a lost response rare, and ``if_exists`` covers that.
+
+    The limits do not apply to the body of a successful response with ``stream=True``.
 
     :param connection: its ``timeout`` applies to each attempt, its ``retry_timeout`` to all of them.
     :param repeat: whether to repeat a request that the server may have received.
@@ -95,31 +117,100 @@ class Session(requests.Session):
         started = time.monotonic()
         for attempt in count():
             try:
-                response = super().send(request, timeout=(connect, read), **kwargs)
-                response.encoding = "utf-8"  # as MLflow sends; a header may name an unknown character set
-                outcome: Outcome = response
+                outcome: Outcome = self._exchange(request, connect, read, **kwargs)
             except NO_RESPONSE as error:
                 outcome = error
             failure = _transient_failure(outcome)
             patience = RATE_LIMITED_FACTOR if _is_rate_limited(outcome) else 1
-            seconds_left = started + patience * self._connection.retry_timeout - time.monotonic()
+            end = started + patience * self._connection.retry_timeout
+            left = min(end - time.monotonic(), seconds_left())
             may_repeat = can_be_repeated(request) and (self._repeat or _was_not_received(outcome))
-            if not failure or seconds_left <= 0 or not may_repeat:
+            if not failure or left <= 0 or not may_repeat:
                 if isinstance(outcome, Exception):
                     raise outcome
                 return outcome
-            wait = min(_retry_after(outcome) + limits.backoff(attempt), seconds_left)
+            wait = min(_retry_after(outcome) + limits.backoff(attempt), left)
             log.warning("MLflow at %s: %s. Retrying in %.0f s.", self._connection.url, failure, wait)
             time.sleep(wait)
             if is_file(request):
                 rewind_body(request)
-            read = min(read, max(seconds_left - wait, MIN_TIMEOUT_SECONDS))
-            connect = min(connect, read)
+            read = min(read, max(left - wait, MIN_TIMEOUT_SECONDS))
         raise AssertionError  # the loop has no end
+
+    def _exchange(
+        self, request: requests.PreparedRequest, connect: float, read: float, **kwargs: Any
+    ) -> requests.Response:
+        read = min(read, seconds_left())
+        if read <= 0:
+            raise TimeoutError
+        with within(read):
+            response = super().send(request, timeout=(min(connect, read), read), **kwargs)
+            response.encoding = "utf-8"  # as MLflow sends; a header may name an unknown character set
+            if not response.ok:
+                response.content  # noqa: B018  # also with stream=True: it may say whether to retry
+        return response
 
     def resolve_redirects(self, *args: Any, yield_requests: bool = False, **kwargs: Any) -> Iterator[Any]:
         """Do not parse the address of a redirect that is not followed: it may be malformed."""
         return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
+
+
+class _Adapter(HTTPAdapter):
+    """Sends a request; the response ends at the deadline or at the maximum size."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if pool.ConnectionCls.response_class is not _Response:
+            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": _Response})
+        return pool
+
+    def send(self, request: requests.PreparedRequest, stream: bool = False, *args: Any, **kwargs: Any) -> Any:
+        response = super().send(request, stream, *args, **kwargs)
+        if not (stream and response.ok):
+            response.raw.stream = partial(_limited, response.raw.stream)  # type: ignore[method-assign]
+        return response
+
+
+def _limited(stream: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) -> Iterator[bytes]:
+    size = 0
+    for chunk in stream(*args, **kwargs):
+        size += len(chunk)
+        if size > MAX_RESPONSE_BYTES:
+            raise ResponseTooLargeError
+        yield chunk
+
+
+class _Response(HTTPResponse):
+    """A response that must be complete at the deadline, however slowly the server sends."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_Reader(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Reader(io.RawIOBase):
+    """Read from a socket until the deadline; a socket's own timeout starts again with each byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._timeout = sock.gettimeout()
+        self._file = sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = seconds_left()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(min(self._timeout or left, left))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def new_session(
@@ -146,7 +237,7 @@ def new_session(
         session.auth = auth_type(connection.username, connection.password or "")
     else:
         session.auth = Login(connection)
-    adapter = HTTPAdapter()
+    adapter = _Adapter()
     other = pool_from.get_adapter(connection.url) if pool_from else None
     if isinstance(other, HTTPAdapter):
         adapter.poolmanager = other.poolmanager
@@ -158,6 +249,8 @@ def new_session(
 def finding_of(error: BaseException) -> Finding:
     """Return the finding for a missing response, by error types that every urllib3 has."""
     errors = list(chain(error))
+    if any(getattr(each, "verify_code", None) in OTHER_HOST for each in errors):
+        return findings.CERTIFICATE_FOR_OTHER_HOST
     for error_class, finding in FINDINGS.items():
         if any(isinstance(each, error_class) for each in errors):
             return finding

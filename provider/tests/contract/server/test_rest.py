@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import pickle
 import socket
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from threading import Thread
+from itertools import accumulate
 
 import certifi
 import pytest
 import requests
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, MLflowUnreachableError
+from mlflow_provider.hooks import client
 from mlflow_provider.hooks.client import MLflowClientHook
-from mlflow_provider.server import findings
+from mlflow_provider.server import findings, session
+from mlflow_provider.server.deadline import run_with_timeout
 from mlflow_provider.server.limits import Limits
+from mlflow_proxy import wait_until
 from mlflow_servers import Answer, free_port
 from task_log import exceptions_in_log
 
 HANG_UP = Answer(0)
 TWO_LENGTHS = Answer(200, "{}", {"Content-Length": "2, 3"})
 FEATURE_DISABLED = Answer(500, '{"error_code": "FEATURE_DISABLED", "message": "Scorers are disabled."}')
+ENDLESS = Answer(200, '{"experiments": [], "next_page_token": "1"}')
 OVERLOADED = Answer(
     400, '{"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5 overflow 10 reached"}'
 )
@@ -57,7 +64,7 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("failure", "message", "error_code"),
         [
-            (Answer(503, "upstream is down"), "503 Service Unavailable: upstream is down", None),
+            (Answer(503, "<html>Bad"), "503 Service Unavailable: the server is down or overloaded", None),
             (OVERLOADED, "QueuePool limit", "BAD_REQUEST"),  # which MLflow sends with status 400
         ],
     )
@@ -112,9 +119,9 @@ class TestRetries:
     def test_a_server_that_limits_the_rate_of_requests_gets_four_minutes(
         self, false_server, airflow_connection, slept
     ):
-        airflow_connection(host=false_server(Answer(429)).url)
+        airflow_connection(host=false_server(Answer(429, "<html>Slow down")).url)
 
-        with pytest.raises(MLflowAPIError):
+        with pytest.raises(MLflowAPIError, match="429 Too Many Requests: too many requests; run fewer tasks"):
             search(MLflowClientHook())
 
         assert sum(slept) == pytest.approx(240, abs=1)
@@ -185,15 +192,6 @@ class TestRetries:
         with pytest.raises(MLflowUnreachableError, match=message):
             search(MLflowClientHook())
 
-    def test_a_server_that_stops_in_the_middle_of_its_response_is_unreachable(self, airflow_connection):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-            airflow_connection(host=f"127.0.0.1:{port}", extra={"retry_timeout": 0, "timeout": 1})
-            Thread(target=stop_in_the_middle_of_a_response, args=(server,), daemon=True).start()
-
-            with pytest.raises(MLflowUnreachableError, match="did not respond in time"):
-                search(MLflowClientHook())
-
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
@@ -222,12 +220,99 @@ class TestRetries:
         assert "s3cret" not in str(raised.value)
 
 
-def stop_in_the_middle_of_a_response(server: socket.socket) -> None:
-    client, _ = server.accept()
-    with client:
-        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-        while client.recv(1024):  # until the client gives up
-            pass
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n"
+BOMB = gzip.compress(b" " * 40_000_000)
+GZIP = b"Content-Encoding: gzip\r\n\r\n"
+
+
+def slowly(*parts: bytes) -> Iterator[bytes]:
+    """Yield the parts, and the last one for ever."""
+    yield from parts
+    while not threading.Event().wait(0.05):
+        yield parts[-1]
+
+
+class TestLimits:
+    """No exchange takes longer than its timeout, or more memory than the largest response."""
+
+    @pytest.fixture
+    def endless_server(self, airflow_connection):
+        """A function that starts a server which sends these parts, for a connection with a short timeout."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host = f"127.0.0.1:{server.getsockname()[1]}"
+            airflow_connection(host=host, extra={"retry_timeout": 0, "timeout": 1})
+
+            def send(parts: Iterable[bytes]) -> None:
+                client, _ = server.accept()
+                with client, suppress(OSError):
+                    for part in parts:
+                        client.sendall(part)
+                    while client.recv(1024):  # until the client gives up
+                        pass
+
+            yield lambda parts: threading.Thread(target=send, args=(parts,), daemon=True).start()
+
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            (HEAD, b"\r\n{"),
+            slowly(HEAD, b"X"),
+            slowly(HEAD, b"\r\n", b" "),
+            slowly(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        ],
+        ids=["stops", "trickles its headers", "trickles its body", "trickles chunks"],
+    )
+    def test_a_response_that_is_not_complete_in_time_ends_the_request(self, endless_server, parts):
+        endless_server(parts)
+
+        with pytest.raises(MLflowUnreachableError, match="did not respond in time"):
+            search(MLflowClientHook())
+
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            (HEAD, b"\r\n", *[b" " * 100_000] * 100),
+            (HEAD, GZIP, BOMB),
+            (b"HTTP/1.1 503 Busy\r\n", GZIP, BOMB),
+        ],
+        ids=["endless", "gzip bomb", "failure"],
+    )
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_response_that_is_too_large_ends_the_request(self, endless_server, parts, stream, monkeypatch):
+        monkeypatch.setattr(session, "MAX_RESPONSE_BYTES", 5_000_000)
+        endless_server(parts)
+
+        if stream and HEAD in parts:
+            chunks = MLflowClientHook().run("x", stream=True).iter_content(10_000)
+            assert any(size > 6_000_000 for size in accumulate(map(len, chunks)))
+            return
+        with pytest.raises(MLflowUnreachableError, match="the response is larger than 64 MB"):
+            MLflowClientHook().run("x", stream=stream)
+
+    def test_a_search_that_never_ends_is_an_error(self, false_server, airflow_connection, monkeypatch):
+        monkeypatch.setattr(client, "MAX_PAGES", 3)
+        server = false_server(ENDLESS)
+        airflow_connection(host=server.url)
+
+        with pytest.raises(MLflowAPIError, match="more than 3 pages"):
+            MLflowClientHook().search_experiments()
+
+        assert len(server.requests) == 3
+
+    @pytest.mark.parametrize("is_slow", [False, True])
+    def test_nothing_is_left_of_abandoned_work(
+        self, endless_server, false_server, airflow_connection, is_slow
+    ):
+        if is_slow:
+            endless_server(slowly(HEAD, b"\r\n", b" "))
+        else:
+            airflow_connection(host=false_server(ENDLESS).url)
+        hook = MLflowClientHook().with_limits(Limits(timeout=60, retry_timeout=60))
+
+        with pytest.raises(MLflowUnreachableError):
+            run_with_timeout(hook.search_experiments, 0.5)
+
+        wait_until("its thread has ended", lambda: "mlflow-requests" not in str(threading.enumerate()))
 
 
 class TestRedirect:
@@ -316,6 +401,16 @@ class TestTLS:
         with pytest.raises(MLflowUnreachableError) as raised:
             search(MLflowClientHook())
         assert raised.value.is_transient == bool(slept) == (finding is findings.CONNECTION_CLOSED)
+
+    def test_a_certificate_for_another_host_is_reported(self, false_server, airflow_connection, certificate):
+        server = false_server(Answer(), certificate=certificate)
+        host = server.url.replace("127.0.0.1", "localhost")
+        airflow_connection(host=host, extra={"verify": str(certificate)})
+
+        with pytest.raises(MLflowUnreachableError, match="is for another host name; enter as Host") as raised:
+            search(MLflowClientHook())
+
+        assert not raised.value.is_transient
 
     @pytest.mark.parametrize("verified", [False, True], ids=["unverified", "by its CA bundle"])
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
