@@ -7,7 +7,7 @@ import socket
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.sensors.registry import MLflowModelVersionSensor
 from mlflow_provider.triggers.registry import MLflowModelVersionTrigger
 from mlflow_servers import Answer
@@ -116,6 +116,16 @@ def test_a_wrong_login_fails_at_once(false_server, airflow_connection, deferrabl
     airflow_connection(host=false_server(Answer(401, "no")).url, login="ada", password="wrong")
 
     with pytest.raises(MLflowAPIError, match="correct Login and Password"):
+        sensor("Housing", deferrable=deferrable).execute({})
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_certificate_that_is_not_trusted_fails_at_once(
+    false_server, airflow_connection, certificate, deferrable
+):
+    airflow_connection(host=false_server(MODEL, certificate=certificate).url)
+
+    with pytest.raises(MLflowUnreachableError, match="set verify in Extra"):
         sensor("Housing", deferrable=deferrable).execute({})
 
 
