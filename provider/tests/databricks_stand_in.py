@@ -107,7 +107,10 @@ class Databricks:
         if path == "experiments/create":
             location = f"dbfs:/databricks/mlflow-tracking/{uuid.uuid4().int}"
             params = {"artifact_location": location, **params}
-        return self._ask_server(method, path, params)
+        answer = self._ask_server(method, path, params)
+        if path == "model-versions/create":  # it copies the model first
+            answer["model_version"]["status"] = "PENDING_REGISTRATION"
+        return answer
 
     def _ask_server(self, method: str, path: str, params: JSON) -> JSON:
         where: JSON = {"params" if method == "GET" else "json": params}

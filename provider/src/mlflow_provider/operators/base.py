@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mlflow_provider.hooks.client import Tags
+
+# As MLflow's client; Databricks copies the model meanwhile.
+MAX_REGISTRATION_SECONDS = 300
 
 IfExists = Literal["fail", "skip"]
 IfVersionExists = Literal["new", "skip", "fail"]
@@ -172,17 +177,27 @@ class NewVersionOperator(ModelVersionOperator):
         if create_model:
             self.hook.create_registered_model(name, [own_tag], if_exists="skip")
         try:
-            return create_once(
+            answer = create_once(
                 self.hook,
                 lambda hook: hook.call("POST", "model-versions/create", params),
                 lambda: self._find_own(name, own_tag),
             )
         except MLflowAPIError as error:
             if create_model and not error.is_transient:
-                model = self.hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
-                if own_tag in model.get("tags", []) and not model.get("latest_versions"):
-                    self.hook.delete("registered-models", {"name": name})
+                with suppress(MLflowAPIError):  # the rejection is the error to be seen
+                    self._delete_empty_model(name, own_tag)
             raise
+        for _ in range(MAX_REGISTRATION_SECONDS):
+            if answer["model_version"].get("status") != "PENDING_REGISTRATION":
+                break
+            time.sleep(1)
+            answer = self.hook.get_model_version(name, answer["model_version"]["version"])
+        return answer
+
+    def _delete_empty_model(self, name: str, own_tag: dict[str, str]) -> None:
+        model = self.hook.call("GET", "registered-models/get", {"name": name})["registered_model"]
+        if own_tag in model.get("tags", []) and not model.get("latest_versions"):
+            self.hook.delete("registered-models", {"name": name})
 
     def _find_own(self, name: str, own_tag: dict[str, str]) -> dict[str, Any] | None:
         found = self.hook.search_versions(name, equals(f"tags.`{own_tag['key']}`", own_tag["value"]))

@@ -157,8 +157,9 @@ class TestRegistryOfTheWorkspace:
             for operator_class, arguments in operators_that_run(name, model_uri)
         ]
 
-        [first, again, second, copy] = [each["model_version"]["version"] for each in results[3:7]]
-        assert (first, again, second, copy) == ("1", "1", "2", "1")
+        versions = [each["model_version"] for each in results[3:7]]
+        assert [version["version"] for version in versions] == ["1", "1", "2", "1"]
+        assert {version["status"] for version in versions} == {"READY"}
         assert hook.get_model_version(f"{name}-copy", 1)
 
     @pytest.mark.parametrize("index", range(len(operators_that_cannot_run("", ""))))
