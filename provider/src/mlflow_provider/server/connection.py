@@ -81,8 +81,7 @@ _BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?
 # MLflow's default: a response may take this long while the server writes a large artifact to its store.
 DEFAULT_TIMEOUT_SECONDS = 120.0
 DEFAULT_RETRY_TIMEOUT_SECONDS = 60.0
-# MLflow's client accepts no more retries. With its factor of 2 it waits 0, 4, 8, 16, ... up to 120 seconds.
-MAX_RETRIES = 10
+MAX_RETRIES = 10  # which MLflow's client accepts
 
 
 @dataclass(frozen=True)
@@ -243,12 +242,10 @@ class MLflowConnection:
     @property
     def retry_environment(self) -> dict[str, str | None]:
         """The variables with which MLflow's client retries for ``retry_timeout`` or a little longer."""
-        retries, waits = 0, 0
-        while waits < self.retry_timeout and retries < MAX_RETRIES:
-            retries += 1
-            waits += min(2**retries, 120) if retries > 1 else 0
+        # The sum of its waits, 0, 4, 8, 16, ... seconds, is 2 ** (retries + 1) - 4.
+        retries = math.ceil(math.log2(self.retry_timeout / 2 + 2)) if self.retry_timeout else 0
         return {
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(min(retries, MAX_RETRIES)),
             "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
             "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "2.0",
             # It would replace the growing waits, so that `Retry-After: 1` ends all retries within seconds.

@@ -97,11 +97,6 @@ MALFORMED_RESPONSE = Finding(
     "the response is not valid HTTP",
     "correct Host and Port, or check for a proxy that alters responses",
 )
-RESPONSE_TOO_LARGE = Finding(
-    "response-too-large",
-    "the response is larger than 64 MB",
-    "correct Host and Port, or pass stream=True to run() to download a file",
-)
 CERTIFICATE_FOR_OTHER_HOST = Finding(
     "certificate-for-other-host",
     "the server's TLS certificate is for another host name",

@@ -39,6 +39,7 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 # The last attempt gets this long, even at the end of the time for retries.
 MIN_TIMEOUT_SECONDS = 5.0
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # after decompression
+TOO_LARGE = "the response is larger than 64 MB; to download a file, pass stream=True to run()"
 # A server that limits the rate of requests is alive. With three requests a second, 64 tasks wait for minutes.
 RATE_LIMITED_FACTOR = 4
 # MLflow's message, with status 400, when more requests wait than it has connections to its database.
@@ -57,10 +58,6 @@ TRANSIENT = (
 )
 
 
-class ResponseTooLargeError(OSError):
-    """A response exceeds :data:`MAX_RESPONSE_BYTES`."""
-
-
 # OpenSSL reports a reason for this, but no class, and Python knows the newer reason only by its text.
 NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
 FINDINGS: dict[type[BaseException], Finding] = {
@@ -73,7 +70,6 @@ FINDINGS: dict[type[BaseException], Finding] = {
     ConnectionResetError: findings.CONNECTION_CLOSED,
     urllib3.exceptions.InvalidHeader: findings.MALFORMED_RESPONSE,
     requests.exceptions.InvalidHeader: findings.INVALID_HEADER,  # its own text shows the value
-    ResponseTooLargeError: findings.RESPONSE_TOO_LARGE,
 }
 PERMANENT = (
     findings.CERTIFICATE_NOT_TRUSTED,
@@ -81,8 +77,7 @@ PERMANENT = (
     findings.NOT_HTTPS,
     findings.INVALID_HEADER,
 )
-# Of an SSLCertVerificationError: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
-OTHER_HOST = (62, 64)
+OTHER_HOST = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 
 Outcome = requests.Response | Exception
 
@@ -90,10 +85,8 @@ Outcome = requests.Response | Exception
 class Session(requests.Session):
     """A session that retries failed requests, and limits each exchange in time and size.
 
-    It also retries requests that are not idempotent, as MLflow's own client does up to 3.17: a restarting
-    server is common, a lost response rare, and ``if_exists`` covers that.
-
-    The limits do not apply to the body of a successful response with ``stream=True``.
+    It also retries requests that are not idempotent, as MLflow's own client does up to 3.17. The body of a
+    successful response with ``stream=True`` has no limits.
 
     :param connection: its ``timeout`` applies to each attempt, its ``retry_timeout`` to all of them.
     :param repeat: whether to repeat a request that the server may have received.
@@ -176,7 +169,7 @@ def _limited(stream: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) 
     for chunk in stream(*args, **kwargs):
         size += len(chunk)
         if size > MAX_RESPONSE_BYTES:
-            raise ResponseTooLargeError
+            raise OSError(TOO_LARGE)
         yield chunk
 
 
