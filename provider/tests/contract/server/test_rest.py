@@ -15,6 +15,7 @@ from itertools import accumulate
 import certifi
 import pytest
 import requests
+from mlflow import MlflowException
 
 from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks import client
@@ -125,6 +126,15 @@ class TestRetries:
             search(MLflowClientHook())
 
         assert sum(slept) == pytest.approx(240, abs=1)
+
+    @pytest.mark.parametrize("retry_after", ["1", "banana"])
+    def test_the_mlflow_package_is_as_patient(self, false_server, airflow_connection, slept, retry_after):
+        airflow_connection(host=false_server(Answer(503, "", {"Retry-After": retry_after})).url)
+
+        with MLflowClientHook().tracking() as mlflow_client, pytest.raises(MlflowException):
+            mlflow_client.search_experiments()
+
+        assert sum(slept) > 60
 
     def test_each_wait_is_one_line_in_the_log(self, false_server, airflow_connection, slept, caplog):
         server = false_server(Answer(503), Answer())
