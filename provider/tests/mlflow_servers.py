@@ -196,8 +196,10 @@ def run_replicated_server(like: MLflowServer, folder: Path, lag: float) -> Itera
     option = f"--read-replica-backend-store-uri=sqlite:///{replica}"
     with run_mlflow_server(folder, None, option) as server, ThreadPoolExecutor(1) as pool:
         replication = pool.submit(replicate)
-        yield server
-        ended.set()
+        try:
+            yield server
+        finally:
+            ended.set()  # otherwise the pool would wait for ever
         replication.result()
 
 

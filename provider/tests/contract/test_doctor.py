@@ -23,7 +23,7 @@ from mlflow_provider.server import findings, limits
 from mlflow_provider.server.findings import Finding
 from mlflow_provider.tracking import runs
 from mlflow_proxy import NOT_YOURS, Fault
-from mlflow_servers import Answer, free_port, run_mlflow_server
+from mlflow_servers import Answer, free_port, run_mlflow_server, run_replicated_server
 
 VERSION = Answer(body="3.17.2")
 
@@ -185,6 +185,22 @@ class TestTheServer:
         airflow_connection(host=false_server(answer).url)
 
         failure("server", finding)
+
+    def test_one_without_the_workspace(self, mlflow_server, airflow_connection):
+        airflow_connection(host=mlflow_server.url, extra={"workspace": "team-a"})
+
+        assert "Extra, workspace" in failure("API", findings.INVALID_FIELD).sentence
+
+    def test_one_whose_replica_lags(self, mlflow_server, airflow_connection, tmp_path):
+        with run_replicated_server(mlflow_server, tmp_path, lag=4) as server:
+            airflow_connection(host=server.url)
+
+            failure("replica", findings.REPLICA_LAGS)
+
+    def test_one_without_logged_models(self, mlflow_proxy):
+        mlflow_proxy.faults.append(Fault("logged-models", 404))
+
+        failure("logged model", findings.NO_LOGGED_MODELS)
 
     def test_a_client_whose_distribution_has_another_name(self, mlflow_default, monkeypatch):
         def version(name: str) -> str:
@@ -371,6 +387,26 @@ class TestTheArtifact:
         [failed] = [result for result in examine(experiment=name) if result.status == "failed"]
         assert failed.check in ("artifact store", "artifact")
         assert failed.sentence == str(findings.SERVER_STORE_FAILED)
+
+    def test_a_server_that_leaves_it_to_newer_clients(self, mlflow_proxy):
+        """As MLflow 3.18 does with --artifacts-presigned-only."""
+        message = "Upgrade your MLflow client to match this server (MLflow 3.18.0) or a newer version"
+        mlflow_proxy.faults += [
+            Fault("PUT /api/2.0/mlflow-artifacts", 403, json.dumps({"message": message})),
+            Fault("server-info", 200, '{"artifacts_presigned_only":true}'),
+        ]
+
+        assert "install mlflow 3.18.0" in failure("artifact", findings.CLIENT_TOO_OLD).fix
+        assert "the server proxies nothing" in " ".join(result.finding for result in examine())
+
+    def test_a_server_that_leaves_it_to_workers_that_do_not_reach_the_store(self, mlflow_proxy, monkeypatch):
+        monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+        monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
+        part = {"url": f"http://127.0.0.1:{free_port()}/part", "part_number": 1, "headers": {}}
+        upload = {"upload_id": "1", "credentials": [part]}
+        mlflow_proxy.faults.append(Fault("mpu/create", 200, json.dumps(upload)))
+
+        failure("artifact", findings.STORE_NOT_REACHED)
 
     def test_one_that_a_proxy_changes(self, mlflow_proxy):
         mlflow_proxy.changed.append(FILE)

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -33,6 +34,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process import mlflow_private
 from mlflow_provider.server import findings, limits
 from mlflow_provider.server.package_errors import cause_of
+from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import runs
 from mlflow_provider.tracking.open_runs import has_ended
 
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "airflow-provider-mlflow"
 FILE = "doctor.bin"
+TOLERATED_LAG = 2  # seconds; beyond it, tasks have to wait
+MAX_LAG_SECONDS = 20
 # Runs in another process, as the next task does.
 READ_ARTIFACT = """
 import hashlib, mlflow, pathlib, sys
@@ -176,7 +180,8 @@ def server(examination: Examination) -> str:
     client = mlflow.__version__  # the distribution may be mlflow-skinny, mlflow, or a build of one's own
     if examination.connection.is_databricks:
         return f"Databricks; mlflow here is {client}"
-    response = examination.hook.run("version")
+    # Without the workspace, because MLflow would respond with an error of the workspace instead.
+    response = examination.hook.run("version", {"X-MLFLOW-WORKSPACE": ""})
     if response.status_code in (401, 403):
         return "requires a login before it reports its version"
     version = response.text.strip()
@@ -193,9 +198,9 @@ def _call_api(examination: Examination) -> None:
     examination.hook.call("POST", "experiments/search", {"max_results": 1})
 
 
-@check("API", server, findings.HOST_REJECTED)
+@check("API", server, findings.HOST_REJECTED, findings.INVALID_FIELD)
 def api(examination: Examination) -> str:
-    """The API accepts this host name; ``/health`` accepts any."""
+    """The API accepts this host name and has the workspace; ``/health`` accepts any host name."""
     try:
         _call_api(examination)
     except MLflowAPIError as error:
@@ -217,7 +222,7 @@ def experiment(examination: Examination) -> str:
     name = examination.experiment_name
     try:
         examination.experiment = _existing(examination, name) if name else _new_experiment(examination)
-        examination.run = _new_run(examination)
+        examination.run = until_visible("the new experiment", lambda: _new_run(examination))
     except MLflowAPIError as error:
         if error.status_code == 403:
             raise MLflowProviderError(findings.READ_ONLY) from None
@@ -241,10 +246,9 @@ def _new_experiment(examination: Examination) -> dict[str, Any]:
     # A new one each time: an experiment keeps the artifact location it was created with.
     folder = "/Shared/" if examination.connection.is_databricks else ""
     name = f"{folder}mlflow_doctor {uuid.uuid4().hex}"
-    id_ = {"experiment_id": hook.call("POST", "experiments/create", {"name": name})["experiment_id"]}
-    examination.cleanup.callback(hook.call, "POST", "experiments/delete", id_)
-    examination.experiment = {"name": name}  # for the check "cleanup", if the next request fails
-    return hook.call("GET", "experiments/get", id_)["experiment"]
+    created = {"experiment_id": hook.call("POST", "experiments/create", {"name": name})["experiment_id"]}
+    examination.cleanup.callback(hook.call, "POST", "experiments/delete", created)
+    return {**created, "name": name}
 
 
 def _new_run(examination: Examination) -> Run:
@@ -254,6 +258,33 @@ def _new_run(examination: Examination) -> Run:
     examination.cleanup.callback(runs.delete, hook, run.run_id)
     examination.cleanup.callback(runs.set_status, hook, run.run_id, "FINISHED")
     return run
+
+
+@check("replica", experiment, findings.REPLICA_LAGS)
+def replica(examination: Examination) -> str:
+    """A search finds a new run."""
+    run, seconds = examination.run, 0
+    by_id = f"attributes.run_id = '{run.run_id}'"
+    while seconds < MAX_LAG_SECONDS and not examination.hook.search_runs([run.experiment_id], by_id):
+        time.sleep(1)
+        seconds += 1
+    if seconds > TOLERATED_LAG:
+        raise MLflowProviderError(findings.REPLICA_LAGS.format(seconds=seconds, tolerated=TOLERATED_LAG))
+    return f"a search finds a new run after {seconds} s"
+
+
+@check("logged model", experiment, findings.NO_LOGGED_MODELS)
+def logged_model(examination: Examination) -> str:
+    """A model can be logged."""
+    hook, params = examination.hook, {"experiment_id": examination.run.experiment_id, "name": "doctor"}
+    try:
+        model_id = hook.call("POST", "logged-models", params)["model"]["info"]["model_id"]
+    except MLflowAPIError as error:
+        if error.status_code != 404:
+            raise
+        raise MLflowProviderError(findings.NO_LOGGED_MODELS) from None
+    examination.cleanup.callback(hook.call, "DELETE", f"logged-models/{model_id}")
+    return "created a logged model"
 
 
 @check(
@@ -275,6 +306,9 @@ def artifact_store(examination: Examination) -> str:
     location = urlsplit(examination.artifact_uri)
     if location.scheme == "mlflow-artifacts":
         _check_proxied_artifacts(examination)
+        server_info = examination.hook.run("api/3.0/mlflow/server-info").text
+        if '"artifacts_presigned_only":true' in server_info:  # MLflow 3.18 and later
+            return "the server proxies nothing; workers write to its store, and need no keys"
         return "the server proxies artifacts; workers need no keys"
     if location.scheme == "s3":
         _check_s3(examination, location.netloc)
@@ -318,6 +352,8 @@ def _check_s3(examination: Examination, bucket: str) -> None:
     "artifact",
     artifact_store,
     findings.SERVER_STORE_FAILED,
+    findings.CLIENT_TOO_OLD,
+    findings.STORE_NOT_REACHED,
     findings.PASSWORD_NOT_ASCII,
     findings.ARTIFACT_NOT_WRITTEN,
     findings.ARTIFACT_ON_WORKER,
@@ -352,7 +388,8 @@ def _why_not_written(examination: Examination, error: Exception) -> Finding:
     location = examination.artifact_uri
     if location.startswith("mlflow-artifacts:"):
         has_ascii_password = (examination.connection.password or "").isascii()
-        return findings.SERVER_STORE_FAILED if has_ascii_password else findings.PASSWORD_NOT_ASCII
+        failed = cause_of(error, location) or findings.SERVER_STORE_FAILED
+        return failed if has_ascii_password else findings.PASSWORD_NOT_ASCII
     if _is_folder(examination):
         return findings.ARTIFACT_ON_WORKER.format(location=location)
     return findings.ARTIFACT_NOT_WRITTEN.format(location=location, error=_short(error))

@@ -99,13 +99,8 @@ def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLRe
                 older = search(f"{filter_string} AND {dag_filter}", per_dag)
                 rows += [row for row in older if row["dag_id"] in dag_ids and row not in rows]
                 del slow_dags[0]
-    return _html(
-        200,
-        mlflow=hook.connection.page(""),
-        rows=_below_their_parents(rows),
-        searched=searched,
-        slow_dags=slow_dags,
-    )
+    rows = _below_their_parents(rows)
+    return _html(200, mlflow=hook.connection.page(""), rows=rows, searched=searched, slow_dags=slow_dags)
 
 
 def _row(

@@ -179,7 +179,28 @@ EXPERIMENT_DELETED = Finding(
     "restore it on the server: mlflow experiments restore --experiment-id {id}",
 )
 
+REPLICA_LAGS = Finding(
+    "replica-lags",
+    "a search finds a new run only after {seconds} seconds, because the server reads from a lagging replica",
+    "keep the lag below {tolerated} seconds, or start the server without --read-replica-backend-store-uri",
+)
+NO_LOGGED_MODELS = Finding(
+    "no-logged-models",
+    "the server does not support logged models, which log_model creates",
+    "use save_model and mlflow.log_artifacts instead; such a model can be registered and loaded as usual",
+)
+
 # The artifact store behind the server
+CLIENT_TOO_OLD = Finding(
+    "client-too-old",
+    "the server accepts no artifacts itself, and this mlflow is too old to write them to the server's store",
+    "install mlflow {version} or later where tasks run",
+)
+STORE_NOT_REACHED = Finding(
+    "store-not-reached",
+    "this worker cannot upload to the artifact store, to which the server sends it",
+    "make its address reachable from workers, or start the server without --artifacts-presigned-only",
+)
 ARTIFACTS_NOT_PROXIED = Finding(
     "artifacts-not-proxied",
     "artifacts of this experiment go through the server, but the server does not proxy artifacts",
@@ -294,7 +315,7 @@ MODEL_NOT_IN_RUN = Finding(
 ARTIFACT_NOT_FOUND = Finding(
     "artifact-not-found",
     "there is no artifact or model {path!r}",
-    "correct its name, or log it in an earlier task",
+    "correct its name, or log it in an earlier task; if MLflow shows it, run the DAG mlflow_doctor",
 )
 RUN_ID_MISSING = Finding(
     "run-id-missing",
@@ -330,6 +351,9 @@ _PATTERNS = {
     rf"Invalid model version source: '{_RUN_ARTIFACTS}/(?P<path>[^']+)'": MODEL_NOT_IN_RUN,
     rf"artifacts from {_RUN_ARTIFACTS}:\n##### File (?P<path>\S+){_NOT_FOUND}": MODEL_NOT_IN_RUN,
     rf"artifacts from {_RUN_ARTIFACTS}/(?P<path>\S+):\n##### File MLmodel{_NOT_FOUND}": MODEL_NOT_IN_RUN,
+    r"Upgrade your MLflow client to match this server \(MLflow (?P<version>[^)]+)": CLIENT_TOO_OLD,
+    r"Failed to upload at least one part of": STORE_NOT_REACHED,
+    r"endpoint /api/2.0/mlflow/logged-models failed with error code 40[45]": NO_LOGGED_MODELS,
     r"Failed to download artifacts from path '(?P<path>[^']+)'": ARTIFACT_NOT_FOUND,
     r"artifacts from (?P<location>s3:\S+):\n.*Unable to locate credentials": S3_KEYS_MISSING,
     r"(?P<message>.* not found)\Z": NOT_FOUND,

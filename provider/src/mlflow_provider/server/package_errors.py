@@ -37,7 +37,8 @@ def cause_of(error: BaseException, location: str = "the artifact store") -> Find
             return _cause_at_s3(each, location)
         if SERVER_FAILED.search(str(each)):
             return findings.SERVER_STORE_FAILED
-        if type(each).__module__.startswith("mlflow.") and (finding := findings.of_message(str(each))).fix:
+        is_of_mlflow = type(each).__module__.startswith("mlflow.") or "/mlflow-artifacts/" in str(each)
+        if is_of_mlflow and (finding := findings.of_message(str(each))).fix:
             return finding
     return None
 
