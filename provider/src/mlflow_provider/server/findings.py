@@ -139,6 +139,11 @@ VERSIONS_DIFFER = Finding(
 HOST_REJECTED = Finding(
     "host-rejected", "the server rejects the host name {host!r}", "add it to the server's --allowed-hosts"
 )
+RESPONSE_LOST = Finding(
+    "response-lost",
+    "MLflow failed, or its response was lost, and the mlflow package cannot repeat this request",
+    "run the task again, or give it retries",
+)
 NOT_FOUND = Finding(
     "not-found", "{message}", "correct the name or ID, or the connection if it is on another server"
 )
@@ -356,6 +361,8 @@ _PATTERNS = {
     r"endpoint /api/2.0/mlflow/logged-models failed with error code 40[45]": NO_LOGGED_MODELS,
     r"Failed to download artifacts from path '(?P<path>[^']+)'": ARTIFACT_NOT_FOUND,
     r"artifacts from (?P<location>s3:\S+):\n.*Unable to locate credentials": S3_KEYS_MISSING,
+    r"/mlflow/\S+ failed with (?:error code 50[234]|exception (?!.*Max retries))": RESPONSE_LOST,
+    r"IntegrityError.*UNIQUE constraint failed: inputs|IntegrityError.*input_uuid": RESPONSE_LOST,
     r"(?P<message>.* not found)\Z": NOT_FOUND,
     r"(?P<message>.*Permission denied'*)\Z": PERMISSION_DENIED,
 }

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import signal
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+from sklearn.linear_model import Ridge
 
 from mlflow_provider import close_open_runs, task_run
 from mlflow_provider.exceptions import MLflowAPIError
 from mlflow_provider.operators.promotion import PromoteModelVersionOperator
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
 from mlflow_provider.operators.registry import RegisterModelOperator
+from mlflow_provider.server import findings
+from mlflow_provider.server.package_errors import cause_of
 from mlflow_provider.tracking.task_run import correct_end
 from mlflow_proxy import GATEWAY_PAGE, NOT_YOURS, Fault
 from tries import Try, status_of
 
+if TYPE_CHECKING:
+    from mlflow_provider.server.findings import Finding
+
+MODEL = Ridge().fit([[0.0], [1.0]], [0.0, 1.0])
 FAULTS = {
     "lost": {"request": "POST", "times": 1, "arrives": 0},
     "503 after the commit": {"request": "POST", "status": 503, "times": 1, "arrives": 0},
     "502": {"status": 502, "body": GATEWAY_PAGE, "seconds": 2},
     "429": {"status": 429, "headers": {"Retry-After": "1"}, "seconds": 2},
 }
-ROW = "A response is lost, or MLflow answers 429, 502 or 503 for two seconds, when a task "
+FAULT = "A response is lost, or MLflow answers 429, 502 or 503 for two seconds, when"
 
 
 @pytest.fixture(params=list(FAULTS))
@@ -37,7 +45,7 @@ def mlflow_default(mlflow_proxy) -> str:
     return "mlflow_default"
 
 
-@pytest.mark.fault(ROW + "starts", sees="in the task's log: Retrying", green="by itself")
+@pytest.mark.fault(f"{FAULT} a task starts", sees="in the task's log: Retrying", green="by itself")
 def test_a_task_that_starts_has_one_run_and_one_parent(strike, a_try, experiment, runs, parents):
     strike()
     with task_run(context=a_try.context, experiment=experiment, nested=True):
@@ -46,7 +54,7 @@ def test_a_task_that_starts_has_one_run_and_one_parent(strike, a_try, experiment
     assert status_of(runs()) == status_of(parents()) == ["FINISHED"]
 
 
-@pytest.mark.fault(ROW + "logs", sees="a task that takes longer", green="by itself")
+@pytest.mark.fault(f"{FAULT} a task logs", sees="a task that takes longer", green="by itself")
 def test_what_a_task_logs_is_there_once(strike, a_try, experiment, runs, hook):
     import mlflow
 
@@ -60,7 +68,52 @@ def test_what_a_task_logs_is_there_once(strike, a_try, experiment, runs, hook):
     assert {metric.value for metric in hook.client.get_metric_history(run.info.run_id, "rmse")} == {0.5}
 
 
-@pytest.mark.fault(ROW + "ends", sees="in the task's log: Retrying", green="by itself")
+@pytest.mark.fault(
+    f"{FAULT} a task starts a nested run or logs a model",
+    sees="a second nested run, which ends KILLED with the DAG run, or a second model, which stays PENDING; "
+    "with the mlflow package 3.18 the task's error: MLflow failed, or its response was lost",
+    green="by itself; with the mlflow package 3.18 by its next try",
+)
+@pytest.mark.parametrize("logs", ["a nested run", "a model", "a model, whose link to the run is lost"])
+def test_a_task_or_its_next_try_logs(strike, a_try, experiment, runs, hook, mlflow_proxy, logs):
+    import mlflow
+
+    def train() -> None:
+        with task_run(context=a_try.context, experiment=experiment), mlflow.start_run() as run:
+            if a_try.try_number == 1:
+                strike()
+            if "link" in logs:
+                mlflow_proxy.faults[:] = [Fault("runs/outputs", times=2 - a_try.try_number, arrives=0)]
+            if "model" in logs:
+                mlflow.sklearn.log_model(MODEL, name="model", pip_requirements=["scikit-learn"])
+            else:
+                with mlflow.start_run(nested=True):
+                    pass
+        finished.append(run)
+
+    finished: list[mlflow.ActiveRun] = []
+    causes: list[Finding | None] = []
+    try:
+        train()
+    except mlflow.MlflowException as error:
+        causes.append(cause_of(error))
+        a_try.try_number = 2
+        train()
+    close_open_runs({"dag": SimpleNamespace(dag_id="housing"), "run_id": a_try.run_id})
+
+    assert causes in ([], [findings.RESPONSE_LOST])
+    [run] = finished
+    assert "RUNNING" not in status_of(runs())
+    if "model" in logs:
+        experiment_ids = [run.info.experiment_id]
+        models = hook.client.search_logged_models(experiment_ids, f"source_run_id = '{run.info.run_id}'")
+        assert [model.status for model in models if model.status != "PENDING"] == ["READY"]
+    else:
+        children = [each for each in runs() if each.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+        assert status_of(children).count("FINISHED") == 1
+
+
+@pytest.mark.fault(f"{FAULT} a task ends", sees="in the task's log: Retrying", green="by itself")
 def test_a_task_that_ends_has_finished_and_so_has_its_parent(strike, a_try, experiment, runs, parents):
     with task_run(context=a_try.context, experiment=experiment, nested=True):
         strike()
@@ -68,7 +121,7 @@ def test_a_task_that_ends_has_finished_and_so_has_its_parent(strike, a_try, expe
     assert status_of(runs()) == status_of(parents()) == ["FINISHED"]
 
 
-@pytest.mark.fault(ROW + "registers a model", sees="in the task's log: Retrying", green="by itself")
+@pytest.mark.fault(f"{FAULT} a task registers a model", sees="in the task's log: Retrying", green="by itself")
 def test_a_model_is_registered_once(strike, execute, logged_model, name, hook):
     strike()
     execute(RegisterModelOperator, model_uri=logged_model.uri, name=name)
@@ -76,7 +129,7 @@ def test_a_model_is_registered_once(strike, execute, logged_model, name, hook):
     assert len(hook.client.search_model_versions(f"name='{name}'")) == 1
 
 
-@pytest.mark.fault(ROW + "promotes a model", sees="in the task's log: Retrying", green="by itself")
+@pytest.mark.fault(f"{FAULT} a task promotes a model", sees="in the task's log: Retrying", green="by itself")
 def test_an_alias_points_to_the_promoted_version(strike, execute, logged_model, name, hook):
     execute(RegisterModelOperator, model_uri=logged_model.uri, name=name)
     strike()
@@ -85,7 +138,7 @@ def test_an_alias_points_to_the_promoted_version(strike, execute, logged_model, 
     assert hook.client.get_registered_model(name).aliases == {"champion": "1"}
 
 
-@pytest.mark.fault(ROW + "predicts", sees="a task that takes longer", green="by itself")
+@pytest.mark.fault(f"{FAULT} a task predicts", sees="a task that takes longer", green="by itself")
 def test_a_model_predicts(strike, execute, logged_model):
     strike()
     data = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]]
@@ -95,7 +148,7 @@ def test_a_model_predicts(strike, execute, logged_model):
 
 
 @pytest.mark.fault(
-    ROW.replace("a task ", "a DAG run ") + "ends",
+    f"{FAULT} a DAG run ends",
     sees="in the callback's log: MLflow runs ... may be left RUNNING",
     green="when a later DAG run ends, or with `mlflow_doctor`",
 )
