@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
-from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
+from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.plugins.urls import AIRFLOW_PATH
 from mlflow_provider.server.deadline import run_with_timeout
@@ -28,6 +29,8 @@ from mlflow_provider.tracking.run import Run
 
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
+
+log = logging.getLogger(__name__)
 
 NEWEST_RUNS = 200  # MLflow needs a second or longer for more, and the page times out after five
 MAX_RUNS_OF_DAG_RUN = 500
@@ -63,6 +66,11 @@ def open_mlflow() -> RedirectResponse:
 
 @app.exception_handler(MLflowProviderError)
 def _error_page(_request: Request, error: Exception) -> HTMLResponse:
+    log.warning("%s", error)
+    if isinstance(error, MLflowAPIError) and not (error.finding and error.finding.fix):
+        # Its message may be a page of SQL, which is not for everyone who may see DAG runs.
+        status = f"{error.status_code} {error.error_code or ''}".strip()
+        return _html(502, error=f"{status}; the log of Airflow's API server has the message of MLflow.")
     return _html(502, error=error)
 
 

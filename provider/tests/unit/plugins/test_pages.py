@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from mlflow_provider.exceptions import MLflowAPIError
 from mlflow_provider.plugins import pages
+from mlflow_provider.server import findings
 from mlflow_provider.server.connection import MLflowConnection
 
 MLFLOW = MLflowConnection("mlflow_default", "http://mlflow:5000", ui_url="http://localhost:5000")
@@ -86,6 +88,18 @@ def test_each_run_that_cannot_be_shown_is_one_line_beside_the_others(malformed, 
 
     assert shown.count(f"This run cannot be shown: {reason}") == 3
     assert ">ridge</a>" in shown
+
+
+@pytest.mark.parametrize(
+    ("message", "is_shown"),
+    [("[SQL: SELECT secret]", False), (findings.LOGIN_REQUIRED, True)],
+)
+def test_an_error_is_shown_only_if_its_cause_is_known(message, is_shown):
+    error = MLflowAPIError(message, status_code=400, error_code="BAD_REQUEST")
+
+    shown = pages._error_page(None, error).body.decode()
+
+    assert (str(error) in shown, "400 BAD_REQUEST" in shown) == (is_shown, not is_shown)
 
 
 def test_half_a_character_hides_no_page():
