@@ -12,9 +12,10 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _EXPERIMENT = {"experiment_id": _TEXT, "name": _TEXT, "lifecycle_stage": _TEXT}
 _METRIC = {"key": _TEXT, "value": float, "timestamp": int, "step?": int, "run_id?": _TEXT}
 _TAG = {"key": _TEXT, "value": _TEXT}
-_RUN_INFO = dict.fromkeys(("run_id", "experiment_id", "run_name?", "status", "artifact_uri"), _TEXT)
+_STATUS = re.compile("SCHEDULED|RUNNING|FINISHED|FAILED|KILLED")
+_RUN_INFO = dict.fromkeys(("run_id", "experiment_id", "run_name?", "artifact_uri"), _TEXT)
 _RUN = {
-    "info": {**_RUN_INFO, "start_time?": int, "end_time?": int},
+    "info": {**_RUN_INFO, "status": _STATUS, "start_time?": int, "end_time?": int},
     "data?": {"tags?": [_TAG], "metrics?": [_METRIC]},
     "outputs?": {"model_outputs?": [{"model_id": re.compile(r"m-\w+"), "step?": int}]},
 }
@@ -35,6 +36,7 @@ _SHAPES = {
     "POST runs/create": {"run": _RUN},
     "GET runs/get": {"run": _RUN},
     "POST runs/search": {"runs?": [_RUN], "next_page_token?": _TEXT},
+    "POST runs/update": {"run_info": {"status": _STATUS}},
     "GET metrics/get-history": {"metrics?": [_METRIC]},
     "GET artifacts/list": {"files?": [{"path": _TEXT}]},
     "GET logged-models": {"model": _LOGGED_MODEL},

@@ -20,7 +20,7 @@ TAG = "airflow.parent_run"  # marks a parent
 # How long a task waits for others that are creating a parent run at this moment.
 CREATION_SECONDS = 1.0
 # By their weight for the status of a parent.
-STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 
 def find(hook: MLflowClientHook, experiment_ids: Sequence[str], dag_run_filter: str) -> list[Run]:
@@ -104,7 +104,7 @@ def end_if_children_ended(
         children = runs.search(hook, [experiment_id], not_finished, ["attributes.status DESC"], max_results)
         for child in children:
             statuses.append(runs.status(hook, child))
-            if statuses[-1] == "RUNNING":
+            if statuses[-1] not in STATUSES:
                 return
         if not children or children[0].status != "RUNNING":
             break
