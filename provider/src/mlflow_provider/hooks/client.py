@@ -142,9 +142,9 @@ class MLflowClientHook(MLflowBaseHook):
         :param endpoint: path below the server's address, e.g. ``api/2.0/mlflow/runs/get``.
         :param headers: HTTP headers for this request.
         :param request_params: query of a GET, JSON body of anything else.
-        :param request_kwargs: passed to ``requests.Session.request``, e.g. ``timeout``, or ``params`` for a
-            query with a POST; ``allow_redirects`` decides whether a redirect is followed or returned. Unknown
-            ones are ignored with a warning; 1.1.0 ignored all.
+        :param request_kwargs: passed to ``requests.Session.request``, e.g. ``timeout``, ``params`` for a
+            query with a POST, or ``stream=True`` for a response above 64 MB; ``allow_redirects`` decides
+            whether a redirect is followed or returned. Unknown ones are ignored with a warning.
         :raises ValueError: ``request_params``, and the same again as ``params`` or ``json``.
         :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
         :raises MLflowAPIError: the server redirects.
