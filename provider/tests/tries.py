@@ -38,7 +38,7 @@ class Try:
             map_index=self.map_index,
             try_number=self.try_number,
             max_tries=self.max_tries,
-            id=f"{self.task_id}-{self.map_index}-{self.try_number}",
+            id=f"{self.run_id}-{self.task_id}-{self.map_index}-{self.try_number}",
             _ti_context_from_server=self.known,
             get_ti_count=lambda **_: self.running,
             log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",

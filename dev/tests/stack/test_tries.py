@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 EVERY_TASK = {
     "is_retried",
+    "is_retried_after_its_return",
+    "is_retried_after_a_crash",
     "continues",
     "is_rescheduled",
+    "looks_twice",
     "is_deferred",
+    "forks",
+    "forks_without_a_run",
     "runs_a_script",
     "runs_a_command",
     "runs_in_a_virtualenv",
@@ -84,6 +89,17 @@ def test_a_retry_has_its_own_run(stack, runs_of):
     assert _artifacts(stack, done) == ["2.txt"]
 
 
+@pytest.mark.parametrize(
+    ("task_id", "status"),
+    [("is_retried_after_its_return", "FAILED"), ("is_retried_after_a_crash", "KILLED")],
+)
+def test_a_try_ends_as_airflow_says_however_it_has_ended(runs_of, task_id, status):
+    first, second = runs_of(task_id)
+
+    assert (first.status, second.status) == (status, "FINISHED")
+    assert second.tags["airflow.retry_of"] == first.run_id
+
+
 def test_a_retry_can_continue_the_run(stack, runs_of):
     [run] = runs_of("continues")
 
@@ -95,6 +111,7 @@ def test_a_retry_can_continue_the_run(stack, runs_of):
     ("task_id", "metrics"),
     [
         ("is_rescheduled", {"rmse_0": 0.5, "rmse_1": 0.5}),
+        ("looks_twice", {"rmse_0": 0.5, "rmse_1": 0.5}),
         ("is_deferred", {"rmse_1": 0.5, "rmse_2": 0.5}),
         ("runs_a_script", {"rmse": 0.5}),
         ("runs_a_command", {"rmse": 0.5}),
@@ -105,6 +122,14 @@ def test_everything_is_logged_to_one_run(runs_of, task_id, metrics):
     [run] = runs_of(task_id)
 
     assert (run.status, run.metrics) == ("FINISHED", metrics)
+
+
+@pytest.mark.parametrize("task_id", ["forks", "forks_without_a_run"])
+def test_forks_start_runs_at_the_same_time_and_do_not_wait_for_each_other(runs_of, task_id):
+    of_forks = [run for run in runs_of(task_id) if run.metrics]
+
+    assert sorted(run.metrics["rmse"] for run in of_forks) == [0.0, 1.0, 2.0, 3.0]
+    assert {run.status for run in of_forks} == {"FINISHED"}
 
 
 def test_a_run_created_by_the_mlflow_package_also_links_to_airflow(tries, runs_of):

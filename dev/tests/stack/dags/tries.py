@@ -1,5 +1,6 @@
 """Tasks that are retried, pause, or run other programs."""
 
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -12,6 +13,7 @@ from airflow.sdk import BaseOperator, dag, task
 from airflow.sdk.definitions.context import Context
 
 from mlflow_provider import task_run
+from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.version_compat import DEFERRALS
 
 _, Reschedule, *_ = DEFERRALS
@@ -37,6 +39,22 @@ def is_retried(ti: Any = None) -> None:
         raise ValueError("no sales in 2011")
 
 
+class NoXCom:
+    def __reduce__(self) -> Any:
+        raise TypeError("no XCom")
+
+
+@task.mlflow(retries=1, retry_delay=SOON)
+def is_retried_after_its_return(ti: Any = None) -> Any:
+    return NoXCom() if ti.try_number == 1 else None
+
+
+@task.mlflow(retries=1, retry_delay=SOON)
+def is_retried_after_a_crash(ti: Any = None) -> None:
+    if ti.try_number == 1:
+        os._exit(1)
+
+
 @task.mlflow(retries=1, retry_delay=SOON, retry="continue")
 def continues(ti: Any = None) -> None:
     import mlflow
@@ -55,6 +73,43 @@ def is_rescheduled(task_reschedule_count: Any = None) -> None:
     mlflow.log_metric(f"rmse_{task_reschedule_count}", 0.5)
     if not task_reschedule_count:
         raise Reschedule(datetime.now(timezone.utc) + PAUSE)
+
+
+@task.sensor(mode="reschedule", poke_interval=PAUSE.total_seconds())
+def looks_twice(task_reschedule_count: Any = None) -> bool:
+    import mlflow
+
+    with task_run():
+        mlflow.log_metric(f"rmse_{task_reschedule_count}", 0.5)
+    return bool(task_reschedule_count)
+
+
+def start_runs_in_forks() -> None:
+    import mlflow
+
+    children = []
+    for fold in range(4):
+        if not (child := os.fork()):
+            with mlflow.start_run(run_name=f"fold {fold}"):
+                mlflow.log_metric("rmse", fold)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+@task.mlflow(execution_timeout=timedelta(minutes=3))
+def forks() -> None:
+    start_runs_in_forks()
+
+
+@task(execution_timeout=timedelta(minutes=3))
+def forks_without_a_run() -> None:
+    import mlflow
+
+    with MLflowBaseHook().tracking():
+        mlflow.set_experiment("tries")
+        start_runs_in_forks()
 
 
 class Deferred(BaseOperator):
@@ -98,8 +153,6 @@ def train() -> None:
 def uses_the_mlflow_package() -> None:
     import mlflow
 
-    from mlflow_provider.hooks.base import MLflowBaseHook
-
     with MLflowBaseHook().tracking():
         mlflow.set_experiment("tries")
         with mlflow.start_run(run_name="uses_the_mlflow_package"):
@@ -121,8 +174,13 @@ def trains_a_model() -> None:
 @dag(schedule=None)
 def tries() -> None:
     is_retried()
+    is_retried_after_its_return()
+    is_retried_after_a_crash()
     continues()
     is_rescheduled()
+    looks_twice()
+    forks()
+    forks_without_a_run()
     Deferred(task_id="is_deferred")
     runs_a_script()
     TrackedBash(task_id="runs_a_command", bash_command=f'"{sys.executable}" -c "{LOG}"')

@@ -18,7 +18,7 @@ def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decis
     """Return what a try does, given the newest run of its task instance.
 
     - ``new``: there is no previous run; create one.
-    - ``same``: the task was deferred or rescheduled; continue in the previous run, which is still open.
+    - ``same``: this try already has a run, e.g. because the task was deferred or rescheduled; continue it.
     - ``continue``: a retry, which continues the previous run.
     - ``retry``: a retry; create a run that links to the previous one, and replaces it.
     - ``supersede``: the task was cleared, or its DAG run replaced; create a run that replaces the previous.
@@ -29,7 +29,7 @@ def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decis
     """
     if previous is None:
         return "new"
-    if previous.status == "RUNNING" and previous.tags.get(runs.TRY_ID) == tags[runs.TRY_ID]:
+    if previous.tags.get(runs.TRY_ID) == tags[runs.TRY_ID]:
         return "same"
     if not _is_retry(previous, tags):
         return "supersede"

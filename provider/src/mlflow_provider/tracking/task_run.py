@@ -20,6 +20,8 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
+    DagRunTriggerException,
+    DownstreamTasksSkipped,
 )
 from airflow.sdk import TaskInstanceState, get_current_context
 
@@ -51,9 +53,12 @@ log = logging.getLogger(__name__)
 OnTrackingError = Literal["fail", "warn"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 INTERRUPTIONS = (AirflowTaskTimeout, AirflowTaskTerminated, KeyboardInterrupt)
-NEVER_RETRIED = (AirflowFailException, AirflowSensorTimeout)
+NEVER_RETRIED = (AirflowFailException, AirflowSensorTimeout, AirflowTaskTerminated)
+# With these, operators pass a request to Airflow. If that fails, correct_end() is called.
+SUCCESSES = (AirflowSkipException, DagRunTriggerException, DownstreamTasksSkipped)
 
-# The newest try of this process, about which Airflow may decide otherwise after the block has ended.
+# The newest block of this process. A later one of the same try continues its run, and Airflow may still fail
+# the task after both.
 _tries: list[_TrackedTry] = []
 
 DEFAULT_CONN_ID = MLflowClientHook.default_conn_name
@@ -118,9 +123,9 @@ def task_run(
     tracked_try = _TrackedTry(
         context or get_current_context(), mlflow_conn_id, nested, retry, on_tracking_error
     )
-    _tries[:] = [tracked_try]
     with _end_with_block(tracked_try):
         tracked_try.start(experiment, run_name, tags or {})
+        _tries[:] = [tracked_try]
         with (
             tracked_try.tracking(),
             autologging(autolog),
@@ -232,12 +237,12 @@ class _TrackedTry:
         try_tags = {**self.tags, runs.SUPERSEDED: "false"}
         previous = self._newest_run(experiment_id)
         decision = decide(previous, try_tags, self.retry)
-        if previous and decision == "same":
+        if previous and decision == "same" and previous.status == "RUNNING":
             return previous
         if self.nested:
             self.parent = self._find_parent(experiment_id)
             try_tags[runs.PARENT_RUN_ID] = self.parent.run_id
-        if previous and decision == "continue":
+        if previous and decision in ("same", "continue"):
             runs.set_status(hook, previous.run_id, "RUNNING")
             runs.set_tags(hook, previous.run_id, {**tags, **try_tags, runs.REASON: ""})
             return replace(previous, tags={**previous.tags, **try_tags})
@@ -251,6 +256,10 @@ class _TrackedTry:
         return run
 
     def _newest_run(self, experiment_id: str) -> Run | None:
+        for earlier in _tries:
+            run = earlier.run
+            if run and run.experiment_id == experiment_id and earlier.ti.id == self.ti.id:
+                return replace(run, status=earlier.ended[0] if earlier.ended else "RUNNING")
         was_started_before = version_compat.was_started_before(self.ti)
         if was_started_before is False:
             return None
@@ -333,7 +342,7 @@ class _TrackedTry:
     def end_with(self, error: BaseException) -> None:
         """End the run with the status that an error calls for; the task still fails with that error."""
         self.on_tracking_error = "warn"
-        if isinstance(error, AirflowSkipException):
+        if isinstance(error, SUCCESSES):
             self.end("FINISHED")
             return
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)

@@ -1,4 +1,4 @@
-"""A task that fails after its function has returned: Airflow's last word is that of the run."""
+"""All the ways in which Airflow's task runner ends a task, and how its run ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,51 @@ import pytest
 
 from dag_runs import run_dag
 
+# The body of a task's function, or its arguments; and the status of its run.
+OUTCOMES = {
+    "finishes": ("pass", "FINISHED"),
+    "fails": ("raise ValueError('no sales')", "FAILED"),
+    "fails_without_retries": ("raise AirflowFailException('no sales')", "FAILED"),
+    "exits": ("sys.exit(0)", "FAILED"),
+    "is_interrupted": ("raise KeyboardInterrupt", "KILLED"),
+    "times_out": ("time.sleep(60)", "KILLED"),
+    "is_terminated": ("raise AirflowTaskTerminated", "KILLED"),
+    "is_skipped": ("raise AirflowSkipException('nothing new')", "FINISHED"),
+    "skips_downstream_tasks": ("raise DownstreamTasksSkipped(tasks=[])", "FINISHED"),
+    "triggers_a_dag_run": (
+        "return TriggerDagRunOperator(task_id='trigger', trigger_dag_id='triggered').execute(context)",
+        "FINISHED",
+    ),
+    "triggers_a_dag_run_in_vain": (
+        "return TriggerDagRunOperator(task_id='trigger', trigger_dag_id='missing').execute(context)",
+        "FAILED",
+    ),
+    # What happens after the function has returned.
+    "returns_what_no_xcom_can_hold": ("return NoXCom()", "FAILED"),
+    "returns_a_list_as_multiple_outputs": ("return [1]", "FAILED"),
+    "fails_in_post_execute": ("pass", "FAILED"),
+    "is_skipped_in_post_execute": ("pass", "FINISHED"),
+}
+ARGUMENTS = {
+    "times_out": "execution_timeout=timedelta(seconds=1)",
+    "returns_a_list_as_multiple_outputs": "multiple_outputs=True",
+    "fails_in_post_execute": "post_execute=fail",
+    "is_skipped_in_post_execute": "post_execute=skip",
+}
 DAG_FILE = """
-from airflow.providers.common.compat.sdk import AirflowSkipException
+import sys
+import time
+from datetime import timedelta
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, task
+
+from mlflow_provider.version_compat import AirflowTaskTerminated
 
 
 class NoXCom:
@@ -24,57 +66,39 @@ def skip(context, result=None):
     raise AirflowSkipException("after the end")
 
 
-tracked = {{"experiment": "{experiment}", "nested": True}}
+@dag(schedule=None)
+def triggered():
+    pass
 
 
 @dag(schedule=None)
 def outcomes():
-    @task.mlflow(**tracked)
-    def finishes():
-        pass
+{tasks}
 
-    @task.mlflow(**tracked)
-    def returns_what_no_xcom_can_hold():
-        return NoXCom()
-
-    @task.mlflow(**tracked, multiple_outputs=True)
-    def returns_a_list_as_multiple_outputs():
-        return [1]
-
-    @task.mlflow(**tracked, post_execute=fail)
-    def fails_in_post_execute():
-        pass
-
-    @task.mlflow(**tracked, post_execute=skip)
-    def is_skipped_in_post_execute():
-        pass
-
-    for function in (
-        finishes,
-        returns_what_no_xcom_can_hold,
-        returns_a_list_as_multiple_outputs,
-        fails_in_post_execute,
-        is_skipped_in_post_execute,
-    ):
-        function()
-
-
+triggered()
 outcomes()
+"""
+TASK = """
+    @task.mlflow(experiment={experiment!r}, nested=True, {arguments})
+    def {task_id}(**context):
+        {body}
+
+    {task_id}()
 """
 
 
 @pytest.mark.usefixtures("mlflow_default")
 def test_a_run_ends_as_airflow_ends_its_task(runs, parents, experiment, tmp_path):
-    (tmp_path / "outcomes.py").write_text(DAG_FILE.format(experiment=experiment))
+    tasks = "".join(
+        TASK.format(experiment=experiment, arguments=ARGUMENTS.get(task_id, ""), task_id=task_id, body=body)
+        for task_id, (body, _) in OUTCOMES.items()
+    )
+    (tmp_path / "outcomes.py").write_text(DAG_FILE.format(tasks=tasks))
     output = run_dag(tmp_path, "outcomes")
 
     result = {run.data.tags["airflow.task_id"]: run for run in runs()}
     assert {task_id: run.info.status for task_id, run in result.items()} == {
-        "finishes": "FINISHED",
-        "returns_what_no_xcom_can_hold": "FAILED",
-        "returns_a_list_as_multiple_outputs": "FAILED",
-        "fails_in_post_execute": "FAILED",
-        "is_skipped_in_post_execute": "FINISHED",
+        task_id: status for task_id, (_, status) in OUTCOMES.items()
     }, output[-5000:]
     assert result["fails_in_post_execute"].data.tags["airflow.reason"] == "ValueError: after the end"
-    assert [parent.info.status for parent in parents()] == ["FAILED"]
+    assert [parent.info.status for parent in parents()] == ["KILLED"]

@@ -21,6 +21,9 @@ def run(status: str, **numbers: int) -> Run:
     return Run("abc", "1", "train", status, start_time=0, tags=tags(**numbers))
 
 
+OF_ANOTHER = {**tags(1), "airflow.try_id": "of another DAG run"}
+
+
 @pytest.mark.parametrize(
     ("previous", "this_try", "new", "resumed"),
     [
@@ -64,12 +67,13 @@ def run(status: str, **numbers: int) -> Run:
             "supersede",
             id="cleared while it ran, and ended by the task",
         ),
+        pytest.param(run("FINISHED", try_number=1), tags(1), "same", "same", id="another block"),
         pytest.param(
-            run("FINISHED", try_number=1), tags(1), "supersede", "supersede", id="DAG run of the same ID"
+            run("FINISHED", try_number=1), OF_ANOTHER, "supersede", "supersede", id="DAG run of the same ID"
         ),
         pytest.param(
             run("FAILED", try_number=3),
-            tags(1),
+            OF_ANOTHER,
             "supersede",
             "supersede",
             id="DAG run of the same ID, failed",
