@@ -11,7 +11,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Arguments of mlflow.start_run() that need no other request than those of _describe().
+# Arguments of mlflow.start_run() with which the task's run needs no other request than to set tags.
 _DESCRIPTION = {"run_id", "experiment_id", "run_name", "nested", "tags", "description"}
 
 
@@ -100,6 +100,7 @@ def active_run(
                 with (
                     environment({**shared.variables, "MLFLOW_EXPERIMENT_ID": experiment_id}),
                     _ignored_run_id(),
+                    _tagged_traces(tags),
                     mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
                     _replaced(task_run.start_run),
                     _replaced(task_run.end_run),
@@ -135,6 +136,17 @@ def _as_active_run(run: Run) -> ActiveRun:
     )
     data = RunData(tags=[RunTag(key, value) for key, value in run.tags.items()])
     return mlflow.ActiveRun(MlflowRun(info, data))
+
+
+def _tagged_traces(tags: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Give the task's tags to the traces of a block, in this thread. Others name the run."""
+    import mlflow
+
+    if not hasattr(mlflow.tracing, "context"):  # MLflow before 3.11
+        return nullcontext()
+    return mlflow.tracing.context(
+        tags={key: value for key, value in tags.items() if key.startswith("airflow.")}
+    )
 
 
 @contextmanager
@@ -267,7 +279,13 @@ class _TaskRun:
 
         self.shared.take()
         self._check_experiment(arguments.pop("experiment_id", None), "start_run")
-        _describe(self.shared.run_id, arguments)
+        description = {
+            "mlflow.runName": arguments.get("run_name"),
+            "mlflow.note.content": arguments.get("description"),
+        }
+        tags = {key: value for key, value in description.items() if value}
+        if tags := {**(arguments.get("tags") or {}), **tags}:
+            mlflow.set_tags(tags)
         others = {
             name: value for name, value in arguments.items() if value is not None and name not in _DESCRIPTION
         }
@@ -325,22 +343,3 @@ def _replaced(method: Callable[[Callable[..., Any], dict[str, Any]], Any]) -> It
         is_replaced = False
         for module in modules:
             setattr(module, method.__name__, original)
-
-
-def _describe(run_id: str, arguments: Mapping[str, Any]) -> None:
-    """Give a run the name, the tags and the description that ``mlflow.start_run`` was called with.
-
-    .. seealso:: https://mlflow.org/docs/latest/ml/tracking/tracking-api/#system-tags
-    """
-    import mlflow
-
-    system_tags = {
-        "mlflow.runName": arguments.get("run_name"),
-        "mlflow.note.content": arguments.get("description"),
-    }
-    tags = {
-        **(arguments.get("tags") or {}),
-        **{key: value for key, value in system_tags.items() if value},
-    }
-    for key, value in tags.items():
-        mlflow.MlflowClient().set_tag(run_id, key, value)

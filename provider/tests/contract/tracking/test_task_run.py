@@ -64,7 +64,7 @@ class TestStart:
             "airflow.run_id": a_try.run_id,
             "airflow.task_id": "train",
             "airflow.map_index": "-1",
-            "airflow.try_id": "train--1-1",
+            "airflow.try_id": f"{a_try.run_id}-train--1-1",
             "airflow.try_number": "1",
             "airflow.max_tries": "2",
             "airflow.clear_number": "0",
@@ -127,6 +127,29 @@ class TestStart:
 
         [run] = runs()
         assert run.data.params["alpha"] == "2.0"
+
+    def test_several_blocks_of_a_try_share_one(self, a_try, runs, parents, experiment):
+        import mlflow
+
+        for block in range(2):  # as a sensor's that looks twice
+            with task_run(context=a_try.context, experiment=experiment, nested=True):
+                assert status_of([*runs(), *parents()]) == ["RUNNING", "RUNNING"]
+                mlflow.log_metric(f"rmse_{block}", 0.5)
+
+        [run] = runs()
+        assert (run.info.status, run.data.metrics) == ("FINISHED", {"rmse_0": 0.5, "rmse_1": 0.5})
+        assert status_of(parents()) == ["FINISHED"]
+
+    def test_its_traces_have_the_tags_of_the_task(self, a_try, experiment, hook):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment) as run, mlflow.start_span("predict"):
+            pass
+
+        [trace] = hook.client.search_traces([run.info.experiment_id])
+        assert trace.info.request_metadata["mlflow.sourceRun"] == run.info.run_id
+        if hasattr(mlflow.tracing, "context"):  # not in older versions of MLflow
+            assert trace.info.tags["airflow.task_id"] == "train"
 
 
 class TestTrainingCode:
@@ -302,6 +325,16 @@ class TestTrainingCode:
         run, *children = runs()
         assert status_of(children) == ["FINISHED", "FINISHED"]
         assert {child.data.tags["mlflow.parentRunId"] for child in children} == {run.info.run_id}
+
+    def test_runs_of_the_client_are_its_own(self, a_try, runs, experiment):
+        import mlflow
+
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            mlflow.MlflowClient().create_run(run.info.experiment_id, run_name="lightning")
+
+        [of_client] = [run for run in runs() if run.info.run_name == "lightning"]
+        assert of_client.info.status == "RUNNING"
+        assert set(of_client.data.tags) == {"mlflow.runName"}
 
     def test_what_it_imported_by_name_starts_other_runs_afterwards(self, a_try, runs, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment):
