@@ -258,7 +258,7 @@ class _TrackedTry:
     def _newest_run(self, experiment_id: str) -> Run | None:
         for earlier in _tries:
             run = earlier.run
-            if run and run.experiment_id == experiment_id and earlier.ti.id == self.ti.id:
+            if run and run.experiment_id == experiment_id and earlier.tags == self.tags:
                 return replace(run, status=earlier.ended[0] if earlier.ended else "RUNNING")
         was_started_before = version_compat.was_started_before(self.ti)
         if was_started_before is False:
@@ -294,7 +294,11 @@ class _TrackedTry:
             return False
         ti = self.ti
         only = {"dag_id": ti.dag_id, "run_ids": [ti.run_id], "task_ids": [ti.task_id]}
-        return not ti.get_ti_count(**only, map_index=ti.map_index, states=["running"])
+        try:
+            return not ti.get_ti_count(**only, map_index=ti.map_index, states=["running"])
+        except Exception as error:  # noqa: BLE001  # the task has done its work
+            log.warning("Airflow does not respond, so the run ends as its block did: %s", error)
+            return False
 
     @contextmanager
     def tracking(self) -> Iterator[None]:
