@@ -47,6 +47,10 @@ CORNERS = {
     ),
 }
 
+# The client and the server of the next corner. The index has no mlflow-skinny of this version: the full
+# package overwrites the previous one, whose dependencies suffice.
+NEXT_MLFLOW = "3.18.0"
+
 
 def _interpreter(version: str) -> str:
     """Return the Python of a version, from PATH or pyenv, or the running one if it is not installed."""
@@ -68,6 +72,9 @@ def tests(session: nox.Session, packages: tuple[str, ...]) -> None:
     """Run the provider's tests with these packages."""
     groups = nox.project.dependency_groups(nox.project.load_toml(PROVIDER / "pyproject.toml"), "test")
     session.install(*packages, *groups, str(PROVIDER))
+    if packages == CORNERS["next"][1]:
+        session.install("--no-deps", f"mlflow=={NEXT_MLFLOW}")
+        session.env["MLFLOW_SERVER_PACKAGE"] = f"mlflow[auth]=={NEXT_MLFLOW}"
     session.run("python", "--version")
     session.run("python", "-m", "pytest", *(session.posargs or ["-n2", str(PROVIDER / "tests")]))
 

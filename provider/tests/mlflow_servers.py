@@ -93,11 +93,15 @@ def free_port() -> int:
 
 
 def _mlflow() -> list[str]:
-    """Return the command ``mlflow``: the one in ``MLFLOW_SERVER``, otherwise one installed by uv."""
-    if given := os.environ.get("MLFLOW_SERVER"):
+    """Return the command ``mlflow``: the one in ``MLFLOW_SERVER``, otherwise one installed by uv.
+
+    ``MLFLOW_SERVER_PACKAGE`` names another package for uv to install.
+    """
+    package = os.environ.get("MLFLOW_SERVER_PACKAGE")
+    if not package and (given := os.environ.get("MLFLOW_SERVER")):
         return [given]
     uv = [find_uv_bin(), "tool", "run", "--quiet", "--python", sys.executable]
-    return [*uv, "--from", SERVER_PACKAGE, "mlflow"]
+    return [*uv, "--from", package or SERVER_PACKAGE, "mlflow"]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from mlflow_provider import task_run
 from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.server import findings
-from mlflow_proxy import run_proxy, wait_until
+from mlflow_proxy import Fault, run_proxy, wait_until
 from mlflow_servers import free_port
 from tries import status_of
 
@@ -201,6 +201,20 @@ class TestMiddle:
 
         [run] = runs()
         assert (run.info.status, run.data.metrics) == ("KILLED", {"rmse": 0.5})
+
+
+class TestEnd:
+    @pytest.mark.fault(
+        "MLflow answers 503 for 3 minutes when a task ends",
+        sees="in the task's log: Retrying",
+        green="by itself",
+    )
+    def test_a_task_waits_for_minutes(self, mlflow_proxy, a_try, runs, experiment, airflow_connection):
+        airflow_connection(host=mlflow_proxy.url)
+        with task_run(context=a_try.context, experiment=experiment, nested=True):
+            mlflow_proxy.faults.append(Fault(status=503, headers={"Retry-After": "1"}, seconds=180))
+
+        assert status_of(runs()) == ["FINISHED", "FINISHED"]  # with the parent
 
 
 class TestArtifact:

@@ -148,20 +148,6 @@ class TestPatience:
 
 class TestLostAnswer:
     @pytest.mark.fault(
-        "The response to the creation of a run is lost",
-        sees="nothing",
-        green="by itself, with one run",
-    )
-    @pytest.mark.parametrize("status", [0, 503])
-    @pytest.mark.parametrize("nested", [False, True])
-    def test_a_run_that_was_created_is_used(self, track, a_try, mlflow_proxy, runs, parents, nested, status):
-        mlflow_proxy.faults.append(Fault("runs/create", status, times=1, arrives=0))
-        track(a_try, nested=nested)()
-
-        assert status_of(runs()) == ["FINISHED"]
-        assert len(parents()) == nested
-
-    @pytest.mark.fault(
         "A request to create a run arrives late, after another",
         sees="two runs while the task runs, then one",
         green="by itself",
