@@ -30,7 +30,8 @@ class MLflowModelVersionSensor(ModelVersionOperator, BaseSensorOperator):
     waits for a newer version, or for the alias to point at another version. The sensor compares versions, not
     times, and therefore also finds a version that was created between two tries, or while the triggerer was
     down. The registered model and the alias may be created later. While MLflow is down, busy or failing, the
-    sensor waits. It fails at once if MLflow rejects the request.
+    sensor waits. It fails at once if MLflow rejects the request. A login without permission on a registered
+    model gets the same response as for a missing one: the sensor logs both possibilities and waits.
 
     The sensor returns MLflow's answer and pushes ``name``, ``version`` and ``model_uri``, as the registry
     operators do.
