@@ -86,3 +86,9 @@ def test_other_errors_do_not_change():
 )
 def test_transient_errors_are_distinguished_from_permanent_ones(error, transient):
     assert error.is_transient is transient
+
+
+def test_a_servers_message_is_shown_on_one_line_without_control_characters_and_logins():
+    message = "\x1b[31mno\r\nat http://ada:pw@mlflow\u2028\u202e"
+
+    assert str(findings.UNEXPECTED.format(message=message)) == " [31mno  at http://mlflow  "
