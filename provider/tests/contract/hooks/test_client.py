@@ -195,7 +195,7 @@ class TestTestConnection:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "503 Service Unavailable: upstream is down" in message
+        assert "503 Service Unavailable: the server is down or overloaded" in message
         assert len(server.requests) == 1
 
 
