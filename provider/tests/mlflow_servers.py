@@ -194,7 +194,7 @@ def run_replicated_server(like: MLflowServer, folder: Path, lag: float) -> Itera
                 state = sqlite3.connect(":memory:")
                 source.backup(state)
                 states.append((time.monotonic(), state))
-                while states[0][0] < time.monotonic() - lag:
+                while states and states[0][0] < time.monotonic() - lag:
                     states.popleft()[1].backup(target)
 
     option = f"--read-replica-backend-store-uri=sqlite:///{replica}"
