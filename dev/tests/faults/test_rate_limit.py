@@ -35,13 +35,13 @@ def by_hand(url: str, experiment: str, parent_run_id: str, index: int) -> None:
         mlflow.log_metric("rmse", 0.5)
 
 
-def seconds_of(task: Callable[..., None], *args: str) -> float:
-    """Run a task for each index, some at once, and return how long all take."""
+def run_all(task: Callable[..., None], *args: str) -> tuple[float, list[BaseException]]:
+    """Run a task for each index, some at once, and return how many seconds they take, and their errors."""
     start = time.monotonic()
     with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("fork")) as pool:
-        for result in [pool.submit(task, *args, index) for index in range(TASKS)]:
-            result.result()
-    return time.monotonic() - start
+        tasks = [pool.submit(task, *args, index) for index in range(TASKS)]
+    errors = [error for each in tasks if (error := each.exception())]
+    return time.monotonic() - start, errors
 
 
 @pytest.mark.timeout(3000)
@@ -61,12 +61,13 @@ def test_all_finish_and_no_later_than_without_the_provider(
     parent = hook.client.create_run(experiment_id).info.run_id
     limit = Fault(status=429, headers=headers, above=REQUESTS_PER_SECOND)
     mlflow_proxy.faults.append(limit)
-    seconds = seconds_of(tracked, experiment)
+    seconds, errors = run_all(tracked, experiment)
     print(f"tracked: {seconds:.0f} s, {len(mlflow_proxy.requests)} requests")
     mlflow_proxy.requests.clear()
-    seconds_by_hand = seconds_of(by_hand, mlflow_proxy.url, f"{experiment}, by hand", parent)
-    print(f"by hand: {seconds_by_hand:.0f} s, {len(mlflow_proxy.requests)} requests")
+    seconds_by_hand, errors_by_hand = run_all(by_hand, mlflow_proxy.url, f"{experiment}, by hand", parent)
+    print(f"by hand: {seconds_by_hand:.0f} s, {len(mlflow_proxy.requests)} requests, {errors_by_hand}")
     mlflow_proxy.faults.remove(limit)
 
+    assert errors == []
     assert status_of(runs()) == ["FINISHED"] * (TASKS + 1)  # with the parent
     assert seconds <= seconds_by_hand
