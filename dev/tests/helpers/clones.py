@@ -64,7 +64,8 @@ class Clone:
         :param environment: more variables; None removes one.
         """
         python = Path(sys.base_prefix) / "bin" / "python3"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        # Without the settings of the tests, e.g. the name of this Airflow.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "AIRFLOW", "MLFLOW_"))}
         variables = {**inherited, "MINIO": self.minio, **environment}
         return subprocess.Popen(
             ["make", f"PYTHON={python}", *targets],
