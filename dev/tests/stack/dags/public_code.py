@@ -194,17 +194,10 @@ def public_code() -> None:
     # Of several mlflow.set_experiment() that create the same experiment at once, MLflow lets one succeed.
     shared_run_id >> old_run_id
     runs_a_project()
-    program = f'python -c "{PROGRAM.format(rmse=3)}"'
     BashOperator(
         task_id="runs_bash_with_an_address",
-        bash_command=program,
+        bash_command=f'python -c "{PROGRAM.format(rmse=3)}"',
         env={"MLFLOW_TRACKING_URI": "{{ conn.mlflow_default.host }}:{{ conn.mlflow_default.port }}"},
-        append_env=True,
-    )
-    BashOperator(
-        task_id="runs_bash_without_an_address",
-        bash_command=f"cd $(mktemp --directory --tmpdir=/tmp) && {program}",
-        env={"ALPHA": "1"},
         append_env=True,
     )
 
