@@ -35,7 +35,7 @@ def test_metadata_lists_every_module(kind):
     modules = {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
     listed = {name for entry in get_provider_info()[kind] for name in entry["python-modules"]}
 
-    internal = {"operators.base", "operators.metric_rule", "triggers.cursor"}
+    internal = {"hooks.wrapping", "operators.base", "operators.metric_rule", "triggers.cursor"}
     assert listed == modules - {f"mlflow_provider.{name}" for name in internal}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_provider.exceptions import MLflowAPIError
@@ -75,12 +76,22 @@ def get_or_create(
 
 
 def unite(hook: MLflowClientHook, experiment_id: str, first: str, others: Iterable[str]) -> None:
-    """Move the children of other parents to the first, and delete those parents."""
+    """Delete other parents, and move their children to the first.
+
+    A task that ends later finds out by itself that its parent is deleted. All others are moved here: they
+    are in the replica as soon as it shows the deletion.
+    """
     for other in others:
-        for child in runs.search(hook, [experiment_id], f"tags.`{runs.PARENT_RUN_ID}` = '{other}'"):
-            runs.set_tags(hook, child.run_id, {runs.PARENT_RUN_ID: first})
         with suppress(MLflowAPIError):  # another task has deleted it
             runs.delete(hook, other)
+        is_deleted = partial(_is_deleted, hook, experiment_id, other)
+        until_visible(f"the deletion of parent run {other}", is_deleted)
+        for child in runs.search(hook, [experiment_id], f"tags.`{runs.PARENT_RUN_ID}` = '{other}'"):
+            runs.set_tags(hook, child.run_id, {runs.PARENT_RUN_ID: first})
+
+
+def _is_deleted(hook: MLflowClientHook, experiment_id: str, run_id: str) -> bool:
+    return not runs.search(hook, [experiment_id], f"attributes.run_id = '{run_id}'")
 
 
 def end_if_children_ended(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import redact
 
-from mlflow_provider.exceptions import MLflowProviderError
-from mlflow_provider.hooks.client import as_tag_list, equals
-from mlflow_provider.server.limits import Limits, backoff
+from mlflow_provider.hooks.client import as_tag_list, create_once, equals
 from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import instance
 from mlflow_provider.tracking.run import Run
@@ -67,23 +64,20 @@ def create(
         "start_time": start_time,
         "tags": as_tag_list({**tags, **identity}),
     }
-    connection = hook.connection
-    once = hook.with_limits(Limits(connection.timeout, connection.retry_timeout, repeat=False))
-    deadline = time.monotonic() + connection.retry_timeout
-    for attempt in count():
-        try:
-            answer = until_visible(
-                f"experiment {experiment_id}", lambda: once.call("POST", "runs/create", params)
-            )
-            return Run.from_api(answer["run"]), attempt > 0
-        except MLflowProviderError as error:
-            if not error.is_transient or time.monotonic() >= deadline:
-                raise
-        time.sleep(backoff(attempt))
-        # Waits until the server answers again; it may have created the run.
-        if created := _created_at(hook, experiment_id, identity, start_time):
-            return created[0], True
-    raise AssertionError  # the loop has no end
+    attempts = 0
+
+    def send(once: MLflowClientHook) -> Run:
+        nonlocal attempts
+        attempts += 1
+        answer = until_visible(
+            f"experiment {experiment_id}", lambda: once.call("POST", "runs/create", params)
+        )
+        return Run.from_api(answer["run"])
+
+    def find() -> Run | None:
+        return next(iter(_created_at(hook, experiment_id, identity, start_time)), None)
+
+    return create_once(hook, send, find), attempts > 1
 
 
 def delete_duplicates(hook: MLflowClientHook, run: Run, identity: Mapping[str, str]) -> None:
