@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -16,10 +17,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -185,26 +186,30 @@ def run_replicated_server(like: MLflowServer, folder: Path, lag: float) -> Itera
     for copy in (primary, replica):
         with _database(like.folder / "mlflow.db") as source, _database(copy) as target:
             source.backup(target)
-    ended = threading.Event()
-
-    def replicate() -> None:
-        states: deque[tuple[float, sqlite3.Connection]] = deque()
-        with _database(primary) as source, _database(replica) as target:
-            while not ended.wait(0.2):
-                state = sqlite3.connect(":memory:")
-                source.backup(state)
-                states.append((time.monotonic(), state))
-                while states and states[0][0] < time.monotonic() - lag:
-                    states.popleft()[1].backup(target)
-
+    # A process: SQLite does not survive that a test forks while a thread copies.
+    spawn = multiprocessing.get_context("spawn")
+    ended = spawn.Event()
+    replication = spawn.Process(target=_replicate, args=(primary, replica, lag, ended), daemon=True)
     option = f"--read-replica-backend-store-uri=sqlite:///{replica}"
-    with run_mlflow_server(folder, None, option) as server, ThreadPoolExecutor(1) as pool:
-        replication = pool.submit(replicate)
+    with run_mlflow_server(folder, None, option) as server:
+        replication.start()
         try:
             yield server
         finally:
-            ended.set()  # otherwise the pool would wait for ever
-        replication.result()
+            ended.set()
+            replication.join()
+        assert replication.exitcode == 0
+
+
+def _replicate(primary: Path, replica: Path, lag: float, ended: Event) -> None:
+    states: deque[tuple[float, sqlite3.Connection]] = deque()
+    with _database(primary) as source, _database(replica) as target:
+        while not ended.wait(0.2):
+            state = sqlite3.connect(":memory:")
+            source.backup(state)
+            states.append((time.monotonic(), state))
+            while states and states[0][0] < time.monotonic() - lag:
+                states.popleft()[1].backup(target)
 
 
 @contextmanager
