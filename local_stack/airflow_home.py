@@ -43,6 +43,9 @@ def write_config(ports: Ports) -> None:
         ("core", "execution_api_server_url"): f"http://127.0.0.1:{ports.airflow}/execution/",
         # Seconds that a writer waits for another one; the default of 5 is too short while many tasks run.
         ("database", "sql_alchemy_conn"): f"sqlite:///{AIRFLOW_HOME}/airflow.db?timeout=30",
+        # Airflow's defaults do not find its home if the path contains a per cent sign.
+        ("logging", "base_log_folder"): f"{AIRFLOW_HOME}/logs",
+        ("logging", "dag_processor_child_process_log_directory"): f"{AIRFLOW_HOME}/logs/dag_processor",
         ("api", "port"): str(ports.airflow),
         ("api", "base_url"): f"http://localhost:{ports.airflow}",
         ("stack", "allowed_hosts"): os.environ.get("AIRFLOW_ALLOWED_HOSTS", ""),
