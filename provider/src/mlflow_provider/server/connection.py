@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
+from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
 
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.process import request_headers
