@@ -16,7 +16,7 @@ from local_stack.settings import ROOT
 
 TABLE = (ROOT / "docs" / "astro.md").read_text()
 # As in airflow_settings.yaml, but without retries, which take a minute.
-CONNECTION = {"conn_type": "mlflow", "host": "http://mlflow", "port": 5000, "extra": {"retries": 0}}
+CONNECTION = {"conn_type": "mlflow", "host": "http://mlflow", "port": 5000, "extra": {"retry_timeout": 1}}
 
 
 def assert_explained(symptom: str, output: str) -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow
 import pytest
 import requests
 from airflow.models import Connection
@@ -197,6 +198,9 @@ class TestTheServer:
 
             failure("replica", findings.REPLICA_LAGS)
 
+    @pytest.mark.skipif(
+        mlflow.__version__.startswith("3.0."), reason="MLflow 3.0 also searches logged models for artifacts"
+    )
     def test_one_without_logged_models(self, mlflow_proxy):
         mlflow_proxy.faults.append(Fault("logged-models", 404))
 

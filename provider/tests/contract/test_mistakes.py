@@ -290,8 +290,8 @@ def test_a_task_is_warned_once_if_its_runs_do_not_reach_a_server(logs, task_id, 
 
 @pytest.mark.parametrize(("task_id", "fix"), FIXES.items())
 def test_the_log_of_a_failed_task_ends_with_the_fix(logs, task_id, fix):
-    if task_id == "misspells_a_model" and mlflow.__version__.startswith("3.0."):
-        pytest.skip("MLflow 3.0 raises a TypeError that does not name the model")
+    if task_id in ("misspells_a_model", "writes_to_a_folder") and mlflow.__version__.startswith("3.0."):
+        pytest.skip("MLflow 3.0 raises a TypeError that does not name the model, and can write to a folder")
     _, traceback = logs[task_id].split("Traceback (most recent call last)", 1)
     assert re.search(rf"(Error|Exception): .*{fix}", traceback, re.DOTALL), logs[task_id]
 

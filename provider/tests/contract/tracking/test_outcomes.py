@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import airflow
 import pytest
 
 from dag_runs import run_dag
@@ -96,9 +97,10 @@ def test_a_run_ends_as_airflow_ends_its_task(runs, parents, experiment, tmp_path
     (tmp_path / "outcomes.py").write_text(DAG_FILE.format(tasks=tasks))
     output = run_dag(tmp_path, "outcomes")
 
+    expected = {task_id: status for task_id, (_, status) in OUTCOMES.items()}
+    if airflow.__version__.startswith("3.1."):  # which takes a missing DAG for a triggered one
+        expected["triggers_a_dag_run_in_vain"] = "FINISHED"
     result = {run.data.tags["airflow.task_id"]: run for run in runs()}
-    assert {task_id: run.info.status for task_id, run in result.items()} == {
-        task_id: status for task_id, (_, status) in OUTCOMES.items()
-    }, output[-5000:]
+    assert {task_id: run.info.status for task_id, run in result.items()} == expected, output[-5000:]
     assert result["fails_in_post_execute"].data.tags["airflow.reason"] == "ValueError: after the end"
     assert [parent.info.status for parent in parents()] == ["KILLED"]

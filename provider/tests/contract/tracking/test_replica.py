@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
+import mlflow
 import pytest
 
 from mlflow_provider import close_open_runs, task_run
@@ -41,8 +42,6 @@ def end_of_dag_run(a_try: Try, state: str) -> None:
 
 
 def train(experiment: str, run_id: str, map_index: int) -> None:
-    import mlflow
-
     a_try = Try(run_id, map_index=map_index, running=TASKS, max_tries=0, known=BEFORE)
     with task_run(context=a_try.context, experiment=experiment, nested=True):
         mlflow.log_metric("rmse", 0.5)
@@ -54,6 +53,9 @@ def train(experiment: str, run_id: str, map_index: int) -> None:
     "MLflow reads from a replica of its database that is 2 s behind",
     sees="in the task's log: MLflow does not show ... yet; tasks that start a little later",
     green="by itself",
+)
+@pytest.mark.skipif(
+    mlflow.__version__.startswith("3.0."), reason="MLflow 3.0 reads a run before it logs a metric to it"
 )
 @pytest.mark.parametrize("is_new", [True, False], ids=["new experiment", "known experiment"])
 def test_tasks_that_start_together_have_one_parent_with_their_status(

@@ -143,6 +143,8 @@ class TestStart:
     def test_its_traces_have_the_tags_of_the_task(self, a_try, experiment, hook):
         import mlflow
 
+        if mlflow.__version__.startswith("3.0."):
+            pytest.skip("MLflow 3.0 loses traces")
         with task_run(context=a_try.context, experiment=experiment) as run, mlflow.start_span("predict"):
             pass
 
