@@ -153,7 +153,7 @@ class TestLostAnswer:
         green="by itself",
     )
     def test_a_run_that_is_created_late_is_deleted(self, a_try, mlflow_proxy, runs, experiment):
-        mlflow_proxy.faults.append(Fault("runs/create", times=1, arrives=3))
+        mlflow_proxy.faults.append(Fault("runs/create", times=1, arrives=8))
         with task_run(context=a_try.context, experiment=experiment):
             wait_until("two runs", lambda: status_of(runs()) == ["RUNNING", "RUNNING"])
 
