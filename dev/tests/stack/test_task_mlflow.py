@@ -43,6 +43,19 @@ def test_the_run_of_a_killed_task_without_retries_is_closed(stack, endings, dag_
     )
 
 
+def test_the_end_of_a_dag_run_closes_what_an_earlier_one_left_open(stack):
+    earlier = stack.run("is_async")
+    [run] = stack.mlflow_runs("is_async", earlier)
+    stack.clone.mlflow("runs/update", run_id=run["info"]["run_id"], status="RUNNING")
+    stack.run("is_async")
+
+    wait_until(
+        "the earlier run is closed",
+        lambda: stack.mlflow_statuses("is_async", earlier),
+        lambda statuses: statuses == ["KILLED"],
+    )
+
+
 @pytest.mark.fault(
     "A task times out",
     sees="the run KILLED: AirflowTaskTimeout",

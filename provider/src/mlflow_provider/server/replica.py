@@ -34,8 +34,8 @@ def until_visible(what: str, look: Callable[[], T]) -> T:
             log.debug("%s was not found.", what, exc_info=True)
         if is_first:
             log.info(
-                "MLflow does not show %s yet. If it reads from a replica of its database, that is behind; "
-                "waiting for up to %g seconds.",
+                "MLflow does not show %s yet; waiting for up to %g seconds. It may read from a replica of "
+                "its database that is behind.",
                 what,
                 MAX_LAG_SECONDS,
             )
