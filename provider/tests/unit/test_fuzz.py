@@ -29,7 +29,8 @@ from mlflow_provider.operators import experiment as experiment_operators
 from mlflow_provider.operators import promotion, registry
 from mlflow_provider.predict.script import decode, encode, to_json
 from mlflow_provider.process.environment import environment
-from mlflow_provider.server.connection import CONNECTION_TYPES, DATABRICKS_DOMAINS, OPTIONS, MLflowConnection
+from mlflow_provider.server.connection import CONNECTION_TYPES, OPTIONS, MLflowConnection
+from mlflow_provider.server.fields import DATABRICKS_DOMAINS
 from mlflow_provider.server.limits import Limits
 from mlflow_provider.tracking import parent_run, runs
 from mlflow_provider.triggers.registry import get_registered_model, new_version

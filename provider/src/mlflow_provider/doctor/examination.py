@@ -16,7 +16,8 @@ from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
-from mlflow_provider.server.connection import DEFAULT_PORTS, MLflowConnection
+from mlflow_provider.server.connection import MLflowConnection
+from mlflow_provider.server.fields import DEFAULT_PORTS
 from mlflow_provider.server.findings import UNEXPECTED, Finding, clean
 
 if TYPE_CHECKING:

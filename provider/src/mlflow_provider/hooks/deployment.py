@@ -13,7 +13,7 @@ from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.hooks.wrapping import run_methods_inside
 from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import renewed_aws_clients
-from mlflow_provider.server.connection import aws_environment
+from mlflow_provider.server.artifact_store import aws_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
+from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
 
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.process import request_headers
+from mlflow_provider.server.artifact_store import aws_environment
+from mlflow_provider.server.fields import DATABRICKS_DOMAINS, check_text, extra_object, look_up, server_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -58,26 +60,8 @@ HTTP_OPTIONS = (
     "trust_env",
     "verify_ssl",
 )
-_TEXT = re.compile(r"[^\0\ud800-\udfff]*")  # what can be passed to a program
 # Names with hyphens are headers, which may carry a secret: CF-Access-Client-Secret.
 _SECRET = re.compile(r"[^-]*(password|passwd|passphrase|secret|private_?key|access_?key)[^-]*", re.IGNORECASE)
-
-# AWS, GCP and Azure: https://docs.databricks.com/aws/en/workspace/workspace-details
-DATABRICKS_DOMAINS = (
-    ".cloud.databricks.com",
-    ".cloud.databricks.us",
-    ".gcp.databricks.com",
-    ".azuredatabricks.net",
-    ".databricks.azure.us",
-    ".databricks.azure.cn",
-)
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
-
-MAX_HOST_NAME_LENGTH = 253  # RFC 1035
-
-# `::1`: Airflow passes an IPv6 address without the brackets that a URL needs.
-_BARE_IPV6 = re.compile(r"(?<=://)[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F.]*(?=[/?#]|$)")
 
 # MLflow's default: a response may take this long while the server writes a large artifact to its store.
 DEFAULT_TIMEOUT_SECONDS = 120.0
@@ -132,12 +116,12 @@ class MLflowConnection:
         :raises MLflowConfigurationError: a connection is missing, or one of its fields is missing,
             malformed, unknown or contradicts another.
         """
-        conn = _look_up(conn_id, get_connection, hint="host is the MLflow server, e.g. http://localhost:5000")
+        conn = look_up(conn_id, get_connection, hint="host is the MLflow server, e.g. http://localhost:5000")
         if (conn.conn_type or "mlflow") not in CONNECTION_TYPES:
             problem = f"{conn.conn_type!r} is not supported"
             raise MLflowConfigurationError(conn_id, "Connection Type", problem, "choose 'mlflow'")
 
-        url = _url(conn)
+        url = server_url(conn)
         is_databricks = (url.hostname or "").endswith(DATABRICKS_DOMAINS)
         options, headers = _extra(conn)
         artifact_conn_id = options.get("artifact_conn_id")
@@ -254,66 +238,6 @@ class MLflowConnection:
         }
 
 
-def _look_up(conn_id: str, get_connection: Callable[[str], Connection], hint: str) -> Connection:
-    try:
-        conn = get_connection(conn_id)
-    except AirflowNotFoundException:
-        fix = f"create it under Admin > Connections or in AIRFLOW_CONN_{conn_id.upper()}: {hint}"
-        raise MLflowConfigurationError(conn_id, "Connection ID", "there is no such connection", fix) from None
-    _check_text(conn_id, {"Host": conn.host, "Login": conn.login, "Password": conn.password})
-    return conn
-
-
-def _check_text(conn_id: str, fields: Mapping[str, Any]) -> None:
-    """Check the values of fields that become environment variables."""
-    for name, value in fields.items():
-        if value is not None and not (isinstance(value, str) and _TEXT.fullmatch(value)):
-            problem, fix = "not valid text", "enter text without null characters"
-            raise MLflowConfigurationError(conn_id, name, problem, fix)
-
-
-def _url(conn: Connection) -> SplitResult:
-    """Join host, schema and port, which may repeat each other."""
-    invalid = partial(MLflowConfigurationError, conn.conn_id)
-    host = (conn.host or "").strip()
-    if not host:
-        raise invalid("Host", "empty", "enter the address of the server, e.g. http://localhost:5000")
-    if conn.schema not in (None, "", "http", "https"):
-        raise invalid("Schema", f"{conn.schema!r} is not supported", "enter http or https, or nothing")
-
-    if "://" not in host:
-        bare = host.split("/")[0].split(":")[0].lower()
-        is_https = conn.conn_type == "https" or bare.endswith(DATABRICKS_DOMAINS)
-        scheme = conn.schema or ("https" if is_https else "http")
-        host = f"{scheme}://{host}"
-    try:
-        parts = urlsplit(_BARE_IPV6.sub(r"[\g<0>]", host))
-        host_port = parts.port
-    except ValueError:
-        problem = "not the address of a server"
-        raise invalid("Host", problem, "enter, for example, http://localhost:5000") from None
-    if parts.scheme not in ("http", "https"):
-        raise invalid("Host", f"scheme {parts.scheme!r} is not supported", "enter http or https")
-    if conn.schema and conn.schema != parts.scheme:
-        problem = f"{conn.schema!r}, but Host has {parts.scheme!r}"
-        raise invalid("Schema", problem, "enter only one of them")
-    if parts.username or parts.password or "@" in parts.path:  # after one slash instead of two
-        raise invalid("Host", "contains a login", "enter Login and Password, which Airflow keeps secret")
-    if conn.port and host_port and conn.port != host_port:
-        raise invalid("Port", f"{conn.port}, but Host has {host_port}", "enter only one of them")
-    if not parts.hostname or len(parts.hostname) > MAX_HOST_NAME_LENGTH:
-        problem = "has no host name, or one that is too long"
-        raise invalid("Host", problem, "enter, for example, http://localhost:5000")
-
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = conn.port or host_port
-    # Airflow 3.3's form requires a port, even the default one.
-    address = name if port in (None, 0, DEFAULT_PORTS[parts.scheme]) else f"{name}:{port}"
-    # An address pasted from the browser has a query and a fragment, on Databricks also a path.
-    path = "" if name.endswith(DATABRICKS_DOMAINS) else parts.path.rstrip("/")
-    return SplitResult(parts.scheme, address, path, "", "")
-
-
 def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | None]:
     invalid = partial(MLflowConfigurationError, conn.conn_id)
     login, password = conn.login or None, conn.password or None
@@ -343,11 +267,11 @@ def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | No
 
 def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:
     """Split Extra into the provider's options and, for type ``http``, HTTP headers."""
-    extra = _extra_object(conn)
+    extra = extra_object(conn)
     # The connection form stores blank fields as null or "".
     options = {key: value for key, value in extra.items() if key in OPTIONS and value not in (None, "")}
     texts = {key: value for key, value in options.items() if key not in NOT_TEXT or isinstance(value, str)}
-    _check_text(conn.conn_id, {f"Extra, {key}": value for key, value in texts.items()})
+    check_text(conn.conn_id, {f"Extra, {key}": value for key, value in texts.items()})
     unknown = {key: str(value) for key, value in extra.items() if key not in OPTIONS}
     if unknown and conn.conn_type in (None, "mlflow"):
         problem = f"unknown: {', '.join(sorted(unknown))}"
@@ -366,17 +290,6 @@ def _headers(conn_id: str, extra: Mapping[str, str]) -> dict[str, str]:
             fix = "correct its name or its value, or remove it"
             raise MLflowConfigurationError(conn_id, f"Extra, {name}", "cannot be sent as an HTTP header", fix)
     return headers
-
-
-def _extra_object(conn: Connection) -> dict[str, Any]:
-    try:
-        extra = json.loads(conn.extra or "{}")
-    except (ValueError, RecursionError):
-        extra = None
-    if not isinstance(extra, dict):
-        fix = 'enter names and values, as in {"name": "value"}'
-        raise MLflowConfigurationError(conn.conn_id, "Extra", "not a JSON object", fix)
-    return extra
 
 
 def _ui_url(conn_id: str, value: str) -> str:
@@ -454,39 +367,3 @@ def _retry_timeout(conn_id: str, options: Mapping[str, Any]) -> float:
         return _number(conn_id, "retry_timeout", seconds, at_least=0)
     retries = int(_number(conn_id, "retries", options["retries"], at_least=0))
     return 2.0 ** (min(retries, MAX_RETRIES) + 1) - 2
-
-
-def aws_environment(conn_id: str, get_connection: Callable[[str], Connection]) -> dict[str, str | None]:
-    """Return the variables that MLflow's S3 client reads for an AWS or MinIO connection.
-
-    The fields are those of Airflow's Amazon provider: login and password are the key pair, or
-    ``aws_access_key_id`` and ``aws_secret_access_key`` in Extra. Extra may also have ``aws_session_token``,
-    ``region_name`` and ``endpoint_url``; Host may be used for the last one.
-
-    Source: https://airflow.apache.org/docs/apache-airflow-providers-amazon/stable/connections/aws.html
-    """
-    conn = _look_up(conn_id, get_connection, hint="login and password are the S3 key pair")
-    extra = _extra_object(conn)
-    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region_name", "endpoint_url")
-    _check_text(conn_id, {f"Extra, {name}": extra.get(name) for name in names})
-    key_id = conn.login or extra.get("aws_access_key_id")
-    secret_key = conn.password or extra.get("aws_secret_access_key")
-    if bool(key_id) != bool(secret_key):
-        missing = "Password" if key_id else "Login"
-        fix = "enter the access key ID as login and the secret access key as password"
-        raise MLflowConfigurationError(conn_id, missing, "empty", fix)
-    endpoint = extra.get("endpoint_url") or (_url(conn).geturl() if conn.host else None)
-    variables = {
-        "AWS_DEFAULT_REGION": extra.get("region_name"),
-        "MLFLOW_S3_ENDPOINT_URL": endpoint,
-    }
-    keys: dict[str, str | None] = {}
-    if key_id:
-        keys = {
-            "AWS_ACCESS_KEY_ID": key_id,
-            "AWS_SECRET_ACCESS_KEY": secret_key,
-            "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
-            "AWS_PROFILE": None,  # would override the keys
-        }
-    # The worker's own settings apply to the rest: a region, an instance role.
-    return {name: value for name, value in variables.items() if value} | keys
