@@ -58,6 +58,14 @@ def get_provider_info() -> dict:
             "mlflow": {
                 "description": "Settings of the MLflow provider.",
                 "options": {
+                    "enabled": {
+                        "description": "Whether to use MLflow. If false, the functions of @task.mlflow run "
+                        "untracked, with a line in the log, and hooks and operators raise an error.\n",
+                        "version_added": "2.0.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    },
                     "ui_urls": {
                         "description": "Addresses of MLflow servers for browsers: a JSON object that maps "
                         "the address for workers to the address for browsers. It applies if the connection's "

@@ -20,11 +20,11 @@ def dag_policy(dag: Any) -> None:
     """Let a DAG with ``@task.mlflow`` end the MLflow runs that are still open when its DAG run ends.
 
     The DAG keeps its callbacks. A connection ID that only the task knows, because it is a template, the
-    result of another task or a mapped argument, is skipped. Airflow's setting ``[mlflow] close_open_runs``
-    disables this policy.
+    result of another task or a mapped argument, is skipped. Airflow's settings ``[mlflow] close_open_runs``
+    and ``[mlflow] enabled`` disable this policy.
     """
     try:
-        if conf.getboolean("mlflow", "close_open_runs", fallback=True):
+        if all(conf.getboolean("mlflow", name, fallback=True) for name in ("enabled", "close_open_runs")):
             _add_callbacks(dag)
     except Exception:  # an error here would keep Airflow from importing the DAG
         log.warning("Open MLflow runs of DAG %s will not be closed.", dag.dag_id, exc_info=True)

@@ -110,8 +110,9 @@ def test_running_it_twice_changes_nothing(dag):
     assert closed(dag) == closed(dag) == ["mlflow_default"]
 
 
-def test_a_setting_disables_it(dag, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__MLFLOW__CLOSE_OPEN_RUNS", "False")
+@pytest.mark.parametrize("setting", ["CLOSE_OPEN_RUNS", "ENABLED"])
+def test_a_setting_disables_it(dag, monkeypatch, setting):
+    monkeypatch.setenv(f"AIRFLOW__MLFLOW__{setting}", "False")
     train()
 
     assert closed(dag) == []

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
 
-from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
 from mlflow_provider.process import request_headers
 from mlflow_provider.server.artifact_store import aws_environment
 from mlflow_provider.server.fields import DATABRICKS_DOMAINS, check_text, extra_object, look_up, server_url
@@ -69,6 +69,11 @@ DEFAULT_RETRY_TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 10  # which MLflow's client accepts
 
 
+def is_enabled() -> bool:
+    """Return Airflow's setting ``[mlflow] enabled``."""
+    return conf.getboolean("mlflow", "enabled", fallback=True)
+
+
 @dataclass(frozen=True)
 class MLflowConnection:
     """An MLflow server, as described by an Airflow connection.
@@ -115,7 +120,13 @@ class MLflowConnection:
         :param get_connection: looks up a connection, e.g. ``BaseHook.get_connection``.
         :raises MLflowConfigurationError: a connection is missing, or one of its fields is missing,
             malformed, unknown or contradicts another.
+        :raises MLflowProviderError: Airflow's setting ``[mlflow] enabled`` is false.
         """
+        if not is_enabled():
+            raise MLflowProviderError(
+                "MLflow is switched off by Airflow's setting [mlflow] enabled. "
+                "To use it, set AIRFLOW__MLFLOW__ENABLED=True."
+            )
         conn = look_up(conn_id, get_connection, hint="host is the MLflow server, e.g. http://localhost:5000")
         if (conn.conn_type or "mlflow") not in CONNECTION_TYPES:
             problem = f"{conn.conn_type!r} is not supported"

@@ -33,7 +33,7 @@ from mlflow_provider.process import local_tracking
 from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server import limits
-from mlflow_provider.server.connection import MLflowConnection
+from mlflow_provider.server.connection import MLflowConnection, is_enabled
 from mlflow_provider.server.findings import clean
 from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import parent_run, runs, task_instance
@@ -120,6 +120,8 @@ def task_run(
             f"tags is {str(tags)[:100]!r}; expected a mapping of tag names to values, as in "
             "{'data': 'housing'}."
         )
+    if not is_enabled():
+        on_tracking_error = "warn"
     tracked_try = _TrackedTry(
         context or get_current_context(), mlflow_conn_id, nested, retry, on_tracking_error
     )

@@ -836,10 +836,20 @@ class TestUnreachable:
         with pytest.raises(MLflowUnreachableError, match=advice), task_run(context=a_try.context):
             pytest.fail("the block ran")
 
-    def test_with_warn_the_block_runs_and_what_it_logs_is_discarded(self, a_try, nobody, caplog):
+    @pytest.mark.parametrize(
+        ("arguments", "enabled", "reason"),
+        [
+            ({"on_tracking_error": "warn"}, "True", "nothing listens on that port"),
+            ({}, "False", "MLflow is switched off by Airflow's setting [mlflow] enabled"),
+        ],
+    )
+    def test_with_warn_or_switched_off_the_block_runs_and_what_it_logs_is_discarded(
+        self, a_try, nobody, caplog, monkeypatch, arguments, enabled, reason
+    ):
         import mlflow
 
-        with task_run(context=a_try.context, on_tracking_error="warn") as run:
+        monkeypatch.setenv("AIRFLOW__MLFLOW__ENABLED", enabled)
+        with task_run(context=a_try.context, **arguments) as run:
             mlflow.log_metric("rmse", 0.5)
             mlflow.log_text("sales", "sales.txt")
             folder = Path(mlflow.get_tracking_uri().removeprefix("file://"))
@@ -847,7 +857,8 @@ class TestUnreachable:
 
         assert run is None
         assert not folder.exists()
-        assert "nothing listens on that port" in caplog.text
+        [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert reason in line
         assert "mlflow_run_id" not in a_try.xcoms
 
     def test_with_warn_an_error_of_the_block_is_raised(self, a_try, nobody):

@@ -7,7 +7,7 @@ import os
 import airflow
 import pytest
 
-from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
 from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.hooks.deployment import MLflowDeploymentHook
@@ -44,6 +44,13 @@ def test_a_connection_that_is_missing_is_named(hook_class):
         MLflowConfigurationError, match=r"'nowhere'.*no such connection.*AIRFLOW_CONN_NOWHERE"
     ):
         hook_class(mlflow_conn_id="nowhere").get_conn()
+
+
+def test_a_hook_raises_an_error_if_mlflow_is_switched_off(airflow_connection, monkeypatch):
+    airflow_connection(host="mlflow")
+    monkeypatch.setenv("AIRFLOW__MLFLOW__ENABLED", "False")
+    with pytest.raises(MLflowProviderError, match=r"switched off .*set AIRFLOW__MLFLOW__ENABLED=True"):
+        MLflowBaseHook().tracking()
 
 
 class TestEnvironmentVariablesAsIn110:
