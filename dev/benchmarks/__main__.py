@@ -1,4 +1,4 @@
-"""Run the benchmarks named in the arguments. Without arguments, run all and write docs/benchmarks.md.
+"""Run the benchmarks named in the arguments. Without arguments, run all and write a page of the site.
 
 Exit with 1 if a budget is missed.
 """
@@ -13,6 +13,6 @@ from dev.benchmarks.report import run
 BENCHMARKS = (stack, tracked_tasks, parse_dags, environments, predict)
 
 if __name__ == "__main__":
-    budgets = run(BENCHMARKS, sys.argv[1:], "Performance", "bench", "benchmarks.md")
+    budgets = run(BENCHMARKS, sys.argv[1:], "Performance", "bench", "performance.md")
     if not all(budget.is_kept for budget in budgets):
         sys.exit("A budget is missed.")

@@ -84,7 +84,7 @@ def run(
 
     :param names: names of the modules to run; all if empty.
     :param target: the make target, named on the page.
-    :param page_name: file name in ``docs/``.
+    :param page_name: file name in ``docs/benchmarks/``.
     :return: the budgets.
     """
     width = None if sys.stdout.isatty() else 120  # for a log; the default of rich is 80
@@ -106,8 +106,8 @@ def run(
         console.print("\n[bold]Budgets[/]", table_of(budgets).for_terminal(), sep="\n")
         page[2:2] = [table_of(budgets).for_page()]
     if not names:
-        (ROOT / "docs" / page_name).write_text("\n\n".join(page) + "\n", encoding="utf-8")
-        console.print(f"\nWritten to docs/{page_name}")
+        (ROOT / "docs" / "benchmarks" / page_name).write_text("\n\n".join(page) + "\n", encoding="utf-8")
+        console.print(f"\nWritten to docs/benchmarks/{page_name}")
     return budgets
 
 

@@ -1,4 +1,4 @@
-"""Run all tests marked ``fault``, print a table of the results, and write docs/faults.md.
+"""Run all tests marked ``fault``, print a table of the results, and write docs/explain/faults.md.
 
 Each row of the table is one mark, see provider/tests/faults.py. Arguments go to pytest; with arguments,
 nothing is written.
@@ -16,7 +16,7 @@ from rich.table import Column, Table
 
 from local_stack.settings import ROOT
 
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = ROOT / "docs" / "explain" / "faults.md"
 # In the order of the page.
 FOLDERS = (
     "dev/tests/faults",
@@ -118,13 +118,12 @@ def print_table(faults: list[Fault]) -> None:
 
 
 def page(faults: list[Fault]) -> str:
-    """Return the text of docs/faults.md."""
+    """Return the text of docs/explain/faults.md."""
     head = PAGE.read_text().partition("\n| what goes wrong")[0].rstrip()
     rows = ["| what goes wrong | what the user sees | green again | lost | within |", "|---|---|---|---|---|"]
     for fault in faults:
         within = f"`make -C dev {fault.run_by}`" if fault.run_by else fault.within
-        what = f"[{fault.what}](../{fault.place[0]})"
-        rows.append(f"| {what} | {fault.sees} | {fault.green} | {fault.lost} | {within} |")
+        rows.append(f"| {fault.what} | {fault.sees} | {fault.green} | {fault.lost} | {within} |")
     return "\n".join([head, "", *rows, ""])
 
 

@@ -1,4 +1,4 @@
-"""Run the measurements named in the arguments. Without arguments, run all and write docs/load.md."""
+"""Run the measurements named in the arguments. Without arguments, run all and write a page of the site."""
 
 from __future__ import annotations
 

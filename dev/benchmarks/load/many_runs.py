@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RUNS = (100, 100_000)
 TASKS = 19  # of the DAG run that is copied; with their parent, 20 runs
 ROUNDS = 15
-INDEX = code("docs/scale.md", "What grows", "sql")
+INDEX = code("docs/explain/scale.md", "What grows", "sql")
 
 # The differences between a run and its k-th copy, which belongs to an older DAG run, as JSON for Postgres.
 COPY_OF = "'run_uuid', md5(run_uuid || k)"

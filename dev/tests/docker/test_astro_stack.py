@@ -118,7 +118,7 @@ def test_the_user_of_mlflow_may_touch_its_bucket_only(started):
             refused()
 
 
-def test_airflow_answers_under_any_host_name_as_docs_astro_md_says(started):
+def test_airflow_answers_under_any_host_name_as_the_documentation_says(started):
     url = f"http://127.0.0.1:{started.ports['AIRFLOW_PORT']}/auth/token"
     assert requests.get(url, headers={"Host": "example.com"}, timeout=60).ok
 

@@ -19,7 +19,7 @@ def mlflow_client(port: int, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # See docs/astro.md: the name of the object store cannot be resolved outside the containers.
+    # See docs/how-to/astro.md: the name of the object store cannot be resolved outside the containers.
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
     return MlflowClient()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted(
     str(file.relative_to(ROOT))
-    for pattern in ("*.md", "[!.]*/*.md", ".github/*.md", "deploy/*/*.md", "include/*/*.md", "skills/*/*.md")
+    for pattern in ("*.md", "[!.]*/*.md", "docs/*/*.md", ".github/*.md", "include/*/*.md", "skills/*/*.md")
     for file in ROOT.glob(pattern)
 )
 PYTHON_RUNNER = "dev/tests/mlflow/test_documentation.py"

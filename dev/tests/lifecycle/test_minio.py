@@ -153,7 +153,7 @@ def test_the_console_accepts_the_login_that_the_demo_shows(running, keys):
     assert requests.post(console, json=login, timeout=30).status_code == requests.codes.no_content
 
 
-def test_the_console_shows_what_docs_astro_md_says(running: Clone, client, keys, browser: Browser):
+def test_the_console_shows_what_the_documentation_says(running: Clone, client, keys, browser: Browser):
     experiment_id = client.get_experiment_by_name("Housing").experiment_id
     run = client.search_runs([experiment_id], SCALER)[0]
     [model] = run.outputs.model_outputs

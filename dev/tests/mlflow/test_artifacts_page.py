@@ -1,4 +1,4 @@
-"""Run the code of docs/artifacts.md: what loses artifacts, and what keeps them."""
+"""Run the code of docs/troubleshooting/artifacts.md: what loses artifacts, and what keeps them."""
 
 from __future__ import annotations
 

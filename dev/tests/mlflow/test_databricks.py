@@ -1,4 +1,4 @@
-"""The tables of docs/databricks.md; the DAGs run against a stand-in, with the changes that the page names."""
+"""The tables of the page about Databricks; the DAGs run against a stand-in, changed as the page says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from dev.tests.helpers.documentation import ROOT, read
 
 DAGS = ROOT / "dags"
-PAGE = "docs/databricks.md"
+PAGE = "docs/how-to/databricks.md"
 OPERATORS = ROOT / "provider" / "tests" / "contract" / "server" / "test_databricks.py"
 
 

@@ -1,4 +1,4 @@
-"""The mistakes of docs/artifacts.md in real task processes: the log of the failed task ends with the fix.
+"""The mistakes of the page about artifacts in real task processes: the log ends with the fix.
 
 dev/tests/mlflow/test_artifacts_page.py also runs the code to use instead.
 """

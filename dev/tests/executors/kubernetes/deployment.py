@@ -132,7 +132,7 @@ def a_cluster() -> Iterator[Kubectl]:
 
 
 def install_mlflow(cluster: Kubectl, port: int) -> None:
-    """Follow deploy/kubernetes/README.md; MLflow also accepts the host name that the tests use."""
+    """Follow docs/how-to/kubernetes.md; MLflow also accepts the host name that the tests use."""
     keys = {
         "MLFLOW_BACKEND_STORE_URI": platform.database("mlflow"),
         "MLFLOW_S3_ENDPOINT_URL": platform.STORE,

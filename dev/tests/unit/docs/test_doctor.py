@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlflow_provider.doctor.table import table
 
-PAGE = Path(__file__).resolve().parents[4] / "docs" / "doctor.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "troubleshooting" / "doctor.md"
 
 
 def test_the_table_is_the_one_that_the_doctor_prints():

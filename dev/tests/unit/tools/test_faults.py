@@ -1,4 +1,4 @@
-"""docs/faults.md has a row for each marked test, and does not change with every run."""
+"""docs/explain/faults.md has a row for each marked test, and does not change with every run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Databricks as its documentation describes it; never run against the real one.
 
-docs/databricks.md in the repository has the same operators.
+docs/how-to/databricks.md in the repository has the same operators.
 """
 
 from __future__ import annotations
