@@ -16,7 +16,7 @@ from mlflow_provider.exceptions import MLflowProviderError, wrap_mlflow_errors
 from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
 from mlflow_provider.operators.base import MLflowBaseOperator
 from mlflow_provider.predict import model_environment, script
-from mlflow_provider.process.request_auth import RequestAuth
+from mlflow_provider.server.request_auth import RequestAuth
 
 if TYPE_CHECKING:
     from airflow.providers.standard.hooks.subprocess import SubprocessHook

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowUnreachableError
-from mlflow_provider.process import mlflow_private, request_auth
+from mlflow_provider.process import mlflow_private
 from mlflow_provider.process.environment import environment, restore_mlflow_variables, set_environment
+from mlflow_provider.server import request_auth
 from mlflow_provider.server.deadline import run_with_timeout
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
-from mlflow_provider.process import request_headers
+from mlflow_provider.server import request_headers
 from mlflow_provider.server.artifact_store import aws_environment
 from mlflow_provider.server.fields import DATABRICKS_DOMAINS, check_text, extra_object, look_up, server_url
 
