@@ -187,6 +187,14 @@ class TestTheServer:
 
         failure("server", finding)
 
+    def test_what_it_says_reaches_no_terminal_as_control_characters(self, false_server, airflow_connection):
+        airflow_connection(host=false_server(Answer(body="3.17.2\x1b[31m")).url)
+
+        sentences = [result.sentence for result in examine() if "3.17.2" in result.sentence]
+
+        assert sentences
+        assert "\x1b" not in str(sentences)
+
     def test_one_without_the_workspace(self, mlflow_server, airflow_connection):
         airflow_connection(host=mlflow_server.url, extra={"workspace": "team-a"})
 

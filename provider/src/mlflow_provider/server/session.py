@@ -145,7 +145,12 @@ class Session(requests.Session):
 
     def resolve_redirects(self, *args: Any, yield_requests: bool = False, **kwargs: Any) -> Iterator[Any]:
         """Do not parse the address of a redirect that is not followed: it may be malformed."""
-        return iter(()) if yield_requests else super().resolve_redirects(*args, **kwargs)
+        if yield_requests:
+            return
+        try:
+            yield from super().resolve_redirects(*args, **kwargs)
+        except ValueError:
+            raise requests.RequestException("it redirects to an invalid address") from None
 
 
 class _Adapter(HTTPAdapter):

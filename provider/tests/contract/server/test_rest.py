@@ -357,6 +357,17 @@ class TestRedirect:
             MLflowClientHook("GET").run("y")
         assert MLflowClientHook("GET").run("y", allow_redirects=True).json() == {"a": 1}
 
+    @pytest.mark.parametrize("location", ["http://ada:pw@[", "http://ada:pw@x:y/\xff"])
+    def test_to_an_invalid_address_is_an_error_without_its_login(
+        self, false_server, airflow_connection, location
+    ):
+        airflow_connection(host=false_server(*[Answer(302, "", {"Location": location})] * 2).url)
+
+        for arguments in ({}, {"allow_redirects": True}):
+            with pytest.raises(MLflowProviderError, match="redirect") as raised:
+                MLflowClientHook("GET").run("y", **arguments)
+            assert "pw" not in str(raised.value)
+
 
 class TestLogin:
     @pytest.fixture(autouse=True)

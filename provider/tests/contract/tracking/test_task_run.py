@@ -77,6 +77,15 @@ class TestStart:
         assert run.data.tags["mlflow.source.name"] == "housing.train"
         assert url in run.data.tags["mlflow.note.content"]
 
+    def test_its_name_is_logged_without_control_characters(self, a_try, experiment, caplog):
+        with (
+            caplog.at_level(logging.INFO),
+            task_run(context=a_try.context, experiment=experiment, run_name="ri\x1bdge"),
+        ):
+            pass
+
+        assert "MLflow run ri dge: http" in caplog.text
+
     def test_its_buttons_lead_to_mlflow(self, a_try, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment) as run:
             page = f"experiments/{run.info.experiment_id}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
 INTERVAL = 0.05  # seconds
+UNKNOWN_WORKSPACE = '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Workspace \'team-b\' not found"}'
 
 
 class Store:
@@ -331,13 +332,21 @@ def test_watches_of_one_model_share_their_requests(model, monkeypatch):
     sees="in the triggerer's log, once: the error, Retrying",
     green="by itself, when it is corrected",
 )
-def test_a_watch_survives_a_failing_server_and_a_wrong_login(
-    false_server, airflow_connection, champions, caplog
+@pytest.mark.parametrize(
+    ("refused", "problem"),
+    [
+        (Answer(401, "no"), "login rejected; correct Login and Password"),
+        (Answer(404, UNKNOWN_WORKSPACE), "Extra, workspace: Workspace 'team-b' not found"),
+    ],
+    ids=["login", "workspace"],
+)
+def test_a_watch_survives_a_failing_server_and_a_wrong_connection(
+    false_server, airflow_connection, champions, caplog, refused, problem
 ):
     body = '{"registered_model": {"name": "n", "creation_timestamp": 1, "aliases": []}}'
-    down, refused, model = Answer(503, "down"), Answer(401, "no"), Answer(200, body)
+    down, model = Answer(503, "down"), Answer(200, body)
     server = false_server(down, down, refused, refused, model)
-    airflow_connection(host=server.url, login="ada", password="wrong")
+    airflow_connection(host=server.url, login="ada", password="wrong", extra={"workspace": "team-b"})
 
     with caplog.at_level(logging.INFO, logger=registry.__name__):
         assert champions.look() == []
@@ -345,7 +354,7 @@ def test_a_watch_survives_a_failing_server_and_a_wrong_login(
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert [level for level, _ in lines] == ["WARNING", "ERROR", "INFO"]  # once each, not for every request
     assert "503" in lines[0][1]
-    assert "login rejected; correct Login and Password" in lines[1][1]
+    assert problem in lines[1][1]
     assert lines[2][1] == "MLflow responds again (connection 'mlflow_default')."
     assert len(server.requests) == 5
 
@@ -402,10 +411,18 @@ def wait_for_error(**arguments: Any) -> str:
     return payload["error"]
 
 
-def test_the_wait_ends_if_mlflow_rejects_the_request(false_server, airflow_connection):
-    airflow_connection(host=false_server(Answer(503), Answer(401)).url)
+@pytest.mark.parametrize(
+    ("refused", "problem"),
+    [
+        (Answer(401), "authentication required"),
+        (Answer(404, UNKNOWN_WORKSPACE), "Extra, workspace: Workspace 'team-b' not found"),
+    ],
+    ids=["login", "workspace"],
+)
+def test_the_wait_ends_if_mlflow_rejects_the_request(false_server, airflow_connection, refused, problem):
+    airflow_connection(host=false_server(Answer(503), refused).url, extra={"workspace": "team-b"})
 
-    assert "authentication required" in wait_for_error()
+    assert problem in wait_for_error()
 
 
 @pytest.mark.skipif(airflow.__version__.startswith("3.1."), reason="3.1 notices it only in a triggerer")
