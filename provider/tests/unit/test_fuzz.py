@@ -270,12 +270,12 @@ def test_any_answer_is_read_or_one_of_the_providers_errors(hostile_server, statu
         content = content.replace(short, long)
     hostile_server.answer(content, *headers, status=status)
     hook = hook_of(hostile_server.url)
-    waits, monotonic = [0.0], time.monotonic
+    waits, now = [0.0], time.monotonic
 
-    with (
-        mock.patch("time.sleep", waits.append),
-        mock.patch("time.monotonic", lambda: monotonic() + sum(waits)),
-    ):
+    def later() -> float:
+        return now() + sum(waits)
+
+    with mock.patch("time.sleep", waits.append), mock.patch("time.monotonic", later):
         for call in CALLS:
             waits[:] = [0.0]
             with contextlib.suppress(MLflowProviderError):

@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPResponse
@@ -147,10 +148,10 @@ class Session(requests.Session):
         """Do not parse the address of a redirect that is not followed: it may be malformed."""
         if yield_requests:
             return
-        try:
+        with suppress(ValueError):
             yield from super().resolve_redirects(*args, **kwargs)
-        except ValueError:
-            raise requests.RequestException("it redirects to an invalid address") from None
+            return
+        raise requests.RequestException("redirected to an invalid address")
 
 
 class _Adapter(HTTPAdapter):
