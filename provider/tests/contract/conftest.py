@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import local_deployment_target
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.base import MLflowBaseOperator
 from mlflow_provider.process.tracking import tracking
@@ -204,3 +205,26 @@ def predict() -> Callable[[MLflowConnection, str], list[float]]:
 @pytest.fixture(scope="session")
 def logged_model(mlflow_server: MLflowServer) -> LoggedModel:
     return _log_model(MLflowConnection("mlflow_default", mlflow_server.url), "Housing, logged once")
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a deployment target that MLflow finds by the entry point of an installed package."""
+    plugin = local_deployment_target.__name__
+    packages = tmp_path_factory.mktemp("packages")
+    info = packages / f"{plugin}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {plugin}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[mlflow.deployments]\nlocal = {plugin}\n")
+    uri = "local:tests"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(packages)
+        from mlflow.deployments import get_deploy_client
+        from mlflow.deployments.interface import plugin_store
+
+        plugin_store.register_entrypoints()  # which MLflow only does at its import
+        yield uri
+        client = get_deploy_client(uri)
+        for deployment in client.list_deployments():
+            client.delete_deployment(deployment["name"])
+        del plugin_store.registry["local"]

@@ -20,29 +20,6 @@ from mlflow_provider.hooks.deployment import MLflowDeploymentHook, to_json
 from mlflow_provider.operators.deployment import CreateDeploymentOperator, PredictOperator
 
 FEATURES = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]]  # as in conftest.py
-PLUGIN = local_deployment_target.__name__
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory):
-    """The URI of a target that MLflow finds by the entry point of an installed package."""
-    packages = tmp_path_factory.mktemp("packages")
-    info = packages / f"{PLUGIN}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[mlflow.deployments]\nlocal = {PLUGIN}\n")
-    uri = "local:tests"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(packages)
-        from mlflow.deployments import get_deploy_client
-        from mlflow.deployments.interface import plugin_store
-
-        plugin_store.register_entrypoints()  # which MLflow only does at its import
-        yield uri
-        client = get_deploy_client(uri)
-        for deployment in client.list_deployments():
-            client.delete_deployment(deployment["name"])
-        del plugin_store.registry["local"]
 
 
 @pytest.fixture(scope="module")
