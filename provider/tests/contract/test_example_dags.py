@@ -12,6 +12,7 @@ from pathlib import Path
 import airflow
 import pytest
 from airflow import settings
+from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag
 from airflow.utils.db import upgradedb
 
@@ -43,6 +44,15 @@ def test_example_dag_succeeds(file, target, monkeypatch):
 
     states = {ti.task_id: str(ti.state) for ti in dag_run.get_task_instances()}
     assert states == dict.fromkeys(dag.task_ids, "success")
+
+
+@pytest.mark.skipif(airflow.__version__.startswith(("3.1.", "3.2.")), reason="3.3 introduced it")
+def test_load_examples_adds_the_example_dags(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "True")
+
+    bundles = {bundle.name: bundle for bundle in DagBundlesManager().get_all_dag_bundles()}
+
+    assert bundles["airflow-provider-mlflow-example-dags"].path == FOLDER
 
 
 def test_every_public_class_and_decorator_occurs_in_an_example():
