@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -27,12 +28,23 @@ def tracked(experiment: str, index: int) -> None:
 
 
 def by_hand(url: str, experiment: str, parent_run_id: str, index: int) -> None:
+    """Do the same with the package, and again if it fails, as Airflow's retries do."""
     import mlflow
 
-    mlflow.set_tracking_uri(url)
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_id=parent_run_id), mlflow.start_run(run_name=f"train[{index}]", nested=True):
-        mlflow.log_metric("rmse", 0.5)
+    def train() -> None:
+        mlflow.set_tracking_uri(url)
+        mlflow.set_experiment(experiment)
+        with (
+            mlflow.start_run(run_id=parent_run_id),
+            mlflow.start_run(run_name=f"train[{index}]", nested=True),
+        ):
+            mlflow.log_metric("rmse", 0.5)
+
+    is_done = False
+    while not is_done:
+        with suppress(mlflow.MlflowException):
+            train()
+            is_done = True
 
 
 def run_all(task: Callable[..., None], *args: str) -> tuple[float, list[BaseException]]:
@@ -65,9 +77,9 @@ def test_all_finish_and_no_later_than_without_the_provider(
     print(f"tracked: {seconds:.0f} s, {len(mlflow_proxy.requests)} requests")
     mlflow_proxy.requests.clear()
     seconds_by_hand, errors_by_hand = run_all(by_hand, mlflow_proxy.url, f"{experiment}, by hand", parent)
-    print(f"by hand: {seconds_by_hand:.0f} s, {len(mlflow_proxy.requests)} requests, {errors_by_hand}")
+    print(f"by hand: {seconds_by_hand:.0f} s, {len(mlflow_proxy.requests)} requests")
     mlflow_proxy.faults.remove(limit)
 
-    assert errors == []
+    assert errors == errors_by_hand == []
     assert status_of(runs()) == ["FINISHED"] * (TASKS + 1)  # with the parent
     assert seconds <= seconds_by_hand

@@ -178,7 +178,8 @@ class DeleteRegisteredModelOperator(IgnoreMissingOperator):
     """Delete a registered model and all its versions.
 
     :param name: name of the registered model (templated).
-    :param ignore_if_missing: succeed if the registered model does not exist.
+    :param ignore_if_missing: succeed if the registered model does not exist, e.g. because the
+        previous try has deleted it before it was killed.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#delete-registeredmodel
     """
@@ -486,7 +487,8 @@ class DeleteModelVersionOperator(IgnoreMissingOperator):
 
     :param name: name of the registered model (templated).
     :param version: the version (templated).
-    :param ignore_if_missing: succeed if the version does not exist.
+    :param ignore_if_missing: succeed if the version does not exist, e.g. because the previous try has
+        deleted it before it was killed.
 
     .. seealso:: https://mlflow.org/docs/latest/api_reference/rest-api.html#delete-modelversion
     """

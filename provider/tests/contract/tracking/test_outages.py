@@ -6,6 +6,7 @@ import signal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from sklearn.linear_model import Ridge
@@ -69,12 +70,14 @@ def test_what_a_task_logs_is_there_once(strike, a_try, experiment, runs, hook):
 
 
 @pytest.mark.fault(
-    f"{FAULT} a task starts a nested run or logs a model",
+    f"{FAULT} a task starts a nested run, or logs a model or a dataset",
     sees="a second nested run, which ends KILLED with the DAG run, or a second model, which stays PENDING; "
     "with the mlflow package 3.18 the task's error: MLflow failed, or its response was lost",
     green="by itself; with the mlflow package 3.18 by its next try",
 )
-@pytest.mark.parametrize("logs", ["a nested run", "a model", "a model, whose link to the run is lost"])
+@pytest.mark.parametrize(
+    "logs", ["a nested run", "a dataset", "a model", "a model, whose link to the run is lost"]
+)
 def test_a_task_or_its_next_try_logs(strike, a_try, experiment, runs, hook, mlflow_proxy, logs):
     import mlflow
 
@@ -86,6 +89,8 @@ def test_a_task_or_its_next_try_logs(strike, a_try, experiment, runs, hook, mlfl
                 mlflow_proxy.faults[:] = [Fault("runs/outputs", times=2 - a_try.try_number, arrives=0)]
             if "model" in logs:
                 mlflow.sklearn.log_model(MODEL, name="model", pip_requirements=["scikit-learn"])
+            elif logs == "a dataset":
+                mlflow.log_input(mlflow.data.from_numpy(np.zeros(3), name="housing"))
             else:
                 with mlflow.start_run(nested=True):
                     pass
@@ -108,6 +113,9 @@ def test_a_task_or_its_next_try_logs(strike, a_try, experiment, runs, hook, mlfl
         experiment_ids = [run.info.experiment_id]
         models = hook.client.search_logged_models(experiment_ids, f"source_run_id = '{run.info.run_id}'")
         assert [model.status for model in models if model.status != "PENDING"] == ["READY"]
+    elif logs == "a dataset":
+        inputs = hook.client.get_run(run.info.run_id).inputs.dataset_inputs
+        assert [each.dataset.name for each in inputs] == ["housing"]
     else:
         children = [each for each in runs() if each.data.tags.get("mlflow.parentRunId") == run.info.run_id]
         assert status_of(children).count("FINISHED") == 1
