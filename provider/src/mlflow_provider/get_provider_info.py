@@ -134,8 +134,8 @@ def get_provider_info() -> dict:
                     },
                     "artifact_conn_id": {
                         "label": "Artifact connection",
-                        "description": "ID of an AWS or MinIO connection, if workers access the artifact "
-                        "store directly. Empty if the MLflow server proxies artifacts.",
+                        "description": "ID of an AWS, Google Cloud or Azure connection, if workers access "
+                        "the artifact store directly. Empty if the MLflow server proxies artifacts.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "registry_uri": {

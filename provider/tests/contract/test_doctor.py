@@ -27,6 +27,7 @@ from mlflow_proxy import NOT_YOURS, Fault
 from mlflow_servers import Answer, free_port, run_mlflow_server, run_replicated_server
 
 VERSION = Answer(body="3.17.2")
+ROLE = "arn:aws:iam::123456789012:role/mlflow"
 
 
 @pytest.fixture(autouse=True)
@@ -328,9 +329,10 @@ class TestNoCredentials:
     def artifact_connection(self, mlflow_server, airflow_connection):
         """A function that creates a connection to an artifact store and names it in ``mlflow_default``."""
 
-        def create(endpoint: str) -> None:
-            extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
-            airflow_connection("store", conn_type="aws", login="ada", password="s3cret", extra=extra)
+        def create(endpoint: str = "", **extra) -> None:
+            extra |= {"endpoint_url": endpoint, "region_name": "us-east-1"}
+            keys = {} if "profile_name" in extra else {"login": "ada", "password": "s3cret"}
+            airflow_connection("store", conn_type="aws", extra=extra, **keys)
             airflow_connection(host=mlflow_server.url, extra={"artifact_conn_id": "store"})
 
         return create
@@ -353,7 +355,7 @@ class TestNoCredentials:
     def test_a_worker_without_boto3(self, in_s3, monkeypatch):
         monkeypatch.setitem(sys.modules, "boto3", None)
 
-        failure("artifact store", findings.BOTO3_MISSING, experiment=in_s3)
+        failure("artifact store", findings.STORE_PACKAGE_MISSING, experiment=in_s3)
 
     @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{port}", "127.0.0.1:{port}"])
     def test_a_store_that_does_not_respond(self, in_s3, artifact_connection, endpoint):
@@ -378,15 +380,61 @@ class TestNoCredentials:
 
         assert "s3cret" not in failure("artifact store", finding, experiment=in_s3).sentence
 
+    def test_a_role_that_cannot_be_assumed(self, in_s3, artifact_connection, false_server):
+        sts = false_server(
+            Answer(403, "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>")
+        )
+        artifact_connection(role_arn=ROLE, service_config={"sts": {"endpoint_url": sts.url}})
+
+        assert (
+            "(AccessDenied)" in failure("artifact store", findings.ROLE_NOT_ASSUMED, experiment=in_s3).finding
+        )
+
+    @pytest.mark.parametrize("role", [{}, {"role_arn": ROLE}])
+    def test_a_profile_that_this_worker_lacks(self, in_s3, artifact_connection, role):
+        artifact_connection(profile_name="gone", **role)
+
+        assert "'gone'" in failure("artifact store", findings.PROFILE_MISSING, experiment=in_s3).finding
+
+    def test_a_role_without_an_identity_to_assume_it(self, in_s3, airflow_connection, mlflow_server):
+        airflow_connection("store", conn_type="aws", extra={"role_arn": ROLE})
+        airflow_connection(host=mlflow_server.url, extra={"artifact_conn_id": "store"})
+
+        failure("artifact store", findings.S3_KEYS_MISSING, experiment=in_s3)
+
     def test_a_server_without_the_workers_keys(self, in_s3, artifact_connection, false_server):
         artifact_connection(false_server(Answer(body="<ListBucketResult/>")).url)
 
         failure("artifact", findings.ARTIFACT_NOT_LISTED, experiment=in_s3)
 
-    def test_a_store_for_which_a_package_is_missing(self, hook, name):
-        hook.get_or_create_experiment(name, "gs://mlflow/housing")
+    def test_a_store_that_refuses_only_to_write(self, in_s3, artifact_connection, false_server):
+        refuses = Answer(403, "<Error><Code>AccessDenied</Code></Error>")
+        artifact_connection(false_server(Answer(body="<ListBucketResult/>"), refuses).url)
 
-        failure("artifact", findings.ARTIFACT_NOT_WRITTEN, experiment=name)
+        failure("artifact", findings.ARTIFACT_NOT_WRITTEN, experiment=in_s3)
+
+    @pytest.mark.parametrize("location", ["gs://mlflow/housing", "wasbs://mlflow@a.blob.core.windows.net/b"])
+    def test_a_store_for_which_a_package_is_missing(self, hook, name, location):
+        hook.get_or_create_experiment(name, location)
+
+        failure("artifact store", findings.STORE_PACKAGE_MISSING, experiment=name)
+
+    @pytest.mark.parametrize(
+        ("extra", "finding"),
+        [
+            ({"key_path": "/gone.json"}, findings.INVALID_FIELD),
+            ({"keyfile_dict": {"type": "service_account"}}, findings.GOOGLE_KEY_REJECTED),
+        ],
+    )
+    def test_a_google_key_that_is_missing_or_incomplete(
+        self, hook, name, mlflow_server, airflow_connection, monkeypatch, extra, finding
+    ):
+        monkeypatch.setitem(sys.modules, "google.cloud.storage", SimpleNamespace())  # not installed here
+        hook.get_or_create_experiment(name, "gs://mlflow/housing")
+        airflow_connection("store", conn_type="google_cloud_platform", extra=extra)
+        airflow_connection(host=mlflow_server.url, extra={"artifact_conn_id": "store"})
+
+        failure("artifact store", finding, experiment=name)
 
 
 class TestTheArtifact:

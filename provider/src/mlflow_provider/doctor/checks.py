@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import ipaddress
 import os
@@ -48,6 +49,13 @@ DISTRIBUTION = "airflow-provider-mlflow"
 FILE = "doctor.bin"
 TOLERATED_LAG = 2  # seconds; beyond it, tasks have to wait
 MAX_LAG_SECONDS = 20
+# With which MLflow writes to a store: module and distribution by the scheme of the artifact's URI.
+STORE_PACKAGES = {
+    "s3": ("boto3", "boto3"),
+    "gs": ("google.cloud.storage", "google-cloud-storage"),
+    "wasbs": ("azure.storage.blob", "azure-storage-blob"),
+    "abfss": ("azure.storage.filedatalake", "azure-storage-file-datalake"),
+}
 # Runs in another process, as the next task does.
 READ_ARTIFACT = """
 import hashlib, mlflow, pathlib, sys
@@ -292,10 +300,14 @@ def logged_model(examination: Examination) -> str:
     experiment,
     findings.ARTIFACTS_NOT_PROXIED,
     findings.SERVER_STORE_FAILED,
-    findings.BOTO3_MISSING,
+    findings.INVALID_FIELD,
+    findings.STORE_PACKAGE_MISSING,
     findings.S3_KEYS_MISSING,
     findings.STORE_UNREACHABLE,
     findings.S3_KEYS_REJECTED,
+    findings.ROLE_NOT_ASSUMED,
+    findings.PROFILE_MISSING,
+    findings.GOOGLE_KEY_REJECTED,
     findings.BUCKET_NOT_FOUND,
     findings.WRONG_REGION,
     findings.CLOCK_SKEW,
@@ -310,6 +322,9 @@ def artifact_store(examination: Examination) -> str:
         if '"artifacts_presigned_only":true' in server_info:  # MLflow 3.18 and later
             return "the server proxies nothing; workers write to its store, and need no keys"
         return "the server proxies artifacts; workers need no keys"
+    _check_package(location.scheme, examination.artifact_uri)
+    if location.scheme == "gs":
+        _check_google(examination)
     if location.scheme == "s3":
         _check_s3(examination, location.netloc)
         return f"this worker writes to s3://{location.netloc} directly"
@@ -325,15 +340,33 @@ def _check_proxied_artifacts(examination: Examination) -> None:
         raise MLflowProviderError(findings.SERVER_STORE_FAILED)
 
 
-def _check_s3(examination: Examination, bucket: str) -> None:
+def _check_package(scheme: str, location: str) -> None:
+    module, package = STORE_PACKAGES.get(scheme, ("mlflow", "mlflow"))
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        missing = findings.STORE_PACKAGE_MISSING.format(location=location, package=package)
+        raise MLflowProviderError(missing) from None
+
+
+def _check_google(examination: Examination) -> None:
+    """Load the credentials, without which MLflow would write anonymously."""
+    from google import auth
+
     with examination.tracking():
         try:
-            import boto3
-            from botocore import config, exceptions
-        except ImportError:
-            raise MLflowProviderError(
-                findings.BOTO3_MISSING.format(location=examination.artifact_uri)
-            ) from None
+            auth.default()
+        except auth.exceptions.DefaultCredentialsError as error:
+            location = examination.artifact_uri
+            rejected = findings.GOOGLE_KEY_REJECTED.format(location=location, error=_short(error))
+            raise MLflowProviderError(rejected) from None
+
+
+def _check_s3(examination: Examination, bucket: str) -> None:
+    import boto3
+    from botocore import config, exceptions
+
+    with examination.tracking():
         endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
         client_config = config.Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
         verify = False if os.environ.get("MLFLOW_S3_IGNORE_TLS") == "true" else None

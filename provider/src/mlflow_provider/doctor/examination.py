@@ -137,9 +137,8 @@ class Examination:
             connection = self.connection
         except MLflowProviderError:  # its message has no secret
             return text
-        environment = connection.artifact_environment
         secrets = [connection.password, connection.token, *connection.headers.values()]
-        secrets += [environment.get(name) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+        secrets += connection.artifact_store.secrets
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
         return text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.wrapping import run_methods_inside
 from mlflow_provider.process.environment import set_environment
 from mlflow_provider.process.tracking import tracking
@@ -90,8 +91,13 @@ class MLflowBaseHook(BaseHook):
         :meth:`tracking` is safer: it sets them for a block.
 
         :param other_env: additional variables to set.
+        :raises MLflowConfigurationError: the artifact store needs a file, which only a block removes.
         """
-        variables = {**self.connection.environment, **(other_env or {})}
+        store = self.connection.artifact_store
+        if store.files:
+            problem, fix = "its credentials need a temporary file", "use MLflowBaseHook.tracking()"
+            raise MLflowConfigurationError(store.conn_id, "Extra", problem, fix)
+        variables = {**self.connection.environment, **store.variables, **(other_env or {})}
         replaced = {name: os.environ.get(name) for name in variables}
         self._replaced_env_variables = {**replaced, **self._replaced_env_variables}
         set_environment(variables)

@@ -6,14 +6,14 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.hooks.wrapping import run_methods_inside
-from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import renewed_aws_clients
-from mlflow_provider.server.artifact_store import aws_environment
+from mlflow_provider.server.artifact_store import ArtifactStore, credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,13 +49,17 @@ class MLflowDeploymentHook(MLflowBaseHook):
 
     def aws_conn_dict(self) -> dict[str, str | None]:
         """Return the environment variables of the target, if its connection is of type ``aws``."""
+        return dict(self._target_credentials().variables)
+
+    def _target_credentials(self) -> ArtifactStore:
         if not self.target_conn_id or self.get_connection(self.target_conn_id).conn_type != "aws":
-            return {}
-        variables = aws_environment(self.target_conn_id, self.get_connection)
+            return ArtifactStore()
+        target = ArtifactStore.read(self.target_conn_id, self.get_connection)
+        variables = dict(target.variables)
         # MLflow's variable is for the artifact store, boto3's for the target.
         if endpoint := variables.pop("MLFLOW_S3_ENDPOINT_URL", None):
             variables["AWS_ENDPOINT_URL"] = endpoint
-        return variables
+        return replace(target, variables=variables)
 
     @contextmanager
     def tracking(self) -> Iterator[MlflowClient]:
@@ -65,7 +69,7 @@ class MLflowDeploymentHook(MLflowBaseHook):
         """
         with (
             super().tracking() as client,
-            environment(self.aws_conn_dict()),
+            credentials(self._target_credentials()),
             renewed_aws_clients(),
         ):
             yield client

@@ -19,6 +19,7 @@ from mlflow_provider.exceptions import MLflowConfigurationError, MLflowUnreachab
 from mlflow_provider.process import mlflow_private
 from mlflow_provider.process.environment import environment, restore_mlflow_variables, set_environment
 from mlflow_provider.server import request_auth
+from mlflow_provider.server.artifact_store import credentials
 from mlflow_provider.server.deadline import run_with_timeout
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
         with (
             _uris(connection),
             environment(connection.environment),
+            credentials(connection.artifact_store),
             # The experiment that mlflow.set_experiment() has chosen, which wins over the environment.
             mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None),
             _workspace(connection),

@@ -18,8 +18,15 @@ from airflow.sdk.log import mask_secret  # newer versions of common-compat also 
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
 from mlflow_provider.server import request_headers
-from mlflow_provider.server.artifact_store import aws_environment
-from mlflow_provider.server.fields import DATABRICKS_DOMAINS, check_text, extra_object, look_up, server_url
+from mlflow_provider.server.artifact_store import ArtifactStore
+from mlflow_provider.server.fields import (
+    DATABRICKS_DOMAINS,
+    check_text,
+    extra_object,
+    look_up,
+    server_url,
+    verify,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -92,7 +99,7 @@ class MLflowConnection:
     :param timeout: seconds in which a response must be complete.
     :param retry_timeout: seconds in which a request is retried while the server is down, busy or failing.
     :param headers: HTTP headers for all requests (connections of type ``http`` only).
-    :param artifact_environment: variables for MLflow's artifact client: S3 keys, region, endpoint.
+    :param artifact_store: credentials for MLflow's artifact client.
     :param get_connection: looks up the Airflow connection; None if it must not be read again.
     """
 
@@ -109,7 +116,7 @@ class MLflowConnection:
     timeout: float = DEFAULT_TIMEOUT_SECONDS
     retry_timeout: float = DEFAULT_RETRY_TIMEOUT_SECONDS
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    artifact_environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    artifact_store: ArtifactStore = field(default_factory=ArtifactStore)
     get_connection: Callable[[str], Connection] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -144,12 +151,12 @@ class MLflowConnection:
             ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())),
             registry_uri=_registry_uri(conn_id, options.get("registry_uri"), is_databricks=is_databricks),
             workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
-            verify=_verify(conn_id, options.get("verify", True)),
+            verify=verify(conn_id, options.get("verify", True)),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retry_timeout=_retry_timeout(conn_id, options),
             headers=headers,
-            artifact_environment=(
-                aws_environment(artifact_conn_id, get_connection) if artifact_conn_id else {}
+            artifact_store=(
+                ArtifactStore.read(artifact_conn_id, get_connection) if artifact_conn_id else ArtifactStore()
             ),
             get_connection=get_connection,
         )
@@ -232,7 +239,6 @@ class MLflowConnection:
             "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{self.timeout:.0f}",
             **self.retry_environment,
             request_headers.VARIABLE: json.dumps(self.headers) if self.headers else None,
-            **self.artifact_environment,
         }
 
     @property
@@ -325,15 +331,6 @@ def _configured_ui_url(conn_id: str, url: str) -> str:
         fix = 'enter, for example, {"http://mlflow:5000": "http://localhost:5001"}'
         raise MLflowConfigurationError(conn_id, "UI address", problem, fix)
     return {server.rstrip("/"): ui_url for server, ui_url in ui_urls.items()}.get(url, url)
-
-
-def _verify(conn_id: str, value: Any) -> bool | str:
-    if not isinstance(value, (bool, str)):  # requests would not verify at all with 0, [] or {}
-        problem, fix = f"{value!r} is not supported", "enter true, false or the path of a CA bundle"
-        raise MLflowConfigurationError(conn_id, "Extra, verify", problem, fix)
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    return value
 
 
 def _registry_uri(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:

@@ -110,3 +110,13 @@ def extra_object(conn: Connection) -> dict[str, Any]:
         fix = 'enter names and values, as in {"name": "value"}'
         raise MLflowConfigurationError(conn.conn_id, "Extra", "not a JSON object", fix)
     return extra
+
+
+def verify(conn_id: str, value: Any) -> bool | str:
+    """Return the value of an option ``verify``: whether to check TLS certificates, or a CA bundle's path."""
+    if not isinstance(value, (bool, str)):  # requests would not verify at all with 0, [] or {}
+        problem, fix = f"{value!r} is not supported", "enter true, false or the path of a CA bundle"
+        raise MLflowConfigurationError(conn_id, "Extra, verify", problem, fix)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value

@@ -221,9 +221,9 @@ PASSWORD_NOT_ASCII = Finding(
 )
 
 # The artifact store that tasks reach themselves
-BOTO3_MISSING = Finding(
-    "boto3-missing",
-    "artifacts go to {location}, but boto3 is not installed here",
+STORE_PACKAGE_MISSING = Finding(
+    "store-package-missing",
+    "artifacts go to {location}, but {package} is not installed here",
     "install it where tasks run",
 )
 S3_KEYS_MISSING = Finding(
@@ -241,6 +241,21 @@ S3_KEYS_REJECTED = Finding(
     "s3-keys-rejected",
     "the artifact store rejects the keys ({code})",
     "correct Login and Password of the artifact connection",
+)
+ROLE_NOT_ASSUMED = Finding(
+    "role-not-assumed",
+    "the role of the artifact connection cannot be assumed ({code})",
+    "correct role_arn or the keys of the artifact connection, or allow it in the role's trust policy",
+)
+PROFILE_MISSING = Finding(
+    "profile-missing",
+    "this worker has no AWS profile {profile!r}",
+    "add it to ~/.aws/config where tasks run, or correct profile_name in the artifact connection",
+)
+GOOGLE_KEY_REJECTED = Finding(
+    "google-key-rejected",
+    "artifacts go to {location}, but Google's library finds no valid credentials here ({error})",
+    "correct the key in the artifact connection",
 )
 BUCKET_NOT_FOUND = Finding(
     "bucket-not-found",

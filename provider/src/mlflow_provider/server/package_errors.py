@@ -47,10 +47,18 @@ def _cause_at_s3(error: Any, location: str) -> Finding | None:
     # boto3 may be missing, but not if one of its errors was raised.
     from botocore import exceptions
 
-    if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
+    no_keys = exceptions.NoCredentialsError, exceptions.PartialCredentialsError
+    if isinstance(error, (*no_keys, exceptions.CredentialRetrievalError)):
         return findings.S3_KEYS_MISSING.format(location=location)
+    if isinstance(error, exceptions.ProfileNotFound):
+        return findings.PROFILE_MISSING.format(profile=error.kwargs["profile"])
+    if isinstance(error, exceptions.InvalidConfigError):
+        source = re.search('source_profile "(?P<profile>[^"]+)".*does not exist', str(error))
+        return source and findings.PROFILE_MISSING.format(**source.groupdict())
     if isinstance(error, exceptions.ClientError):
         code = error.response["Error"]["Code"]
+        if error.operation_name.startswith("AssumeRole"):
+            return findings.ROLE_NOT_ASSUMED.format(code=code)
         finding = S3_FINDINGS.get(code)
         return finding and finding.format(
             code=code, bucket=error.response["Error"].get("BucketName") or urlsplit(location).netloc

@@ -12,6 +12,7 @@ from airflow.sdk import Connection
 
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.hooks.base import MLflowBaseHook
+from mlflow_provider.server.artifact_store import ArtifactStore
 from mlflow_provider.server.connection import (
     CONNECTION_TYPES,
     DEFAULT_RETRY_TIMEOUT_SECONDS,
@@ -228,7 +229,7 @@ class TestExtra:
             assert connection.verify is True
             assert connection.timeout == DEFAULT_TIMEOUT_SECONDS
             assert connection.retry_timeout == DEFAULT_RETRY_TIMEOUT_SECONDS
-            assert connection.artifact_environment == {}
+            assert connection.artifact_store == ArtifactStore()
 
     @pytest.mark.parametrize(
         ("verify", "insecure", "bundle"),
@@ -276,65 +277,6 @@ class TestExtra:
             read(conn_type="http", host="mlflow", extra=header)
 
         assert raised.value.field == f"Extra, {next(iter(header))}"
-
-
-class TestArtifactStore:
-    KEYS = {
-        "AWS_ACCESS_KEY_ID": "minio",
-        "AWS_SECRET_ACCESS_KEY": PASSWORD,
-        "AWS_SESSION_TOKEN": None,
-        "AWS_PROFILE": None,
-    }
-    LOGIN = {"login": "minio", "password": PASSWORD}
-    ENDPOINT = {"MLFLOW_S3_ENDPOINT_URL": "http://minio:9000"}
-    REGION = {"region_name": "eu-central-1"}
-
-    @pytest.mark.parametrize(
-        ("store", "variables"),
-        [
-            ({**LOGIN, "extra": {"endpoint_url": "http://minio:9000"}}, KEYS | ENDPOINT),
-            ({**LOGIN, "host": "http://minio:9000"}, KEYS | ENDPOINT),
-            ({**LOGIN, "host": "minio", "port": 9000}, KEYS | ENDPOINT),
-            ({**LOGIN, "extra": {"aws_session_token": "t0ken"}}, KEYS | {"AWS_SESSION_TOKEN": "t0ken"}),
-            ({**LOGIN, "extra": REGION}, KEYS | {"AWS_DEFAULT_REGION": "eu-central-1"}),
-            ({"extra": {"aws_access_key_id": "minio", "aws_secret_access_key": PASSWORD}}, KEYS),
-            ({"login": "minio", "extra": {"aws_secret_access_key": PASSWORD}}, KEYS),
-            ({"extra": REGION}, {"AWS_DEFAULT_REGION": "eu-central-1"}),  # with the worker's own keys
-        ],
-    )
-    def test_has_keys_region_and_endpoint_of_its_connection(self, store, variables):
-        connection = read(
-            {"conn_type": "aws", **store}, host="mlflow", extra={"artifact_conn_id": "minio_default"}
-        )
-
-        assert connection.artifact_environment == variables
-        assert connection.environment.items() >= variables.items()
-
-    @pytest.mark.parametrize(
-        ("store", "field", "advice"),
-        [
-            (
-                None,
-                "Connection ID",
-                "no such connection; create it under Admin > Connections or in AIRFLOW_CONN_MINIO_DEFAULT",
-            ),
-            ({"login": "minio"}, "Password", "secret access key"),
-            ({"password": PASSWORD}, "Login", "access key ID"),
-            ({"login": "minio", "password": PASSWORD, "extra": "[]"}, "Extra", "JSON object"),
-            ({"login": "minio", "password": PASSWORD, "host": "s3://bucket"}, "Host", "enter http or https"),
-            ({"login": "minio", "password": f"{PASSWORD}\0"}, "Password", "null characters"),
-            ({"extra": {"aws_session_token": 5}}, "Extra, aws_session_token", "enter text"),
-            ({"extra": {"region_name": {}}}, "Extra, region_name", "enter text"),
-            ({"extra": {"endpoint_url": "\ud800"}}, "Extra, endpoint_url", "enter text"),
-        ],
-    )
-    def test_that_is_wrong_is_named_by_the_error(self, store, field, advice):
-        with pytest.raises(MLflowConfigurationError) as raised:
-            read(store, host="mlflow", extra={"artifact_conn_id": "minio_default"})
-
-        assert (raised.value.conn_id, raised.value.field) == ("minio_default", field)
-        assert advice in str(raised.value)
-        assert PASSWORD not in str(raised.value)
 
 
 class TestErrors:
