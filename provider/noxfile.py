@@ -90,3 +90,14 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "twine", "check", "--strict", *built)
     session.install(next(path for path in built if path.endswith(".whl")))
     session.run("python", "-c", "from mlflow_provider import task_run")
+
+
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """Write the bill of materials of the built wheel: the package and everything that it installs."""
+    folder = Path(session.create_tmp())
+    [wheel] = (folder.parents[1] / "package" / "tmp").glob("*.whl")
+    session.install(str(wheel))
+    environment = str(session.virtualenv.location)
+    cyclonedx = ["uv", "tool", "run", "--from", "cyclonedx-bom>=7,<8", "cyclonedx-py", "environment"]
+    session.run(*cyclonedx, environment, f"--output-file={folder / 'sbom.cdx.json'}", external=True)
