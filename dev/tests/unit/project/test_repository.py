@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from local_stack.settings import ROOT, VARIABLES, read_env_file
+from mlflow_provider.get_provider_info import get_provider_info
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -23,6 +26,11 @@ def tracked(*patterns: str) -> list[str]:
     command = ["git", "ls-files", "-co", "--exclude-standard", "--", *patterns]
     names = subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
     return [name for name in names if (ROOT / name).is_file()]
+
+
+def public_classes(module: str) -> list[str]:
+    members = inspect.getmembers(importlib.import_module(module), inspect.isclass)
+    return [name for name, each in members if each.__module__ == module and not name.startswith("_")]
 
 
 @pytest.mark.parametrize(("folder", "limit"), [(".", 10), ("dev", 20)])
@@ -68,6 +76,18 @@ def test_airflow_and_mlflow_have_the_same_version_everywhere():
     airflow = values["airflowVersion"]
     assert f"FROM docker.io/apache/airflow:{airflow}\n" in text("deploy/kubernetes/Dockerfile")
     assert f"\napache-airflow=={airflow}\n" in text("constraints.txt")
+
+
+def test_the_registrys_file_describes_everything_that_dags_import():
+    described = yaml.safe_load(text(".airflow-registry.yaml"))
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        modules = [module for entry in get_provider_info()[kind] for module in entry["python-modules"]]
+        classes = {f"{module}.{name}" for module in modules for name in public_classes(module)}
+        assert {entry["module"] for entry in described[kind]} == classes
+    for entry in described["other"]:
+        module, name = entry["module"].rsplit(".", 1)
+        assert hasattr(importlib.import_module(module), name), entry
+    assert (ROOT / described["logo"].partition("/main/")[2]).is_file()
 
 
 def test_no_list_of_requirements_names_a_package_index():
