@@ -60,7 +60,8 @@ def get_provider_info() -> dict:
                 "options": {
                     "enabled": {
                         "description": "Whether to use MLflow. If false, the functions of @task.mlflow run "
-                        "untracked, with a line in the log, and hooks and operators raise an error.\n",
+                        "untracked, with a line in the log, hooks and operators raise an error, and Airflow "
+                        "shows no MLflow pages.\n",
                         "version_added": "2.0.0",
                         "type": "boolean",
                         "example": None,

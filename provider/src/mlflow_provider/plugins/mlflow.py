@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from mlflow_provider.listeners import failures, preload
@@ -28,12 +29,13 @@ class MLflowPlugin(AirflowPlugin):
     name = "mlflow"
     listeners = [failures, preload]
     fastapi_apps = [{"name": "MLflow", "app": _pages, "url_prefix": PREFIX}]
-    external_views = [
-        {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},
-        {
-            "name": "MLflow",
-            "href": f"{_BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
-            "destination": "dag_run",
-            "url_route": "mlflow-runs",
-        },
-    ]
+    if conf.getboolean("mlflow", "enabled", fallback=True):
+        external_views = [
+            {"name": "MLflow", "href": f"{_BASE}/", "destination": "nav", "url_route": "mlflow"},
+            {
+                "name": "MLflow",
+                "href": f"{_BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+                "destination": "dag_run",
+                "url_route": "mlflow-runs",
+            },
+        ]

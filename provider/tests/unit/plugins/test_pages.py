@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 
 import pytest
 
@@ -121,3 +122,11 @@ def test_each_of_many_runs_may_be_the_child_of_the_one_before():
     found = [run(str(number), **{"mlflow.parentRunId": str(number - 1)}) for number in range(500)]
 
     assert ">499</a>" in page(*reversed([one | {"info": one["info"] | {"run_name": ""}} for one in found]))
+
+
+def test_airflow_shows_no_page_if_mlflow_is_switched_off(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__MLFLOW__ENABLED", "False")
+
+    module = runpy.run_module("mlflow_provider.plugins.mlflow")
+
+    assert module["MLflowPlugin"].external_views == []
