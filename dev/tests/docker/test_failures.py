@@ -1,4 +1,4 @@
-"""Failures of the Docker stack and their messages: the left column of the table in docs/how-to/astro.md."""
+"""Failures of the Docker stack and their messages: the left column of the table on their page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dev.tests.helpers.artifacts import mlflow_client
 from dev.waiting import wait_until
 from local_stack.settings import ROOT
 
-TABLE = (ROOT / "docs" / "how-to" / "astro.md").read_text()
+TABLE = (ROOT / "docs" / "troubleshooting" / "docker.md").read_text()
 # As in airflow_settings.yaml, but without retries, which take a minute.
 CONNECTION = {"conn_type": "mlflow", "host": "http://mlflow", "port": 5000, "extra": {"retry_timeout": 1}}
 

@@ -1,4 +1,4 @@
-"""Your own project, created with README's commands: from a lesson, and without the lessons."""
+"""Your own project, created with the commands of its page: from a lesson, and without the lessons."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
 
 LESSON = "mlflow_task_dag"
-DOCKERFILE = code("README.md", "An Astro project", "dockerfile")
+PAGE = "docs/start/your-project.md"
+DOCKERFILE = code(PAGE, "An Astro project", "dockerfile")
 # uv instead of pip: it accepts the same arguments and has a cache.
 PIP = f'#!/bin/sh\nexec "{find_uv_bin()}" pip "$@"\n'
 
@@ -71,7 +72,7 @@ class Project:
 
 @pytest.fixture
 def template(tmp_path: Path) -> Iterator[Path]:
-    """A copy of this project, where README's commands expect it."""
+    """A copy of this project, where the page's commands expect it."""
     folder = tmp_path / "mlflow-airflow"
     folder.mkdir()
     with run_clone(folder) as clone:
@@ -100,7 +101,7 @@ def runs_of_the_lesson(server: MLflowServer) -> list[str]:
 def test_a_lesson_runs_in_an_airflow_without_astro(project, mlflow_server):
     baseline = runs_of_the_lesson(mlflow_server)
     airflow = project.run("airflow version")
-    commands = code("README.md", "An Airflow without Astro", "bash")
+    commands = code(PAGE, "An Airflow without Astro", "bash")
 
     project.run(commands.replace("http://localhost:5000", mlflow_server.url))
 
@@ -115,7 +116,7 @@ def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
     baseline = runs_of_the_lesson(mlflow_server)
     for name in ("requirements.txt", "packages.txt"):
         (project.folder / name).write_text("# yours\n")
-    project.run(code("README.md", "An Astro project", "bash"))
+    project.run(code(PAGE, "An Astro project", "bash"))
     in_the_image = {
         "/usr/local/airflow": str(project.folder),
         "/etc/pip-constraints.txt": str(ROOT / "constraints.txt"),
@@ -136,19 +137,19 @@ def test_a_lesson_runs_in_an_astro_project(project, mlflow_server):
 
 
 def test_the_requirements_of_the_original_tutorial_conflict_with_ours():
-    original = re.findall(r"`([\w-]+==[\d.]+)`", read("README.md").text)
+    original = re.findall(r"`([\w-]+==[\d.]+)`", read(PAGE).text)
     assert original == ["airflow-provider-mlflow==1.1.0", "mlflow-skinny==2.3.2"]
     command = [find_uv_bin(), "pip", "compile", "-", ROOT / "requirements.txt"]
     resolved = subprocess.run(command, input="\n".join(original), capture_output=True, text=True, check=False)
     assert "you require mlflow-skinny==2.3.2 and mlflow-skinny>=3" in " ".join(resolved.stderr.split())
 
 
-def test_readme_installs_the_provider_in_an_image_as_this_project_does():
+def test_the_page_installs_the_provider_in_an_image_as_this_project_does():
     assert DOCKERFILE in (ROOT / "Dockerfile").read_text()
 
 
 def test_the_stack_starts_without_the_lessons(stopped):
-    commands = ["bash", "-euc", code("README.md", "Without the lessons", "bash")]
+    commands = ["bash", "-euc", code(PAGE, "Without the lessons", "bash")]
     subprocess.run(commands, cwd=stopped.folder, check=True)
 
     output = stopped.make("up")

@@ -126,7 +126,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def and_keep_airflow(command: str) -> str:
-    """Add what docs/how-to/install.md recommends."""
+    """Add what docs/start/install.md recommends."""
     return f'{command.rstrip()} "apache-airflow==$(airflow version)"\n'
 
 

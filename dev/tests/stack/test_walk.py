@@ -1,6 +1,7 @@
-"""README's walk in a real browser: every button it names exists, and leads to what it describes.
+"""The walk in a real browser: every button it names exists, and leads to what it describes.
 
-Each numbered step of README is a function here. With ``SHOTS=<folder>``, README's pictures are written there.
+README has its first three steps, the tutorial the others. Each is a function here. With ``SHOTS=<folder>``,
+the pictures are written there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Where = Page | FrameLocator | Locator
 
 @dataclass(frozen=True)
 class Step:
-    """A numbered step of README, with the names on the screen (in italics) and its pictures."""
+    """A numbered step, with the names on the screen (in italics) and its pictures."""
 
     title: str
     names: set[str]
@@ -37,9 +38,9 @@ class Step:
 
 
 def read_steps() -> list[Step]:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    walk = re.split(r"^## ", readme.partition("\n## The walk\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
-    _, *parts = re.split(r"^### (\d+)\. (.+)$", walk, flags=re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- end of the steps -->")[0]
+    tutorial = (ROOT / "docs" / "tutorial" / "index.md").read_text(encoding="utf-8").partition("## Next")[0]
+    _, *parts = re.split(r"^##+ (\d+)\. (.+)$", readme + tutorial, flags=re.MULTILINE)
     numbers, titles, texts = parts[::3], parts[1::3], parts[2::3]
     assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
     steps = zip(titles, texts, strict=True)
@@ -52,7 +53,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _pictures(text: str) -> list[str]:
-    return re.findall(r"!\[[^]]+\]\(docs/pictures/([\w-]+)\.png\)", text)
+    return re.findall(r"!\[[^]]+\]\((?:docs|\.\.)/pictures/([\w-]+)\.png\)", text)
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Walk:
             expect((within or self.page).get_by_text(self.name(name), exact=True).first).to_be_visible()
 
     def show(self, name: str, height: int | None = None) -> None:
-        """Take a picture for README, in a window of this height."""
+        """Take a picture for the page, in a window of this height."""
         self.pictures.append(name)
         if SHOTS:
             take_picture(self.page, picture_file(name), height)
@@ -274,20 +275,20 @@ def walk(browser: Browser, stack: Stack) -> Iterator[Walk]:
         yield Walk(stack.airflow_url, [context.new_page()])
 
 
-def test_each_step_of_readme_has_a_function_here():
+def test_each_step_has_a_function_here():
     assert [re.sub(r"\W+", "_", step.title.lower()) for step in read_steps()] == [
         step.__name__ for step in STEPS
     ]
 
 
-def test_a_browser_walks_readme(walk: Walk):
+def test_a_browser_takes_each_step(walk: Walk):
     steps = read_steps()
     for step, take in zip(steps, STEPS, strict=True):
         walk.names.clear()
         walk.pictures.clear()
         take(walk)
-        assert step.names <= walk.names, f"README, step {step.title}"
-        assert step.pictures == walk.pictures, f"README, step {step.title}"
+        assert step.names <= walk.names, step.title
+        assert step.pictures == walk.pictures, step.title
     if SHOTS:
         pictures = [picture_file(name) for step in steps for name in step.pictures]
         write_animation(pictures, Path(SHOTS, "walk.gif"))

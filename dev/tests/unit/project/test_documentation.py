@@ -10,6 +10,7 @@ import yaml
 
 from dev.tests.helpers.documentation import PAGES, ROOT, Page, blocks_run_by, read
 from local_stack import settings
+from mlflow_provider.get_provider_info import get_provider_info
 
 # By the text between `make` and the targets.
 TARGETS = {
@@ -19,6 +20,13 @@ TARGETS = {
 MAKE = re.compile(r"\bmake (-C dev )?((?:[a-z-]+ ?)+)")
 # Ports of Airflow, MLflow and MinIO, alternatives in the examples, and the proxy of the Astro CLI.
 LOCAL_PORTS = {8080, 5000, 9000, 9001, 8081, 5001, 6563}
+WRITTEN_BY_TOOLS = {
+    "docs/benchmarks/load.md",
+    "docs/benchmarks/performance.md",
+    "docs/explain/faults.md",
+    "docs/troubleshooting/doctor.md",
+}
+EXAMPLES = ROOT / "provider" / "src" / "mlflow_provider" / "example_dags"
 CONTAINERS = {"mlflow", "minio", "host.docker.internal"}
 DOCUMENTATION = {
     "airflow.apache.org",
@@ -42,6 +50,24 @@ def page(request: pytest.FixtureRequest) -> Page:
 def test_pages_and_their_code_blocks_are_found():
     assert {"README.md", "provider/README.md", "docs/how-to/astro.md"} <= set(PAGES)
     assert read("README.md").blocks
+
+
+FOLDERS = ("README", "provider/README", "docs/")
+SHORT = [name for name in PAGES if name.startswith(FOLDERS) and name not in WRITTEN_BY_TOOLS]
+
+
+@pytest.mark.parametrize(("name", "limit"), [(name, 180 if name == "README.md" else 150) for name in SHORT])
+def test_a_page_fits_on_three_screens(name, limit):
+    assert len((ROOT / name).read_text().splitlines()) <= limit
+
+
+def test_the_reference_has_every_setting_and_every_example():
+    settings_page = read("docs/reference/settings.md").text
+    options = get_provider_info()["config"]["mlflow"]["options"]
+    assert set(re.findall(r"^\| `(\w+)`", settings_page, re.MULTILINE)) == set(options)
+    pages = [ROOT / "docs" / page for page in ("reference/examples.md", "how-to/register.md")]
+    included = re.findall(r"/(example_\w+\.py)", "".join(page.read_text() for page in pages))
+    assert set(included) == {file.name for file in EXAMPLES.glob("example_*.py")}
 
 
 def test_every_make_target_in_the_text_exists(page):
@@ -71,7 +97,9 @@ def test_the_test_named_above_a_code_block_runs_it(page):
             assert runs, f"{block.place}: {block.run_by} runs no block of {block.heading!r}"
 
 
+@pytest.mark.parametrize("page", [name for name in PAGES if not name.startswith("docs/")], indirect=True)
 def test_links_inside_the_project_lead_to_a_file_and_a_heading(page):
+    """`make -C dev docs` checks those of the site."""
     for link in page.links:
         path, _, anchor = link.partition("#")
         if urlsplit(link).scheme:
@@ -111,11 +139,10 @@ def test_the_provider_accepts_the_connections_of_the_pages(block, monkeypatch, t
     assert connection.has_login == ("login" in value)
 
 
-def test_the_messages_that_readme_explains_are_in_the_source():
+def test_the_messages_that_the_page_explains_are_in_the_source():
     files = [*(ROOT / "local_stack").glob("*.py"), *(ROOT / "provider" / "src").rglob("*.py")]
     source = " ".join(re.sub(r'"\s+f?"', "", file.read_text()) for file in files)
-    section = read("README.md").text.partition("## When something goes wrong\n")[2].partition("\n## ")[0]
-    messages = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
+    messages = set(re.findall(r"^\| `([^`]+)`", read("docs/troubleshooting/messages.md").text, re.MULTILINE))
     assert len(messages) > 5
     messages -= {"No module named", "Bad Request", "Traces 0"}  # from Python, Airflow and MLflow
     assert [message for message in messages if message not in source] == []

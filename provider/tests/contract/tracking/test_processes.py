@@ -147,7 +147,7 @@ if __name__ == "__main__":
 def _rules_of_readme() -> dict[str, dict[str, str]]:
     """The cells of the table in the provider's README, by row and column."""
     readme = Path(__file__).parents[3] / "README.md"
-    section = readme.read_text("utf-8").partition("### Runs that your code starts")[2].partition("###")[0]
+    section = readme.read_text("utf-8").partition("## Runs that your code starts")[2].partition("\n## ")[0]
     table = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
     (_, *columns), *rows = table
     return {place: dict(zip(columns, rules, strict=True)) for place, *rules in rows}
