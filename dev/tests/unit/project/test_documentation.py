@@ -149,8 +149,14 @@ def test_the_messages_that_the_page_explains_are_in_the_source():
 
 
 @pytest.mark.parametrize("skill", [name for name in PAGES if name.startswith("skills/")])
-def test_a_skill_has_the_name_of_its_folder_and_a_description(skill):
-    _, front_matter, _ = (ROOT / skill).read_text("utf-8").split("---\n", 2)
+def test_a_skill_has_the_format_of_astronomers_skills(skill):
+    """See CONTRIBUTING.md of https://github.com/astronomer/agents. A plugin has only the skill's folder."""
+    _, front_matter, text = (ROOT / skill).read_text("utf-8").split("---\n", 2)
     metadata = yaml.safe_load(front_matter)
+    assert set(metadata) == {"name", "description"}
     assert metadata["name"] == (ROOT / skill).parent.name
-    assert len(metadata["description"]) > 80
+    assert re.fullmatch(r"[a-z\d]+(-[a-z\d]+)*", metadata["name"])
+    assert re.fullmatch(r".+\. Use when .+\.", metadata["description"])
+    assert len(metadata["description"]) <= 1024
+    assert text.startswith("\n# ")
+    assert [link for link in read(skill).links if link.startswith("..")] == []
