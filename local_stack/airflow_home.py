@@ -36,7 +36,7 @@ def write_config(ports: Ports) -> None:
         # Distinguishes this Airflow from others that log to the same MLflow server.
         ("mlflow", "instance"): f"local-{secrets.token_hex(4)}",
     }
-    ui_urls = {f"http://127.0.0.1:{ports.mlflow}": f"http://localhost:{ports.mlflow}"}
+    mlflow = {f"http://127.0.0.1:{ports.mlflow}": f"http://localhost:{ports.mlflow}"} if ports.mlflow else {}
     fixed = {
         ("core", "dags_folder"): str(DAGS),
         ("core", "plugins_folder"): str(PLUGINS),
@@ -49,7 +49,7 @@ def write_config(ports: Ports) -> None:
         ("api", "port"): str(ports.airflow),
         ("api", "base_url"): f"http://localhost:{ports.airflow}",
         ("stack", "allowed_hosts"): os.environ.get("AIRFLOW_ALLOWED_HOSTS", ""),
-        ("mlflow", "ui_urls"): json.dumps(ui_urls),  # addresses that tasks use, and those for a browser
+        ("mlflow", "ui_urls"): json.dumps(mlflow),  # addresses that tasks use, and those for a browser
     }
     kept = {key: previous.get(*key, fallback=value) for key, value in generated.items()}
     config = configparser.RawConfigParser()

@@ -12,13 +12,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 
 from local_stack import mlflow_login
-from local_stack.settings import ROOT, LocalError
+from local_stack.settings import ROOT, LocalError, read_env_file
 
 if TYPE_CHECKING:
     from local_stack.ports import Ports
 
 FILE = ROOT / "airflow_settings.yaml"
 FIELDS = ("host", "port", "schema", "login", "password", "extra")
+MLFLOW = "mlflow_default"
+MLFLOW_VARIABLE = f"AIRFLOW_CONN_{MLFLOW.upper()}"  # in .env, for the user's own MLflow
 
 
 def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
@@ -43,7 +45,34 @@ def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
         message = f"{FILE.name} is not in the format of the Astro CLI: {type(error).__name__}"
         raise LocalError(message, str(error)) from error
-    return {"connections": list(filter(None, connections)), "variables": variables, "pools": pools}
+    by_id = {each["connection_id"]: each for each in (*connections, own_mlflow()) if each}
+    return {"connections": list(by_id.values()), "variables": variables, "pools": pools}
+
+
+def own_mlflow() -> dict[str, Any] | None:
+    """Return the connection to the user's own MLflow from ``.env``; None if there is none.
+
+    Airflow reads ``.env`` first, but its pages show only the connections in its database.
+
+    :raises LocalError: it is neither JSON nor a URI.
+    """
+    value = read_env_file().get(MLFLOW_VARIABLE)
+    if not value:
+        return None
+    try:
+        fields = json.loads(value) if value.startswith("{") else _parse(value)
+        host = urlsplit(fields["host"])
+        port = fields.get("port") or host.port or {"http": 80, "https": 443}.get(host.scheme)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LocalError(f".env: {MLFLOW_VARIABLE} is not a connection.", repr(error)) from None
+    extra = fields.get("extra") or None
+    return {
+        "connection_id": MLFLOW,
+        "conn_type": fields.get("conn_type"),
+        **{name: fields.get(name) for name in FIELDS},
+        "port": port,  # which Airflow's test of a connection requires
+        "extra": json.dumps(extra) if isinstance(extra, dict) else extra,
+    }
 
 
 def _entries(settings: dict[str, Any], kind: str, name: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def demo() -> None:
     """Start everything, run the lessons and the pipeline, and check the results in MLflow."""
     stack = Stack(console)
     stack.up()
+    # With another MLflow, the demo queries it through Airflow's connection, which is in .env.
+    os.environ.update(supervision.environment() | settings.read_env_file())
     try:
         demonstration.run(console, stack.ports)
     except KeyboardInterrupt:
@@ -93,9 +96,13 @@ def doctor(context: typer.Context) -> None:
 
 def _print_addresses(stack: Stack) -> None:
     console.print(f"\nAirflow  http://localhost:{stack.ports.airflow}")
-    file = mlflow_login.PASSWORD.relative_to(settings.ROOT)
-    login = f"  (login: {mlflow_login.USER}, password: in {file})" if mlflow_login.is_on() else ""
-    console.print(f"MLflow   http://localhost:{stack.ports.mlflow}{login}")
+    if own := airflow_settings.own_mlflow():
+        name = airflow_settings.MLFLOW_VARIABLE
+        console.print(f"MLflow   {own['host']}, port {own['port']}  ({name} in .env)")
+    else:
+        file = mlflow_login.PASSWORD.relative_to(settings.ROOT)
+        login = f"  (login: {mlflow_login.USER}, password: in {file})" if mlflow_login.is_on() else ""
+        console.print(f"MLflow   http://localhost:{stack.ports.mlflow}{login}")
     if console_port := stack.ports.minio_console:
         login = f"login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name}"
         console.print(f"MinIO    http://localhost:{console_port}  ({login})")

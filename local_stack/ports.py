@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from local_stack.settings import LOCAL, LocalError
 
@@ -15,10 +15,10 @@ FILE = LOCAL / "ports.json"
 
 @dataclass(frozen=True)
 class Ports:
-    """Ports on loopback. Those of MinIO are None if MinIO does not run."""
+    """Ports on loopback; None for what does not run: MinIO, or MLflow if ``.env`` names another server."""
 
     airflow: int = 8080
-    mlflow: int = 5000
+    mlflow: int | None = 5000
     minio: int | None = None
     minio_console: int | None = None
 
@@ -68,17 +68,18 @@ def read_settings(*, check_free: bool) -> dict[str, int]:
     return ports
 
 
-def choose(*, with_minio: bool) -> tuple[Ports, list[str]]:
+def choose(defaults: Ports) -> tuple[Ports, list[str]]:
     """Choose free ports: those in the settings, otherwise the last ones, otherwise the next free ones.
 
+    :param defaults: the ports to begin with; None for what does not run.
     :return: the ports, and a message for each port that changed.
     :raises LocalError: a port in the settings cannot be used.
     """
     ports, messages = read_settings(check_free=True), []
     last = {service: port for service, port in asdict(Ports.load()).items() if port}
-    defaults = asdict(WITH_MINIO if with_minio else Ports())
-    for service, default in defaults.items():
-        if service in ports or not default:
+    needed = {service: port for service, port in asdict(defaults).items() if port}
+    for service, default in needed.items():
+        if service in ports:
             continue
         expected = port = last.get(service, default)
         while port in ports.values() or is_taken(port):
@@ -86,7 +87,7 @@ def choose(*, with_minio: bool) -> tuple[Ports, list[str]]:
         if port != expected:
             messages.append(f"Port {expected} is taken; using {variable(service)}={port} from now on")
         ports[service] = port
-    return Ports(**{service: ports[service] for service, default in defaults.items() if default}), messages
+    return replace(defaults, **{service: ports[service] for service in needed}), messages
 
 
 def is_taken(port: int) -> bool:

@@ -125,8 +125,10 @@ class Stack:
 
     def _start(self) -> None:
         supervision.end(supervision.find())  # left over from a killed supervisor
-        minio = object_store.choose()
-        self.ports, messages = ports.choose(with_minio=bool(minio))
+        has_own_mlflow = bool(airflow_settings.own_mlflow())
+        minio = None if has_own_mlflow else object_store.choose()
+        defaults = ports.WITH_MINIO if minio else ports.Ports(mlflow=None if has_own_mlflow else 5000)
+        self.ports, messages = ports.choose(defaults)
         for message in messages:
             self.console.print(message)
         supervision.components(self.ports)  # raises what is wrong with airflow_settings.yaml
@@ -188,12 +190,7 @@ class Stack:
         heartbeats = {}
         if self.ports.minio and object_store.is_ready(self.ports):
             heartbeats["minio"] = time.time()
-        with suppress(requests.RequestException):
-            # Not /health, which is green even if the API rejects requests.
-            url = f"http://127.0.0.1:{self.ports.mlflow}/api/2.0/mlflow/experiments/search"
-            response = requests.post(url, json={"max_results": 1}, auth=mlflow_login.credentials(), timeout=5)
-            if response.status_code != requests.codes.unauthorized:  # the password was changed in MLflow
-                response.raise_for_status()
+        if self.ports.mlflow and _mlflow_responds(self.ports.mlflow):
             heartbeats["mlflow"] = time.time()
         with suppress(requests.RequestException):
             api = AirflowApi(self.ports.airflow)
@@ -269,6 +266,16 @@ class Stack:
         """Hash what the processes run from: the project, its packages, settings and keys."""
         components = [astuple(component) for component in supervision.components(self.ports)]
         return hashlib.sha256(repr((install.project_version(), components)).encode()).hexdigest()
+
+
+def _mlflow_responds(port: int) -> bool:
+    # Not /health, which is green even if the API rejects requests.
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search"
+    try:
+        response = requests.post(url, json={"max_results": 1}, auth=mlflow_login.credentials(), timeout=5)
+    except requests.RequestException:
+        return False
+    return response.ok or response.status_code == requests.codes.unauthorized  # its password was changed
 
 
 def _failure(component: str, problem: str) -> LocalError:

@@ -62,7 +62,9 @@ def components(ports: Ports) -> list[Component]:
     """
     # Only MinIO and MLflow get the keys of the object store, and only MLflow its administrator's password:
     # no task finds them in its environment.
-    return [*([_minio(ports)] if ports.minio else []), _mlflow(ports), *_airflow(ports)]
+    minio = [_minio(ports)] if ports.minio else []
+    mlflow = [_mlflow(ports)] if ports.mlflow else []
+    return [*minio, *mlflow, *_airflow(ports)]
 
 
 def _minio(ports: Ports) -> Component:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,21 +16,35 @@ from dev.tests.helpers.embedded_stack import Stack, tags_of
 from dev.tests.helpers.logging_task import LoggingTask
 from dev.waiting import wait_until
 from local_stack.airflow_api import AirflowApi
+from local_stack.demo import TUTORIAL
 
 RUN_ID = "daily__2026-01-31"
 
 
-@pytest.fixture
-def other_stack(stack: Stack) -> Iterator[Stack]:
+@pytest.fixture(scope="module")
+def other_stack(_stack: Stack) -> Iterator[Stack]:
     """Another Airflow, whose ``mlflow_default`` leads to the MLflow of the first."""
-    connection = {"conn_type": "mlflow", "host": stack.mlflow_url}
+    connection = {"conn_type": "mlflow", "host": _stack.mlflow_url}
     with tempfile.TemporaryDirectory() as folder, run_clone(Path(folder).resolve()) as clone:
         (clone.folder / ".env").write_text(f"AIRFLOW_CONN_MLFLOW_DEFAULT={json.dumps(connection)}\n")
+        for lesson in {*clone.folder.glob("dags/*.py")} - {clone.folder / "dags" / f"{TUTORIAL}.py"}:
+            lesson.unlink()
         shutil.copy(Path(__file__).parent / "dags" / "task_mlflow.py", clone.folder / "dags")
-        clone.make("up", **clone.ports)
+        output = clone.make("demo", **clone.ports)
         airflow = AirflowApi(clone.airflow_port)
         airflow.log_in()
-        yield Stack(clone, airflow, "", {}, [])
+        yield Stack(clone, airflow, output, {}, [])
+
+
+def test_the_mlflow_in_env_replaces_the_local_one(stack, other_stack):
+    """Its demo has found its run there."""
+    url = stack.mlflow_url
+    assert re.search(rf"\n {TUTORIAL} +success +\d+ +{url}/#/experiments/\d+/runs/", other_stack.demo_output)
+    assert f"\nMLflow   {url}, port " in other_stack.demo_output
+    assert " mlflow " not in other_stack.clone.make("status")
+    connection = other_stack.call("GET", "connections/mlflow_default")
+    assert connection["host"] == url
+    assert other_stack.call("POST", "connections/test", **connection)["status"] is True
 
 
 @pytest.mark.fault(

@@ -67,6 +67,22 @@ def test_another_server_is_kept(read_connection):
     assert connection["extra"] == extra
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"conn_type": "mlflow", "host": "https://mlflow.example.com", "login": "me", "password": "p"}',
+        "mlflow://me:p@https%3A%2F%2Fmlflow.example.com",
+    ],
+)
+def test_the_mlflow_in_env_is_shown_with_a_port(read, monkeypatch, tmp_path, value):
+    monkeypatch.setattr("local_stack.settings.ROOT", tmp_path)
+    (tmp_path / ".env").write_text(f"AIRFLOW_CONN_MLFLOW_DEFAULT='{value}'")
+    entry = {"conn_id": "mlflow_default", "conn_type": "mlflow", "conn_host": "http://mlflow"}
+    [connection] = read({"airflow": {"connections": [entry]}}, Ports(mlflow=None))["connections"]
+    shown = {"host": "https://mlflow.example.com", "port": 443, "login": "me", "password": "p"}
+    assert connection.items() >= {"connection_id": "mlflow_default", "conn_type": "mlflow", **shown}.items()
+
+
 def test_extra_may_be_json(read_connection):
     connection = read_connection(host="http://mlflow", extra='{"timeout": 5}')
     assert connection["extra"] == {"timeout": 5}

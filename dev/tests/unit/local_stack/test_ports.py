@@ -40,32 +40,32 @@ def test_a_port_is_taken_if_a_browser_would_reach_another_program(family, addres
 
 
 @pytest.mark.parametrize(
-    ("with_minio", "expected"), [(False, Ports(8080, 5000)), (True, Ports(8080, 5000, 9000, 9001))]
+    "defaults", [Ports(8080, 5000), Ports(8080, 5000, 9000, 9001), Ports(8080, mlflow=None)]
 )
-def test_the_defaults_are_used_if_they_are_free(take, with_minio, expected):
-    assert ports.choose(with_minio=with_minio) == (expected, [])
+def test_the_defaults_are_used_if_they_are_free(take, defaults):
+    assert ports.choose(defaults) == (defaults, [])
 
 
 def test_variables_set_ports(take, monkeypatch):
     monkeypatch.setenv("AIRFLOW_PORT", "8086")
-    assert ports.choose(with_minio=False) == (Ports(8086, 5000), [])
+    assert ports.choose(Ports()) == (Ports(8086, 5000), [])
 
 
 def test_a_taken_port_is_replaced_by_the_next_free_one_with_a_message(take):
     take(5000, 5001)
     message = "Port 5000 is taken; using MLFLOW_PORT=5002 from now on"
-    assert ports.choose(with_minio=False) == (Ports(8080, 5002), [message])
+    assert ports.choose(Ports()) == (Ports(8080, 5002), [message])
 
 
 def test_the_next_free_port_is_not_that_of_another_service(take, monkeypatch):
     monkeypatch.setenv("MLFLOW_PORT", "8081")
     take(8080, 9000)
-    assert ports.choose(with_minio=True)[0] == Ports(8082, 8081, 9001, 9002)
+    assert ports.choose(ports.WITH_MINIO)[0] == Ports(8082, 8081, 9001, 9002)
 
 
 def test_the_last_ports_are_used_again_even_if_the_defaults_are_free(take):
     Ports(8090, 5090).save()
-    assert ports.choose(with_minio=True) == (Ports(8090, 5090, 9000, 9001), [])
+    assert ports.choose(ports.WITH_MINIO) == (Ports(8090, 5090, 9000, 9001), [])
 
 
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1", "80.5"])
@@ -86,5 +86,5 @@ def test_a_taken_port_in_the_settings_is_rejected_unless_the_stack_itself_may_us
     monkeypatch.setenv("MLFLOW_PORT", "5001")
     take(5001)
     with pytest.raises(LocalError, match=r"MLFLOW_PORT=5001: that port is taken\. Choose another, or unset"):
-        ports.choose(with_minio=False)
+        ports.choose(Ports())
     assert ports.read_settings(check_free=False) == {"mlflow": 5001}
