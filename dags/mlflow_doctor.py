@@ -8,7 +8,7 @@ If a check fails, the task fails, and its log ends with the cause and the fix.
 The doctor deletes everything that it creates in MLflow.
 
 **Try it:** run this DAG and read the task's log.
-Then enter a wrong port in the connection `mlflow_default` under *Admin > Connections*, and run it again.
+Then enter a wrong port in the connection `mlflow_default` under **Admin > Connections**, and run it again.
 Neither run leaves anything in [MLflow](/mlflow/open).
 
 **With parameters:** name an `experiment` to examine it instead of a new one.
@@ -39,12 +39,13 @@ QUEUES = ["default"]
     tags=["mlflow", "doctor"],
 )
 def mlflow_doctor():
-    def run_checks(params: dict, ti=None) -> None:
+    @task
+    def examine(params: dict, ti=None) -> None:
         """Print the result of each check, and fail with the first finding."""
-        from mlflow_provider.doctor import examine
+        from mlflow_provider import doctor
 
         failed = []
-        for result in examine(MLFLOW_CONN_ID, task_instance=ti, **params):
+        for result in doctor.examine(MLFLOW_CONN_ID, task_instance=ti, **params):
             print(result)
             if result.status == "failed":
                 failed.append(result.sentence)
@@ -52,7 +53,7 @@ def mlflow_doctor():
             raise AirflowFailException(failed[0])
 
     for queue in QUEUES:
-        task(run_checks, task_id=f"examine_{queue}", queue=queue)()
+        examine.override(task_id=f"examine_{queue}", queue=queue)()
 
 
 mlflow_doctor()

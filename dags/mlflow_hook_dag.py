@@ -1,10 +1,13 @@
 """
 ## The hook: MLflow's API from any task
 
-**Try it:** trigger this DAG for two neighborhoods, one after the other.
-In [MLflow](/mlflow/open), open *Model training > Experiments > Housing*,
-select the two runs named `Prices in ...` and press *Compare*.
-Click `mean_price` under *Metrics* to plot both, year by year.
+**Try it:**
+
+1. Trigger this DAG for two neighborhoods, one after the other.
+2. In [the experiment Housing](/mlflow/open/experiments/Housing), select the two runs named `Prices in ...`
+   and press **Compare**.
+3. Click `mean_price` under **Metrics** to plot both, year by year.
+
 The tag `change` of the second run shows the differences in USD, and so does the log of `compare_profiles`.
 
 **Exercise:** make `log_profile` also count the sales of each year.
@@ -27,7 +30,7 @@ from mlflow_provider.hooks.client import MLflowClientHook
 
 MLFLOW_CONN_ID = "mlflow_default"
 EXPERIMENT_NAME = "Housing"
-RUN_NAME = "Prices in"
+RUN_NAME_PREFIX = "Prices in"
 
 # The five neighborhoods with the most sales
 NEIGHBORHOODS = ["North_Ames", "College_Creek", "Old_Town", "Edwards", "Somerset"]
@@ -57,12 +60,7 @@ class SetRunTagOperator(BaseOperator):
     tags=["mlflow", "hook"],
 )
 def mlflow_hook_dag():  # the DAG ID: rename it in a copy of this file
-    # @task.mlflow starts the run and ends it, even if the function fails; the hook logs to it.
-    @task.mlflow(
-        mlflow_conn_id=MLFLOW_CONN_ID,
-        experiment=EXPERIMENT_NAME,
-        run_name=f"{RUN_NAME} {{{{ params.neighborhood }}}}",
-    )
+    @task
     def log_profile(params) -> str:
         """Log the mean and median prices of a neighborhood per year, and return the run ID."""
         import mlflow
@@ -73,18 +71,22 @@ def mlflow_hook_dag():  # the DAG ID: rename it in a copy of this file
         sales = housing[housing["neighborhood"] == params["neighborhood"]]
         by_year = sales.groupby("year_sold")[TARGET].agg(mean_price="mean", median_price="median")  # USD
 
-        mlflow.log_param("neighborhood", params["neighborhood"])
-        run_id = mlflow.active_run().info.run_id
         timestamp = time.time_ns() // 1_000_000  # milliseconds
         metrics = [
             {"key": name, "value": value, "step": int(year), "timestamp": timestamp}
             for name, values in by_year.items()
             for year, value in values.items()
         ]
+
         hook = MLflowClientHook(mlflow_conn_id=MLFLOW_CONN_ID)
-        # One request for all years; mlflow.log_metrics would send one per year.
-        hook.call("POST", "runs/log-batch", {"run_id": run_id, "metrics": metrics})
-        return run_id
+        experiment_id = hook.get_or_create_experiment(EXPERIMENT_NAME)
+        run_name = f"{RUN_NAME_PREFIX} {params['neighborhood']}"
+        # The hook also points the mlflow package at the server. This block ends the run, even after an error.
+        with hook.tracking(), mlflow.start_run(experiment_id=experiment_id, run_name=run_name) as run:
+            mlflow.log_param("neighborhood", params["neighborhood"])
+            # One request for all years; mlflow.log_metrics would send one per year.
+            hook.call("POST", "runs/log-batch", {"run_id": run.info.run_id, "metrics": metrics})
+            return run.info.run_id
 
     @task
     def compare_profiles(mlflow_run_id: str) -> str:
@@ -94,7 +96,7 @@ def mlflow_hook_dag():  # the DAG ID: rename it in a copy of this file
         # DAG runs may overlap, so search for the run before this one, not for the newest two.
         previous_runs = hook.search_runs(
             [current["info"]["experiment_id"]],
-            f"attributes.run_name LIKE '{RUN_NAME} %' AND attributes.status = 'FINISHED' "
+            f"attributes.run_name LIKE '{RUN_NAME_PREFIX} %' AND attributes.status = 'FINISHED' "
             f"AND attributes.start_time < {current['info']['start_time']}",
             order_by=["attributes.start_time DESC"],
             max_results=1,

@@ -1,13 +1,13 @@
 """
 ## The operators: the model registry without code
 
-**Try it:** run this DAG, then open *Model training > Model registry > Housing prices* in
-[MLflow](/mlflow/open).
-Version 1 has a description with its error, a tag with its DAG run, and the alias `challenger`.
-Run it again: the alias moves to version 2.
-Then clear `register_model` of the first DAG run.
-Version 1 is reused, not registered twice.
-The alias stays, because `set_alias` uses the newest version of any DAG run.
+**Try it:**
+
+1. Run this DAG, then open [the registered model Housing prices](/mlflow/open/models/Housing%20prices).
+   Version 1 has a description with its error, a tag with its DAG run, and the alias `challenger`.
+2. Run it again: the alias moves to version 2.
+3. Clear `register_model` of the first DAG run: version 1 is reused, not registered twice.
+   The alias stays, because `set_alias` uses the newest version of any DAG run.
 
 **Exercise:** copy the challenger to `Housing prices, production` with a `CopyModelVersionOperator`.
 
@@ -17,7 +17,7 @@ One operator per step, from a trained model to a version behind an alias:
 2. `tag_version` records the DAG run, and `describe_version` describes the model and its error;
 3. `find_newest` finds the newest version, and `set_alias` points the alias `challenger` at it;
 4. `get_challenger` looks up the version behind the alias, as a consumer of the model would,
-   and `predict` loads it and predicts the price of a house: the task's tab *XCom* shows it.
+   and `predict` loads it and predicts the price of a house: the task's tab **XCom** shows it.
 
 An operator that returns a model version also pushes its `name`, `version` and `model_uri`,
 so the next operator only needs `register_model.output["version"]`.

@@ -1,13 +1,13 @@
 """
 ## The mlflow package: in a plain task, and in @task.mlflow
 
-**Try it:** run this DAG, then open its newest DAG run and the tab *MLflow*.
+**Try it:** run this DAG, then open its newest DAG run and the tab **MLflow**.
 It lists two runs, `Plain task` and `Tracked task`.
-In [MLflow](/mlflow/open), both have the same parameters, metrics and data sets:
-autologging recorded all of them except `test_rmse`.
+In [the experiment Housing](/mlflow/open/experiments/Housing), both have the same parameters, metrics and
+data sets: autologging recorded all of them except `test_rmse`.
 
 **Exercise:** let `train_model` raise an error at its end, and run the DAG again.
-On the tab *MLflow*, which of the failed runs show the reason?
+On the tab **MLflow**, which of the failed runs show the reason?
 
 Both tasks call `train_model`, which uses the `mlflow` package and knows nothing of Airflow.
 They differ in who starts the run:
@@ -16,10 +16,10 @@ They differ in who starts the run:
 |---|---|---|
 | server and login | `with hook.tracking():` | from the connection |
 | run | `with mlflow.start_run():` | one per try |
-| the function fails | *Failed* | *Failed*, with the reason |
-| Airflow ends the task | *Running*, at least until the DAG run ends | *Killed*, with the reason |
+| the function fails | `FAILED` | `FAILED`, with the reason |
+| Airflow ends the task | `RUNNING`, at least until the DAG run ends | `KILLED`, with the reason |
 | a retry | another run | another run, with the ID of the previous one |
-| from Airflow to MLflow | the tab *MLflow* | also a button on the task |
+| from Airflow to MLflow | the tab **MLflow** | also a button on the task |
 
 Choose `@task.mlflow` where the task is one run.
 Choose a plain task to decide yourself when runs start: none, or several.

@@ -1,20 +1,20 @@
 """
 ## @task.mlflow: a task with its own MLflow run
 
-**Try it:** run this DAG.
-On the task instance `evaluate`, *Details > Extra Links > MLflow run* opens its run.
-It has the errors on sales that the model has never seen, three figures as artifacts,
-and a description that links back here.
-The tab *MLflow* of the DAG run lists the runs of both tasks.
+**Try it:**
 
-Run it again and switch on *Let the first try fail*.
-The run of the first try is *Failed*, and its tag `airflow.reason` says why.
-The run of the second try has the ID of the first in the tag `airflow.retry_of`.
+1. Run this DAG. The tab **MLflow** of the DAG run lists the runs of both tasks.
+2. On the task instance `evaluate`, **Details > Extra Links > MLflow run** opens its run.
+   It has the errors on sales that the model has never seen, three figures as artifacts,
+   and a description that links back here.
+3. Run it again and switch on **Let the first try fail**.
+   The run of the first try is `FAILED`, and its tag `airflow.reason` says why.
+   The run of the second try has the ID of the first in the tag `airflow.retry_of`.
 
 **Exercise:** replace `Ridge` with another scikit-learn regressor, such as `RandomForestRegressor`,
 and run the DAG again.
-In [MLflow](/mlflow/open), *Model training > Experiments > Housing > Models* shows both models
-side by side: which one has the smaller `test_rmse`?
+In [the experiment Housing](/mlflow/open/experiments/Housing), select both runs `Evaluate` and press
+**Compare**: which one has the smaller `test_rmse`?
 
 The tasks may run on different machines.
 `train` returns one short string, the ID of its logged model,
@@ -74,7 +74,7 @@ def mlflow_task_dag():  # the DAG ID: rename it in a copy of this file
         features, prices = training.drop(columns=TARGET), training[TARGET]
         regressor = Ridge(alpha=10.0)
         mlflow.log_input(mlflow.data.from_pandas(training, targets=TARGET, name=DATASET_NAME), "training")
-        mlflow.log_param("regressor", regressor)  # includes parameters that differ from their defaults
+        mlflow.log_params({"regressor": type(regressor).__name__, **regressor.get_params()})
         if params["fail"] and ti.try_number == 1:
             raise RuntimeError("The first try was told to fail.")
 

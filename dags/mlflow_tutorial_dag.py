@@ -1,13 +1,12 @@
 """
 ## MLflow from Airflow: the tutorial
 
-**Try it:** trigger this DAG.
-Then open [MLflow](/mlflow/open) and select *Model training*:
+**Try it:** trigger this DAG. MLflow then has:
 
-1. *Experiments > Housing* has a run `Scaler`.
+1. [the experiment Housing](/mlflow/open/experiments/Housing) with a run `Scaler`.
    Its metrics are the mean of each feature, its artifacts the features before and after scaling,
-   and its model the fitted scaler.
-2. *Model registry > Housing* is the registered model, with the tags `model_type` and `data`.
+   and its model the fitted scaler;
+2. [the registered model Housing](/mlflow/open/models/Housing), with the tags `model_type` and `data`.
    Version 1 is the scaler.
 
 Run the DAG again: it reuses the experiment and the registered model, and adds a second run and version 2.

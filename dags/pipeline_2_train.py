@@ -1,10 +1,14 @@
 """
 ## Pipeline 2: train
 
-**Try it:** trigger this DAG and change the grid in the dialog.
-With `ridge`, `lasso` and ten values of *alpha*, `train` becomes twenty tasks, and four of them run at a time.
-In [MLflow](/mlflow/open), expand the parent run under *Model training > Experiments > Housing pipeline*,
-select its children, and press *Compare*.
+**Try it:**
+
+1. Trigger this DAG with 300 **Trees**. The best candidate is better than the champion of the default grid,
+   so `pipeline_3_promote` makes it the champion, and the old one gets the alias `previous`.
+2. Trigger it with `ridge`, `lasso` and ten values of **alpha**: `train` becomes twenty tasks,
+   and four of them run at a time.
+3. In [the experiment Housing pipeline](/mlflow/open/experiments/Housing%20pipeline), expand the parent run,
+   select its children, and press **Compare**.
 
 **Exercise:** add `ExtraTreesRegressor` to `include/regressors.py` and select it in the dialog.
 
@@ -113,7 +117,9 @@ def pipeline_2_train():  # the DAG ID: rename it in a copy of this file
         from include.models import log_model
         from include.regressors import describe, make_regressor
 
-        mlflow.set_tags({"mlflow.runName": describe(**configuration), "features_run_id": prepared["run_id"]})
+        run_id = mlflow.active_run().info.run_id
+        mlflow.MlflowClient().update_run(run_id, name=describe(**configuration))
+        mlflow.set_tag("features_run_id", prepared["run_id"])
         mlflow.log_params(configuration)
         training = pd.read_csv(
             mlflow.artifacts.download_artifacts(f"runs:/{prepared['run_id']}/training.csv")
@@ -135,7 +141,7 @@ def pipeline_2_train():  # the DAG ID: rename it in a copy of this file
     @task(outlets=[CANDIDATE])
     def pick_best(trained: Sequence[dict], outlet_events):
         """Pass the model with the smallest cross-validated error to the next DAG."""
-        results = trained[:]  # one request for all XComs; a loop would send one per task
+        results = list(trained)
         best = min(results, key=lambda result: result["cv_rmse"])
         print(f"Best of {len(results)}: run {best['run_id']} with cv_rmse {best['cv_rmse']:,.0f} USD")
         outlet_events[CANDIDATE].extra = {"run_id": best["run_id"], "model_uri": best["model_uri"]}

@@ -1,11 +1,13 @@
 """
 ## Pipeline 3: evaluate and promote
 
-**Try it:** in [MLflow](/mlflow/open), open *Model training > Model registry > Housing pipeline*
-and remove the alias `champion` from its version.
-Then trigger this DAG with *Wait for approval*.
-It evaluates the newest candidate again, and `promote` waits for your decision under *Required Actions*,
-which shows the candidate's error and links to MLflow.
+**Try it:**
+
+1. In [the registered model Housing pipeline](/mlflow/open/models/Housing%20pipeline),
+   remove the alias `champion` from its version.
+2. Trigger this DAG with **Wait for approval**. It evaluates the newest candidate again.
+3. `promote` waits for your decision under **Required Actions**, which shows the candidate's error
+   and links to the figures of the run `Evaluation`.
 
 **Exercise:** promote a candidate only if it is better by 500 USD: give `promote` a `min_absolute_change`.
 

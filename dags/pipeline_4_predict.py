@@ -1,8 +1,8 @@
 """
 ## Pipeline 4: predict
 
-**Try it:** in [MLflow](/mlflow/open), open *Model training > Model registry > Housing pipeline*
-and move the alias `champion` to another version.
+**Try it:** in [the registered model Housing pipeline](/mlflow/open/models/Housing%20pipeline),
+move the alias `champion` to another version.
 A few seconds later, this DAG runs.
 
 **Exercise:** add the predicted price per square foot of living area to `predictions.csv`.

@@ -1,10 +1,13 @@
 """
 ## Rollback
 
-**Try it:** trigger this DAG after the champion has changed at least once.
-Then look at the aliases in [MLflow](/mlflow/open), under
-*Model training > Model registry > Housing pipeline*.
-Trigger it again to undo the rollback.
+**Try it:**
+
+1. The rollback needs a second champion: trigger `pipeline_2_train` with 300 **Trees**,
+   and wait until `pipeline_3_promote` has promoted its candidate.
+2. Trigger this DAG, and look at the aliases of
+   [the registered model Housing pipeline](/mlflow/open/models/Housing%20pipeline).
+3. Trigger it again to undo the rollback.
 
 **Exercise:** add an `UpdateModelVersionOperator` that writes the reason for the rollback, from a param,
 into the description of the old champion.
@@ -52,7 +55,8 @@ def pipeline_rollback():  # the DAG ID: rename it in a copy of this file
         if not {CHAMPION, PREVIOUS} <= versions.keys():
             raise AirflowFailException(
                 f"Cannot roll back {REGISTERED_MODEL_NAME!r}: it needs the aliases {CHAMPION!r} and "
-                f"{PREVIOUS!r}, but has {versions or 'neither'}. Promote a second version first."
+                f"{PREVIOUS!r}, but has {versions or 'neither'}. Promote a second version first: "
+                "trigger pipeline_2_train with 300 trees."
             )
         return versions
 

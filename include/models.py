@@ -25,14 +25,15 @@ def log_model(model: BaseEstimator, inputs: pd.DataFrame, name: str = "model") -
     import skops.io
 
     function = "predict" if hasattr(model, "predict") else "transform"
+    # MLflow's default format, skops, loads only types that are listed as trusted. This model was trained
+    # here, so trust all of its types, such as the trees of a forest.
+    trusted_types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
     return mlflow.sklearn.log_model(
         model,
         name=name,
         signature=mlflow.models.infer_signature(inputs, getattr(model, function)(inputs)),
         pyfunc_predict_fn=function,  # MLflow's default is predict, which transformers lack
-        # MLflow's default format, skops, loads only types listed as trusted. Trust all types of this model,
-        # such as the trees of a forest, because it was trained here.
-        skops_trusted_types=skops.io.get_untrusted_types(data=skops.io.dumps(model)),
+        skops_trusted_types=trusted_types,
         # Without these, MLflow spends five seconds on loading the model in a new process to infer them.
         pip_requirements=mlflow.sklearn.get_default_pip_requirements(include_skops=True),
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from sklearn.linear_model import Ridge
 
 from dev.tests.helpers.embedded_stack import Stack, tags_of
 from dev.tests.stack.test_pages import read_page
@@ -156,7 +157,10 @@ def test_the_task_dag_evaluates_the_model_it_trained(stack, client):
     trained, evaluated = (
         client.get_run(xcom(stack, dag_id, task_id, "mlflow_run_id")) for task_id in ("train", "evaluate")
     )
-    assert trained.data.params == {"regressor": "Ridge(alpha=10.0)"}
+    assert trained.data.params == {
+        "regressor": "Ridge",
+        **{k: str(v) for k, v in Ridge(alpha=10.0).get_params().items()},
+    }
     scores = xcom(stack, dag_id, "evaluate")
     assert evaluated.data.metrics == pytest.approx(scores)
     assert scores["test_r2"] > 0.7
@@ -208,13 +212,13 @@ def test_the_tasks_of_the_package_dag_log_the_same(stack, client):
 def test_the_hook_dag_compares_a_profile_with_the_previous_one(stack, client):
     stack.wait_until_idle()
     dag_id = "mlflow_hook_dag"
-    demo_run = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id"))
+    demo_run = client.get_run(xcom(stack, dag_id, "log_profile"))
     experiment, newest_first = demo_run.info.experiment_id, ["attributes.start_time DESC"]
     previous, *_ = client.search_runs([experiment], "run_name LIKE 'Prices in %'", order_by=newest_first)
 
     run_id = run_with(stack, dag_id, neighborhood="Somerset")
 
-    profile = client.get_run(xcom(stack, dag_id, "log_profile", "mlflow_run_id", run_id))
+    profile = client.get_run(xcom(stack, dag_id, "log_profile", run_id=run_id))
     assert profile.info.run_name == "Prices in Somerset"
     means = client.get_metric_history(profile.info.run_id, "mean_price")
     assert [metric.step for metric in means] == [2006, 2007, 2008, 2009, 2010]
