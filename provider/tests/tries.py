@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,9 @@ class Try:
             get_ti_count=lambda **_: self.running,
             log_url=f"http://localhost:8080/dags/housing/runs/{self.run_id}/tasks/{self.task_id}",
             xcom_push=lambda key, value: self.xcoms.update({key: value}),
-            task=SimpleNamespace(owner="ada", operator_extra_links=()),
+            task=SimpleNamespace(
+                owner="ada", operator_extra_links=(), execution_timeout=timedelta(seconds=90)
+            ),
         )
         dag_run = SimpleNamespace(
             clear_number=self.clear_number, logical_date=datetime(2026, 1, 31, tzinfo=timezone.utc)

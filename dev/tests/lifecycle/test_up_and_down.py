@@ -67,7 +67,7 @@ class TestPorts:
         page = requests.get(
             f"{airflow}/mlflow/open", cookies={"_token": token}, timeout=60, allow_redirects=False
         )
-        return page.headers["Location"].removesuffix("/#/?workflowType=machine_learning")
+        return page.headers["Location"].removesuffix("/#/")
 
     def test_ports_cannot_be_changed_while_the_stack_is_up(self, running):
         output = running.make("up", expect=2, MLFLOW_PORT="19999")

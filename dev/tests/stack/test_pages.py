@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -48,7 +49,7 @@ def test_airflow_has_a_page_with_the_newest_runs_and_one_with_those_of_a_dag_run
 
     info = run["info"]
     page = read_page(stack, path.format(dag_id="raises", run_id=run_id))
-    assert f'href="{stack.mlflow_ui_url}/#/?{MODEL_TRAINING}"' in page
+    assert f'href="{stack.mlflow_ui_url}/#/"' in page
     link = f"{stack.mlflow_ui_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}"
     assert f'href="{link}?{MODEL_TRAINING}"' in page
     assert "ValueError: no sales in 2011" in page
@@ -73,4 +74,14 @@ def test_the_tab_of_a_dag_run_leads_to_mlflow_and_back_and_looks_like_airflow(
     expect(opened.value.get_by_text("rmse").first).to_be_visible()
 
     frame.get_by_role("link", name="is_async").last.click()
-    expect(page).to_have_url(re.compile("/tasks/is_async$"))
+    expect(page).to_have_url(re.compile(r"/tasks/is_async\?try_number=1$"))
+
+
+def test_the_tab_of_a_running_dag_run_refreshes_itself(page: Page, stack: Stack, start_logging):
+    task = start_logging(stack)
+    task.wait_for_run()
+    page.goto(f"{stack.airflow_url}/dags/{task.dag_id}/runs/{quote(task.run_id)}/plugin/mlflow-runs")
+    frame = page.frame_locator("iframe[title=MLflow]")
+    expect(frame.get_by_text("RUNNING")).to_be_visible()
+    task.stop()
+    expect(frame.get_by_text("FINISHED")).to_be_visible()

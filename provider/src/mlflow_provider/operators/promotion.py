@@ -285,9 +285,12 @@ class PromoteModelVersionOperator(ModelVersionOperator, SkipMixin):
         for role, version, value in rows:
             link = page(model_page(decision.name, version))
             lines.append(f"| {role} | [version {version}]({link}) | {format_number(value)} |")
-        if run := find_run(self.hook, candidate):
+        # The metric may come from a run that evaluated the model, which then has the figures.
+        measured = logged_model_metrics(self.hook, candidate).get(self.metric, {})
+        if run := find_run(self.hook, {"run_id": measured.get("run_id") or candidate.get("run_id")}):
             artifacts = f"experiments/{run['info']['experiment_id']}/runs/{run['info']['run_id']}/artifacts"
-            lines += ["", f"[Artifacts of version {decision.version}]({page(artifacts)})"]
+            title = f"Artifacts of the run that logged {self.metric} of version {decision.version}"
+            lines += ["", f"[{title}]({page(artifacts)})"]
         return "\n".join(lines)
 
     def _conclude(self, context: Context, decision: _Decision) -> dict[str, Any]:
@@ -346,7 +349,7 @@ def run_metrics(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str,
 
 
 def find_run(hook: MLflowClientHook, version: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a version's run, or None if it has none."""
+    """Return the run in ``run_id``, or None if there is none."""
     if not version.get("run_id"):
         return None
     try:

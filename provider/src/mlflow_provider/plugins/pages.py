@@ -1,26 +1,36 @@
-"""The pages that the plugin adds to Airflow; they use the connection ``mlflow_default``."""
+"""The pages that the plugin adds to Airflow.
+
+They use the connection ``mlflow_default``, and those of the tasks that the browser finds in Airflow's API.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader
 
-from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, MLflowUnreachableError
+from mlflow_provider.exceptions import (
+    MLflowAPIError,
+    MLflowConfigurationError,
+    MLflowNotFoundError,
+    MLflowProviderError,
+    MLflowUnreachableError,
+)
 from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.links.mlflow import model_page
 from mlflow_provider.plugins.urls import AIRFLOW_PATH
 from mlflow_provider.server.deadline import run_with_timeout
 from mlflow_provider.server.limits import OUTSIDE_TASK
@@ -37,6 +47,10 @@ MAX_RUNS_OF_DAG_RUN = 500
 ENOUGH_ROWS = 50  # of DAGs that the user may read; for fewer, each of the DAGs is searched
 DAG_ID = "airflow.dag_id"
 MAX_METRICS = 4  # per run; MLflow shows the others
+MAX_SERVERS = 10  # on a page
+DEFAULT_CONN_IDS = [MLflowClientHook.default_conn_name]
+ConnIds = Annotated[list[str], Query(alias="conn_id")]
+AIRFLOW_API = f"{AIRFLOW_PATH}/api/v2"
 NEWEST_FIRST = ["attributes.start_time DESC"]
 
 PAGE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
@@ -46,16 +60,18 @@ app = FastAPI(openapi_url=None, dependencies=[Depends(requires_access_dag("GET",
 
 
 @app.get("/")
-def newest_runs(user: GetUserDep) -> HTMLResponse:
+def newest_runs(user: GetUserDep, conn_ids: ConnIds = DEFAULT_CONN_IDS) -> HTMLResponse:
     """Show the newest runs of this Airflow's tasks, for the DAGs that the user may read."""
     dag_ids = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    return _page(runs.instance_filter(), dag_ids, NEWEST_RUNS)
+    tasks = f"{AIRFLOW_API}/dags/~/dagRuns/~/taskInstances"
+    return _page(conn_ids, tasks, runs.instance_filter(), dag_ids, NEWEST_RUNS)
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}")
-def runs_of_dag_run(dag_id: str, run_id: str) -> HTMLResponse:
+def runs_of_dag_run(dag_id: str, run_id: str, conn_ids: ConnIds = DEFAULT_CONN_IDS) -> HTMLResponse:
     """Show the runs of a DAG run's tasks."""
-    return _page(runs.dag_run_filter(dag_id, run_id), [dag_id], MAX_RUNS_OF_DAG_RUN)
+    tasks = f"{AIRFLOW_API}/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+    return _page(conn_ids, tasks, runs.dag_run_filter(dag_id, run_id), [dag_id], MAX_RUNS_OF_DAG_RUN)
 
 
 @app.get("/open")
@@ -64,14 +80,40 @@ def open_mlflow() -> RedirectResponse:
     return RedirectResponse(MLflowClientHook().connection.page(""))
 
 
+@app.get("/open/experiments/{name:path}")
+def open_experiment(name: str) -> Response:
+    """Redirect to the runs of an experiment."""
+    hook = MLflowClientHook().with_limits(OUTSIDE_TASK, reread_login=False)
+    get = partial(hook.call, "GET", "experiments/get-by-name", {"experiment_name": name})
+    try:
+        experiment_id = run_with_timeout(get)["experiment"]["experiment_id"]
+    except MLflowNotFoundError:
+        error = f"MLflow has no experiment {name!r} yet. Run a DAG that logs to it."
+        return _html(404, servers=[{"title": "Not found", "error": error}])
+    return RedirectResponse(hook.connection.page(f"experiments/{experiment_id}"))
+
+
+@app.get("/open/models/{name}")
+def open_model(name: str) -> RedirectResponse:
+    """Redirect to a registered model."""
+    return RedirectResponse(MLflowClientHook().connection.page(model_page(name)))
+
+
 @app.exception_handler(MLflowProviderError)
 def _error_page(_request: Request, error: Exception) -> HTMLResponse:
+    return _html(502, servers=[_error(error)])
+
+
+def _error(error: Exception) -> dict[str, Any]:
+    """Return what the page shows instead of runs."""
     log.warning("%s", error)
+    shown = str(error)
     if isinstance(error, MLflowAPIError) and not (error.finding and error.finding.fix):
         # Its message may be a page of SQL, which is not for everyone who may see DAG runs.
         status = f"{error.status_code} {error.error_code or ''}".strip()
-        return _html(502, error=f"{status}; the log of Airflow's API server has the message of MLflow.")
-    return _html(502, error=error)
+        shown = f"{status}; the log of Airflow's API server has the message of MLflow."
+    is_misconfigured = isinstance(error, MLflowConfigurationError)
+    return {"title": "MLflow did not respond", "error": shown, "is_misconfigured": is_misconfigured}
 
 
 def _html(status: int, **content: Any) -> HTMLResponse:
@@ -80,10 +122,32 @@ def _html(status: int, **content: Any) -> HTMLResponse:
     return HTMLResponse(page, status, headers={"Cache-Control": "no-store"})
 
 
-def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLResponse:
+def _page(conn_ids: Sequence[str], tasks: str, *search: Any) -> HTMLResponse:
+    """Show the runs on one or more servers.
+
+    :param tasks: address in Airflow's API of the task instances that the page is about. They know their
+        connections, and whether something is running.
+    :param search: arguments of :func:`_search`.
+    """
+    servers = [_search_or_error(conn_id, *search) for conn_id in conn_ids[:MAX_SERVERS]]
+    if list(conn_ids) != DEFAULT_CONN_IDS:  # users who may see DAG runs may not see which others exist
+        servers = [server for server in servers if not server.get("is_misconfigured")]
+    status = 502 if any("error" in server for server in servers) else 200
+    return _html(status, servers=servers, tasks=tasks)
+
+
+def _search_or_error(conn_id: str, *search: Any) -> dict[str, Any]:
+    try:
+        return _search(conn_id, *search)
+    except MLflowProviderError as error:
+        return _error(error)
+
+
+def _search(conn_id: str, filter_string: str, dag_ids: Collection[str], max_runs: int) -> dict[str, Any]:
+    """Return what the page shows of a server."""
     deadline = time.monotonic() + OUTSIDE_TASK.timeout
     # This reads the connection here; the threads must not.
-    hook = MLflowClientHook().with_limits(OUTSIDE_TASK, reread_login=False)
+    hook = MLflowClientHook(mlflow_conn_id=conn_id).with_limits(OUTSIDE_TASK, reread_login=False)
     found = run_with_timeout(partial(hook.search_experiments, max_results=runs.MAX_EXPERIMENTS))
     experiments = {experiment["experiment_id"]: experiment["name"] for experiment in found}
 
@@ -107,8 +171,12 @@ def _page(filter_string: str, dag_ids: Collection[str], max_runs: int) -> HTMLRe
                 older = search(f"{filter_string} AND {dag_filter}", per_dag)
                 rows += [row for row in older if row["dag_id"] in dag_ids and row not in rows]
                 del slow_dags[0]
-    rows = _below_their_parents(rows)
-    return _html(200, mlflow=hook.connection.page(""), rows=rows, searched=searched, slow_dags=slow_dags)
+    return {
+        "mlflow": hook.connection.page(""),
+        "rows": _below_their_parents(rows),
+        "searched": searched,
+        "slow_dags": slow_dags,
+    }
 
 
 def _row(
@@ -131,7 +199,8 @@ def _row(
             "start": datetime.fromtimestamp(run.start_time / 1000, timezone.utc),
             "experiment": experiments.get(run.experiment_id, run.experiment_id),
             "experiment_page": connection.page(f"experiments/{run.experiment_id}"),
-            "result": run.tags.get(runs.REASON) or _metrics(run.metrics),
+            "reason": run.tags.get(runs.REASON),
+            "metrics": _metrics(run.metrics),
             **_places_in_airflow(dag_id, run.tags),
         }
     except Exception as error:  # noqa: BLE001  # whatever is wrong with one run, the others are shown
@@ -148,16 +217,19 @@ def _number(value: float) -> str:
 
 
 def _places_in_airflow(dag_id: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the ID of a run's task, and the pages of its DAG run and task instance."""
+    """Return the task and the try of a run, and the pages of its DAG run and its try."""
     task_id, run_id = tags.get("airflow.task_id", ""), tags.get("airflow.run_id", "")
     dag_run = f"{AIRFLOW_PATH}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
     map_index = tags.get("airflow.map_index", "-1")
     mapped = "" if map_index == "-1" else f"/mapped/{quote(map_index, safe='')}"
+    task = f"{dag_run}/tasks/{quote(task_id, safe='')}"
+    try_number = tags.get(runs.TRY_NUMBER, "")
     return {
         "dag_page": dag_run,
         "task_id": task_id,
-        "task_page": f"{dag_run}/tasks/{quote(task_id, safe='')}{mapped}",
+        "task_page": f"{task}{mapped}?try_number={quote(try_number, safe='')}",
         "map_index": mapped and f"[{map_index}]",
+        "try_number": try_number,
     }
 
 

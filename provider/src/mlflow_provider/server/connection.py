@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
@@ -214,10 +214,12 @@ class MLflowConnection:
         path = quote(path, safe="/%")  # IDs come from the server
         if self.is_databricks:
             return f"{self.ui_url}/ml/{path}"
-        # MLflow's pages read the workspace from here only.
-        workspace = f"&workspace={quote(self.workspace, safe='')}" if self.workspace else ""
-        # By default MLflow 3.17 opens its GenAI view, which shows neither runs nor models.
-        return f"{self.ui_url}/#/{path}?workflowType=machine_learning{workspace}"
+        # By default MLflow 3.17 opens its GenAI view, which shows neither runs nor models. The start page has
+        # no view in its address, because only then the browser remembers the one that a person chooses.
+        query = {"workflowType": "machine_learning"} if path else {}
+        if self.workspace:  # which MLflow's pages read from here only
+            query["workspace"] = self.workspace
+        return f"{self.ui_url}/#/{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
     @property
     def environment(self) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def get_or_create(
     chosen the other parent before finds that out at its end.
 
     :param experiment_id: the experiment. MLflow shows a parent and its children in the same one only.
-    :param dag_run_tags: the tags of the DAG run's runs; its ID gives a new run its name.
+    :param dag_run_tags: the tags of the DAG run's runs.
     :param others_running: whether another task of the DAG run was running when this one started.
     """
     identity = {runs.DAG_RUN: dag_run_tags[runs.DAG_RUN]}
@@ -58,7 +59,7 @@ def get_or_create(
     if parents:
         unite(hook, experiment_id, parents[0].run_id, [parent.run_id for parent in parents[1:]])
         return parents[0]
-    name = dag_run_tags["airflow.run_id"]
+    name = f"{dag_run_tags[runs.DAG_ID]}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M}"
     own, _ = runs.create(hook, experiment_id, name, {**identity, TAG: "true"}, dag_run_tags)
     if not others_running:
         return own

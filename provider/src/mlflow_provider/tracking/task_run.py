@@ -352,15 +352,20 @@ class _TrackedTry:
             self.end("FINISHED")
             return
         is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
-        self.end(_status(error), f"{type(error).__name__}: {error}", is_retried=is_retried)
+        self.end(_status(error), self._reason(error), is_retried=is_retried)
 
     def correct_end(self, error: BaseException, *, is_retried: bool) -> None:
         """End the run as Airflow has ended the task, unless the block has ended it in the same way."""
         if self.run and self.ended != (_status(error), is_retried):
             self.on_tracking_error = "warn"
-            reason = f"{type(error).__name__}: {error}"
             hook = self.hook.with_limits(limits.AFTER_TASK)
-            self.end(_status(error), reason, is_retried=is_retried, hook=hook)
+            self.end(_status(error), self._reason(error), is_retried=is_retried, hook=hook)
+
+    def _reason(self, error: BaseException) -> str:
+        limit = self.context["task"].execution_timeout
+        if isinstance(error, AirflowTaskTimeout) and limit:  # its own text is a process ID
+            return f"Timed out after {limit} (execution_timeout)"
+        return f"{type(error).__name__}: {error}"
 
     def end_terminated(self) -> None:
         """End the run in the few seconds before Airflow kills the process."""

@@ -538,10 +538,21 @@ def test_a_request_for_approval_shows_both_values_both_versions_and_the_run(
 | candidate | [version 2]({page(f"models/{model.name}/versions/2")}) | 24000 |
 | champion | [version 1]({page(f"models/{model.name}/versions/1")}) | 25000 |
 
-[Artifacts of version 2]({artifacts})"""
+[Artifacts of the run that logged rmse of version 2]({artifacts})"""
     subject = f"Give version 2 of {model.name!r} the alias 'champion'?"
     assert questions == [(subject, body, ["Approve", "Reject"])]
     assert model.aliases == {"champion": "1"}
+
+
+def test_a_request_for_approval_links_the_run_that_evaluated_the_model(promote, model, questions):
+    version = model.add_from_logged_model()
+    evaluation = model._run()
+    model._log(evaluation, {"rmse": 24_000.0}, model.version(version)["source"].removeprefix("models:/"))
+
+    with pytest.raises(Waiting):
+        promote(version, wait_for_approval=True)
+
+    assert f"/runs/{evaluation}/artifacts" in questions[0][1]
 
 
 def test_a_first_champion_also_needs_approval(promote, model, questions):

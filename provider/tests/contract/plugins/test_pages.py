@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import suppress
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -128,12 +129,13 @@ def test_runs_of_another_airflow_are_not_shown(browser, log_run, name, path, mon
 
 
 def test_a_run_leads_to_its_experiment_and_its_task(browser, log_run, name):
-    log_run(name, **{"airflow.map_index": "2"})
+    log_run(name, **{"airflow.map_index": "2", runs.TRY_NUMBER: "1"})
 
     page = browser.get("/").text
 
     assert ">Pages</a>" in page
-    assert f'<a href="/dags/{name}/runs/manual/tasks/train/mapped/2">train[2]</a>' in page
+    link = f"/dags/{name}/runs/manual/tasks/train/mapped/2?try_number=1"
+    assert f'<a href="{link}">train[2]</a>' in page
 
 
 def test_a_dag_run_without_runs_says_how_to_log_one(browser, name):
@@ -145,8 +147,43 @@ def test_open_leads_to_the_address_that_a_browser_uses(browser, airflow_connecti
 
     answer = browser.get("/open")
 
-    address = "http://localhost:5001/#/?workflowType=machine_learning"
-    assert (answer.status_code, answer.headers["location"]) == (307, address)
+    assert (answer.status_code, answer.headers["location"]) == (307, "http://localhost:5001/#/")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mlflow_page"), [("experiments", r"experiments/\d+"), ("models", "models/Page%20models")]
+)
+def test_open_leads_to_an_experiment_and_to_a_registered_model_by_name(browser, hook, kind, mlflow_page):
+    hook.get_or_create_experiment("Page models")
+
+    answer = browser.get(f"/open/{kind}/Page models")
+
+    page = rf"{hook.base_url}/#/{mlflow_page}\?workflowType=machine_learning"
+    assert re.fullmatch(page, answer.headers["location"])
+
+
+def test_an_experiment_that_does_not_exist_yet_is_named(browser):
+    answer = browser.get("/open/experiments/Not yet")
+
+    assert answer.status_code == 404
+    assert "no experiment &#39;Not yet&#39; yet" in answer.text
+
+
+@each_page
+def test_runs_on_the_servers_of_other_connections_are_also_shown(
+    browser, airflow_connection, mlflow_server, log_run, name, path
+):
+    log_run(name)
+    airflow_connection("mlflow_remote", host=mlflow_server.url)
+    airflow_connection(host="")
+
+    one = browser.get(path.format(name=name), params={"conn_id": "mlflow_remote"})
+    both = browser.get(path.format(name=name), params={"conn_id": ["mlflow_default", "mlflow_remote"]})
+
+    assert "field Host" in browser.get(path.format(name=name)).text
+    for answer in (one, both):
+        assert f"run of {name}<" in answer.text
+        assert "field Host" not in answer.text
 
 
 @each_path

@@ -32,7 +32,8 @@ def run(
 
 def page(*found: dict) -> str:
     rows = [pages._row(MLFLOW, {"1": "Housing"}, one) for one in found]
-    return pages._html(200, mlflow="", rows=pages._below_their_parents(rows)).body.decode()
+    servers = [{"mlflow": "", "rows": pages._below_their_parents(rows)}]
+    return pages._html(200, servers=servers).body.decode()
 
 
 def test_it_shows_its_first_metrics():
@@ -45,6 +46,14 @@ def test_it_shows_its_first_metrics():
 )
 def test_a_price_is_written_out(value, shown):
     assert f"<td>m0 {shown}</td>" in page(run(metrics=(value,)))
+
+
+def test_a_failed_try_shows_its_number_its_reason_and_its_metrics():
+    shown = page(run(metrics=(1,), task_id="train", try_number="2", reason="ValueError: no sales"))
+
+    assert "?try_number=2" in shown
+    assert "try 2</span>" in shown
+    assert "<td>ValueError: no sales<br>m0 1</td>" in shown
 
 
 def test_what_comes_from_mlflow_is_no_html():
@@ -71,7 +80,7 @@ def test_a_run_without_a_name_is_shown_by_its_id():
 def test_a_tag_is_one_segment_of_a_link(tag):
     tags = {"airflow.task_id": "train", "airflow.map_index": "1", f"airflow.{tag}": "a/b?c#d"}
 
-    assert re.search('/a%2Fb%3Fc%23d[/"]', page(run(**tags)))
+    assert re.search('/a%2Fb%3Fc%23d[/"?]', page(run(**tags)))
 
 
 @pytest.mark.parametrize(
