@@ -26,7 +26,7 @@ status:  ## show what is running, and where
 doctor:  ## find out why artifacts get lost between Airflow and MLflow
 	@$(PYTHON) -m local_stack doctor
 
-test:  ## run the tests that need no running stack
+test:  ## for changes to this project: run the tests that need no running stack (six minutes)
 	@$(PYTHON) -m local_stack.install
 	@MLFLOW_SERVER="$(CURDIR)/.local/mlflow-server/bin/mlflow" \
 	    .venv/bin/python -m pytest -q -n 3 --no-loadscope-reorder --durations=15

@@ -115,6 +115,7 @@ def start(walk: Walk) -> None:
     walk.press("link", "Dags")
     for way in "hook", "operator", "package", "task", "tutorial":
         walk.see(f"mlflow_{way}_dag")
+    walk.see("mlflow_doctor")
 
 
 def run_the_three_ways(walk: Walk) -> None:
@@ -146,6 +147,10 @@ def see_what_it_logged(walk: Walk) -> None:
     walk.press("link", "Housing", walk.page.get_by_role("table"))
     walk.see("model_type", "regression", "data", "housing")
     walk.show("model", height=680)
+    walk.back()
+    walk.follow("link", "Open MLflow", mlflow_frame(walk))
+    walk.see("GenAI")
+    walk.press("button", "Model training")
     walk.back()
 
 
