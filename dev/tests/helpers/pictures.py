@@ -25,36 +25,34 @@ def picture_file(name: str) -> Path:
     return Path(SHOTS, f"{name}.png")
 
 
-def take_picture(page: Page, file: Path, height: int | None) -> None:
-    """Write a screenshot to a file, in a window of this height or its current one."""
+def take_picture(page: Page, file: Path, height: int | None) -> Image:
+    """Write a screenshot to a file, in a window of this height or its current one.
+
+    :return: a screenshot of the whole window, for an animation, whose pictures have one size.
+    """
+    whole = _screenshot(page)
     window = page.viewport_size
     page.set_viewport_size({**window, "height": height or window["height"]})
-    # Animations and a blinking cursor would change the picture each time.
-    screenshot = page.screenshot(animations="disabled", caret="hide")
+    _few_colours(_screenshot(page)).save(file, optimize=True)
     page.set_viewport_size(window)
-    _few_colours(_read(io.BytesIO(screenshot))).save(file, optimize=True)
+    return whole
 
 
-def write_animation(pictures: Sequence[Path], file: Path) -> None:
-    """Loop through the pictures; lower ones get a white margin."""
+def write_animation(pictures: Sequence[Image], file: Path) -> None:
+    """Loop through the pictures."""
     from PIL import Image
 
-    images = [_read(picture) for picture in pictures]
-    height = max(image.height for image in images)
-    frames = []
-    for image in images:
-        frame = Image.new("RGB", (image.width, height), "white")
-        frame.paste(image)
-        size = WIDTH, round(WIDTH * height / image.width)
-        frames.append(_few_colours(frame.resize(size, Image.Resampling.LANCZOS)))
-    first, *others = frames
+    size = WIDTH, round(WIDTH * WINDOW["height"] / WINDOW["width"])
+    first, *others = [_few_colours(picture.resize(size, Image.Resampling.LANCZOS)) for picture in pictures]
     first.save(file, save_all=True, append_images=others, duration=SECONDS * 1000, loop=0, optimize=True)
 
 
-def _read(file: Path | io.BytesIO) -> Image:
+def _screenshot(page: Page) -> Image:
     from PIL import Image  # only `make -C dev shots` needs it
 
-    return Image.open(file).convert("RGB")
+    # Animations and a blinking cursor would change the picture each time.
+    picture = page.screenshot(animations="disabled", caret="hide")
+    return Image.open(io.BytesIO(picture)).convert("RGB")
 
 
 def _few_colours(image: Image) -> Image:

@@ -22,6 +22,8 @@ from dev.tests.helpers.pictures import PIXELS, SHOTS, WINDOW, picture_file, take
 from dev.waiting import wait_until
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from dev.tests.helpers.embedded_stack import Stack
 
 DAG_RUN_SECONDS = 1200
@@ -64,6 +66,7 @@ class Walk:
     tabs: list[Page]
     names: set[str] = field(default_factory=set)
     pictures: list[str] = field(default_factory=list)
+    frames: list[Image] = field(default_factory=list)
 
     @property
     def page(self) -> Page:
@@ -95,7 +98,7 @@ class Walk:
         """Take a picture for the page, in a window of this height."""
         self.pictures.append(name)
         if SHOTS:
-            take_picture(self.page, picture_file(name), height)
+            self.frames.append(take_picture(self.page, picture_file(name), height))
 
     @contextmanager
     def trigger(self, dag_id: str) -> Iterator[Locator]:
@@ -295,5 +298,4 @@ def test_a_browser_takes_each_step(walk: Walk):
         assert step.names <= walk.names, step.title
         assert step.pictures == walk.pictures, step.title
     if SHOTS:
-        pictures = [picture_file(name) for step in steps for name in step.pictures]
-        write_animation(pictures, Path(SHOTS, "walk.gif"))
+        write_animation(walk.frames, Path(SHOTS, "walk.gif"))
