@@ -128,15 +128,20 @@ def test_the_provider_accepts_the_connections_of_the_pages(block, monkeypatch, t
     """Read as ``make up`` reads ``.env``."""
     from airflow.sdk import BaseHook
 
+    from mlflow_provider.server.artifact_store import ArtifactStore
     from mlflow_provider.server.connection import MLflowConnection
 
     assert block.language == "dotenv", block.place
     (tmp_path / ".env").write_text(block.code)
     monkeypatch.setattr(settings, "ROOT", tmp_path)
-    [(name, value)] = settings.read_env_file().items()
-    monkeypatch.setenv(name, value.replace("<workspace>", "workspace"))
-    connection = MLflowConnection.read("mlflow_default", BaseHook.get_connection)
-    assert connection.has_login == ("login" in value)
+    connections = settings.read_env_file()
+    for name, value in connections.items():
+        monkeypatch.setenv(name, re.sub("[<>]", "", value))
+    if value := connections.get("AIRFLOW_CONN_MLFLOW_DEFAULT", ""):
+        connection = MLflowConnection.read("mlflow_default", BaseHook.get_connection)
+        assert connection.has_login == ("login" in value)
+    else:
+        ArtifactStore.read("my_store", BaseHook.get_connection)
 
 
 def test_the_messages_that_the_page_explains_are_in_the_source():
