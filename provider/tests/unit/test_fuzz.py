@@ -12,6 +12,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from airflow.sdk import BaseOperator, Connection
+from botocore.configloader import load_config
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -30,6 +32,14 @@ from mlflow_provider.operators import experiment as experiment_operators
 from mlflow_provider.operators import promotion, registry
 from mlflow_provider.predict.script import decode, encode, to_json
 from mlflow_provider.process.environment import environment
+from mlflow_provider.server.artifact_store import (
+    AWS_OPTIONS,
+    AZURE_OPTIONS,
+    GOOGLE_OPTIONS,
+    ROLE_OPTIONS,
+    ArtifactStore,
+    credentials,
+)
 from mlflow_provider.server.connection import CONNECTION_TYPES, OPTIONS, MLflowConnection
 from mlflow_provider.server.fields import DATABRICKS_DOMAINS
 from mlflow_provider.server.limits import Limits
@@ -63,15 +73,7 @@ values: Any = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(any_text, inner, max_size=3)),
     max_leaves=5,
 )
-NAMES = (
-    *OPTIONS,
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "region_name",
-    "endpoint_url",
-)
-extras = st.dictionaries(st.one_of(st.sampled_from(NAMES), any_text), st.one_of(values, hosts), max_size=4)
+extras = st.dictionaries(st.one_of(st.sampled_from(OPTIONS), any_text), st.one_of(values, hosts), max_size=4)
 connections = st.fixed_dictionaries(
     {
         "conn_type": st.one_of(st.sampled_from(CONNECTION_TYPES), any_text),
@@ -83,30 +85,44 @@ connections = st.fixed_dictionaries(
         "extra": st.one_of(st.none(), any_text, extras.map(json.dumps)),
     }
 )
+keys = {"login": st.one_of(st.none(), any_text), "password": st.one_of(st.none(), st.just(SECRET))}
+role = {
+    "role_arn": any_text,
+    "assume_role_kwargs": st.dictionaries(st.sampled_from([*ROLE_OPTIONS]), any_text),
+}
+options_of = {"aws": AWS_OPTIONS, "google_cloud_platform": GOOGLE_OPTIONS, "wasb": AZURE_OPTIONS}
+stores = st.one_of(
+    st.fixed_dictionaries({"conn_type": st.just("aws"), **keys, "extra": st.fixed_dictionaries(role)}),
+    *(
+        st.fixed_dictionaries(
+            {
+                "conn_type": st.just(conn_type),
+                **keys,
+                "extra": st.dictionaries(st.sampled_from(options), st.one_of(any_text, values), max_size=2),
+            }
+        )
+        for conn_type, options in options_of.items()
+    ),
+).map(lambda fields: {**fields, "extra": json.dumps(fields["extra"])})
 
 
-def read(fields: dict[str, Any], store: dict[str, Any]) -> MLflowConnection:
-    def get_connection(conn_id: str) -> Connection:
-        return Connection(conn_id=conn_id, **(fields if conn_id == "mlflow_default" else store))
-
+def read_or_problem(
+    kind: type[MLflowConnection | ArtifactStore], fields: dict[str, Any]
+) -> MLflowConnection | ArtifactStore | str:
     # Airflow compiles its masks anew for each secret.
-    with mock.patch("mlflow_provider.server.connection.mask_secret"):
-        return MLflowConnection.read("mlflow_default", get_connection)
+    with mock.patch(f"{kind.__module__}.mask_secret"):
+        try:
+            return kind.read("mlflow_default", lambda conn_id: Connection(conn_id=conn_id, **fields))
+        except MLflowConfigurationError as error:
+            return f"{error.field}: {error.problem}; {error.fix}"
 
 
-def read_or_problem(fields: dict[str, Any], store: dict[str, Any]) -> MLflowConnection | str:
-    try:
-        return read(fields, store)
-    except MLflowConfigurationError as error:
-        return f"{error.field}: {error.problem}; {error.fix}"
-
-
-@given(connections, connections)
+@given(connections)
 @fuzz_300
-def test_a_connection_is_read_or_its_invalid_field_is_named_without_the_password(fields, store):
+def test_a_connection_is_read_or_its_invalid_field_is_named_without_the_password(fields):
     before = dict(os.environ)
 
-    result = read_or_problem(fields, store)
+    result = read_or_problem(MLflowConnection, fields)
 
     assert SECRET not in repr(result)
     if isinstance(result, str):
@@ -115,6 +131,24 @@ def test_a_connection_is_read_or_its_invalid_field_is_named_without_the_password
         assert result.url.startswith(("http://", "https://"))
         with environment(result.environment):
             pass
+    assert os.environ == before
+
+
+@given(stores)
+@fuzz_300
+def test_an_artifact_store_is_read_or_its_invalid_field_is_named_and_awss_library_reads_its_file(fields):
+    before = dict(os.environ)
+
+    result = read_or_problem(ArtifactStore, fields)
+
+    assert SECRET not in repr(result)
+    if isinstance(result, str):
+        assert re.fullmatch(r"(?s)[A-Z].+: .+; .+", result)
+    else:
+        with credentials(replace(result, paths={})):
+            if "AWS_CONFIG_FILE" in result.files:
+                profiles = load_config(os.environ["AWS_CONFIG_FILE"])["profiles"]
+                assert profiles[os.environ["AWS_PROFILE"]]["role_arn"]
     assert os.environ == before
 
 
@@ -314,7 +348,7 @@ complete = st.fixed_dictionaries(
 @given(complete)
 @settings(fuzz_300, suppress_health_check=[HealthCheck.filter_too_much])
 def test_a_request_with_any_valid_connection_fails_without_the_password(fields):
-    result = read_or_problem(fields, {})
+    result = read_or_problem(MLflowConnection, fields)
     assume(isinstance(result, MLflowConnection))
     hook = MLflowClientHook.for_connection(result).with_limits(Limits(timeout=1))
     # The names that hypothesis invents must not be looked up.

@@ -139,7 +139,7 @@ def _supported(conn: Connection, place: str, given: Any, supported: Collection[s
     if not isinstance(given, dict):
         fix = 'enter names and values, as in {"name": "value"}'
         raise MLflowConfigurationError(conn.conn_id, place.strip("., "), "not a JSON object", fix)
-    options = {name: value for name, value in given.items() if value not in (None, "")}
+    options = {name: value for name, value in given.items() if value is not None and str(value).strip()}
     for name in sorted(options.keys() - {*supported}):
         raise _unsupported(conn, f"{place}{name}")
     return options
@@ -177,6 +177,7 @@ def _aws(conn: Connection) -> ArtifactStore:
     host = server_url(conn).geturl() if conn.host else None
     trusted = verify(conn.conn_id, options.get("verify", True))
     bundle = trusted if isinstance(trusted, str) else None
+    _check_lines(conn, {"Extra, verify": bundle})
     settings = {
         "AWS_DEFAULT_REGION": options.get("region_name"),
         "MLFLOW_S3_ENDPOINT_URL": _endpoint(conn, options, "s3") or options.get("endpoint_url") or host,
@@ -208,6 +209,7 @@ def _aws_keys(conn: Connection, options: Mapping[str, Any]) -> dict[str, str]:
         "aws_session_token": options.get("aws_session_token"),
     }
     fields = {"Login": keys["aws_access_key_id"], "Password": keys["aws_secret_access_key"]}
+    _check_lines(conn, fields)
     for name, value in fields.items():
         if any(keys.values()) and not value:
             fix = "enter the access key ID as login and the secret access key as password"
@@ -259,7 +261,7 @@ def _aws_config(conn: Connection, options: Mapping[str, Any], keys: Mapping[str,
     worker = Path(os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
     lines = [worker.read_text()] if worker.is_file() and os.access(worker, os.R_OK) else []
     for section, settings in sections.items():
-        lines += [f"[profile {section}]", *(f"{name} = {value}" for name, value in settings.items())]
+        lines += [f"[profile {section}]", *(f"{name} = {value.strip()}" for name, value in settings.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -291,7 +293,7 @@ def _google_key(conn: Connection, value: Any) -> tuple[str, tuple[str, ...]]:
     """Return the content of a key file, and its secrets."""
     try:
         key = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         key = None
     if not isinstance(key, dict) or not isinstance(key.get("type"), str):
         fix = "enter the content of the file that Google Cloud created"

@@ -85,6 +85,17 @@ class TestEnvironmentVariablesAsIn110:
 
         assert not {*hook.mlflow_env_variables, "AWS_ACCESS_KEY_ID"} & {*os.environ}
 
+    def test_have_the_keys_of_the_artifact_store_unless_these_need_a_file(self, environ, airflow_connection):
+        hook = MLflowBaseHook(airflow_connection(host="mlflow", extra={"artifact_conn_id": "store"}))
+        keys = {"conn_type": "aws", "login": "AKIA", "password": "s3cret"}
+        airflow_connection("store", **keys)
+        hook._set_env_variables()
+        assert os.environ["AWS_ACCESS_KEY_ID"] == "AKIA"
+
+        airflow_connection("store", **keys, extra={"role_arn": "arn:aws:iam::1:role/mlflow"})
+        with pytest.raises(MLflowConfigurationError, match="temporary file"):
+            MLflowBaseHook()._set_env_variables()
+
     @pytest.fixture
     def environ(self, hook):
         """Restores the environment of the process."""
