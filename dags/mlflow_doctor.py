@@ -15,6 +15,7 @@ Neither run leaves anything in [MLflow](/mlflow/open).
 `close_open_runs` ends runs that are RUNNING in MLflow although their tasks have ended.
 
 **Exercise:** examine each of your queues by adding their names to `QUEUES`: each queue gets a task.
+`docs/tutorial/solutions.md` has a solution.
 """
 
 from airflow.sdk import Param, dag, task

@@ -11,6 +11,7 @@
 The tag `change` of the second run shows the differences in USD, and so does the log of `compare_profiles`.
 
 **Exercise:** make `log_profile` also count the sales of each year.
+`docs/tutorial/solutions.md` has a solution.
 
 `MLflowClientHook` handles the address, the login, retries and error messages.
 Use it for anything without an operator, and to build your own operators, such as `SetRunTagOperator`:

@@ -10,6 +10,7 @@
    The alias stays, because `set_alias` uses the newest version of any DAG run.
 
 **Exercise:** copy the challenger to `Housing prices, production` with a `CopyModelVersionOperator`.
+`docs/tutorial/solutions.md` has a solution, and links all arguments.
 
 One operator per step, from a trained model to a version behind an alias:
 

@@ -8,6 +8,7 @@ data sets: autologging recorded all of them except `test_rmse`.
 
 **Exercise:** let `train_model` raise an error at its end, and run the DAG again.
 On the tab **MLflow**, which of the failed runs show the reason?
+`docs/tutorial/solutions.md` has a solution.
 
 Both tasks call `train_model`, which uses the `mlflow` package and knows nothing of Airflow.
 They differ in who starts the run:

@@ -15,6 +15,7 @@
 and run the DAG again.
 In [the experiment Housing](/mlflow/open/experiments/Housing), select both runs `Evaluate` and press
 **Compare**: which one has the smaller `test_rmse`?
+`docs/tutorial/solutions.md` has a solution.
 
 The tasks may run on different machines.
 `train` returns one short string, the ID of its logged model,

@@ -12,6 +12,7 @@
 Run the DAG again: it reuses the experiment and the registered model, and adds a second run and version 2.
 
 **Exercise:** give the registered model a third tag, `team`, with a `SetRegisteredModelTagOperator`.
+`docs/tutorial/solutions.md` has a solution, and links all arguments.
 
 Each task shows one of three ways to use MLflow, all with the Airflow connection `mlflow_default`:
 

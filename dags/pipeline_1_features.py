@@ -15,6 +15,7 @@
 **Exercise:** in `include/features.py`, replace `StandardScaler` with another scikit-learn scaler,
 such as `QuantileTransformer`, and compare the `cv_rmse` of the `ridge` runs.
 That of the boosted trees hardly changes, because trees ignore the scale of a feature.
+`docs/tutorial/solutions-pipeline.md` has a solution.
 
 `prepare_features` cleans the sales and fits the transformer that scales the numbers and encodes the
 categories.

@@ -11,6 +11,7 @@
    select its children, and press **Compare**.
 
 **Exercise:** add `ExtraTreesRegressor` to `include/regressors.py` and select it in the dialog.
+`docs/tutorial/solutions-pipeline.md` has a solution.
 
 Starts when `pipeline_1_features` updates its asset:
 

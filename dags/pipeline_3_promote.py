@@ -10,6 +10,7 @@
    and links to the figures of the run `Evaluation`.
 
 **Exercise:** promote a candidate only if it is better by 500 USD: give `promote` a `min_absolute_change`.
+`docs/tutorial/solutions-pipeline.md` has a solution, and links all arguments.
 
 Starts when `pipeline_2_train` has a new candidate:
 

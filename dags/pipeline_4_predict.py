@@ -6,6 +6,7 @@ move the alias `champion` to another version.
 A few seconds later, this DAG runs.
 
 **Exercise:** add the predicted price per square foot of living area to `predictions.csv`.
+`docs/tutorial/solutions-pipeline.md` has a solution.
 
 Starts when the champion changes, no matter who changed it: `pipeline_3_promote`, `pipeline_rollback`,
 or a person in MLflow.

@@ -11,6 +11,7 @@
 
 **Exercise:** add an `UpdateModelVersionOperator` that writes the reason for the rollback, from a param,
 into the description of the old champion.
+`docs/tutorial/solutions-pipeline.md` has a solution, and links all arguments.
 
 The aliases `champion` and `previous` swap their versions.
 Nothing is trained, and no version is deleted.

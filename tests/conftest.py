@@ -1,4 +1,4 @@
-"""Fixtures of this folder: an Airflow home, and a real MLflow server."""
+"""Fixtures for tests of DAGs: an Airflow home, and a real MLflow server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CONNECTION = "AIRFLOW_CONN_MLFLOW_DEFAULT"
 START_SECONDS = 300  # on a busy machine
@@ -24,8 +28,17 @@ if "AIRFLOW_HOME" not in os.environ:  # Airflow would create ~/airflow when it i
     os.environ["AIRFLOW_HOME"] = HOME.name
 
 
+@pytest.fixture
+def mlflow(_mlflow_connection: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A real, temporary MLflow: ``mlflow_default`` leads to it, and this is its client."""
+    from mlflow_provider.hooks.client import MLflowClientHook
+
+    monkeypatch.setenv(CONNECTION, _mlflow_connection)
+    return MLflowClientHook().client
+
+
 @pytest.fixture(scope="session")
-def mlflow_connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _mlflow_connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An Airflow connection as JSON: to a server started here, or AIRFLOW_CONN_MLFLOW_DEFAULT if it works.
 
     ``make test`` names the program in MLFLOW_SERVER; otherwise it is ``mlflow`` on the PATH. Without a server

@@ -1,16 +1,20 @@
-"""A solution of each DAG's exercise, run with ``dag.test()``: the DAG file with some lines replaced."""
+"""The documented solution of each DAG's exercise, run with ``dag.test()``."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import include
+from dev.tests.helpers.documentation import code
 from mlflow_provider.hooks.client import MLflowClientHook
 
 if TYPE_CHECKING:
@@ -20,49 +24,50 @@ PROJECT = Path(__file__).resolve().parents[3]
 PIPELINE_MODEL = "Housing pipeline"
 
 
-def copy_with_changes(file: Path, changes: Mapping[str, str], folder: Path) -> Path:
-    """Copy a file of the project to a folder, with some of its text replaced."""
-    if not file.exists():
-        pytest.skip(f"{file.name} was deleted")
-    text = file.read_text()
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    copy = folder / file.name
-    copy.write_text(text)
-    return copy
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the lessons and of what they share."""
+    for name in ("dags", "include"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("data"))
+    return tmp_path
 
 
 @pytest.fixture
-def solve(run_dag, tmp_path):
-    """A function that runs a DAG with some of its text replaced and returns the tasks; all must succeed."""
+def solve(project, monkeypatch) -> Callable[[str], Path]:
+    """A function that applies the documented solution of a DAG's exercise, and returns the folder of DAGs."""
 
-    def run(dag_id: str, changes: Mapping[str, str], **params: Any) -> set[str]:
-        copy_with_changes(PROJECT / "dags" / f"{dag_id}.py", changes, tmp_path)
-        states = run_dag(dag_id, tmp_path, **params)
+    def apply(dag_id: str) -> Path:
+        if not (PROJECT / "dags" / f"{dag_id}.py").exists():
+            pytest.skip(f"{dag_id} was deleted")
+        page = "solutions-pipeline" if dag_id.startswith("pipeline") else "solutions"
+        patch = code(f"docs/tutorial/{page}.md", dag_id, "diff")
+        subprocess.run(["git", "apply"], cwd=project, input=patch, check=True, text=True)
+        for name in re.findall(r"^\+\+\+ b/include/(\w+)\.py", patch, re.MULTILINE):
+            file = project / "include" / f"{name}.py"
+            spec = importlib.util.spec_from_file_location(f"include.{name}", file)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            monkeypatch.setitem(sys.modules, f"include.{name}", module)
+            monkeypatch.setattr(include, name, module, raising=False)
+        return project / "dags"
+
+    return apply
+
+
+@pytest.fixture
+def run(run_dag, project) -> Callable[..., set[str]]:
+    """A function that runs a DAG, as it is or with its solution, and returns its tasks; all must succeed."""
+
+    def run(dag_id: str, folder: Path = project / "dags", **params: Any) -> set[str]:
+        states = run_dag(dag_id, folder, **params)
         assert set(states.values()) == {"success"}
         return set(states)
 
     return run
 
 
-@pytest.fixture
-def change_module(monkeypatch, tmp_path):
-    """A function that replaces some text of a module in ``include/`` for the rest of the test."""
-
-    def change(name: str, changes: Mapping[str, str]) -> None:
-        file = copy_with_changes(PROJECT / "include" / f"{name}.py", changes, tmp_path)
-        spec = importlib.util.spec_from_file_location(f"include.{name}", file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setitem(sys.modules, f"include.{name}", module)
-        monkeypatch.setattr(include, name, module, raising=False)
-
-    return change
-
-
-Solve = Callable[..., set[str]]
-ChangeModule = Callable[[str, dict[str, str]], None]
+Solve = Callable[[str], Path]
+Run = Callable[..., set[str]]
 
 
 def newest_run(client: MlflowClient, name: str, experiment_name: str = "Housing") -> Any:
@@ -70,79 +75,51 @@ def newest_run(client: MlflowClient, name: str, experiment_name: str = "Housing"
     return client.search_runs([experiment], f"run_name = '{name}'", order_by=["start_time DESC"])[0]
 
 
-def test_tutorial_a_third_tag(solve: Solve, client):
-    solve(
-        "mlflow_tutorial_dag",
-        {
-            "import CreateRegisteredModelOperator, RegisterModelOperator": (
-                "import CreateRegisteredModelOperator, RegisterModelOperator, SetRegisteredModelTagOperator"
-            ),
-            "create_registered_model, register_scaler)": (
-                "create_registered_model, register_scaler, SetRegisteredModelTagOperator("
-                "task_id='set_team', name=REGISTERED_MODEL_NAME, key='team', value='data science'))"
-            ),
-        },
-    )
+def test_tutorial_a_third_tag(solve: Solve, run: Run, client):
+    run("mlflow_tutorial_dag", solve("mlflow_tutorial_dag"))
 
     tags = {"model_type": "regression", "data": "housing", "team": "data science"}
     assert client.get_registered_model("Housing").tags == tags
 
 
-def test_hook_the_sales_of_each_year_are_counted(solve: Solve, client):
-    solve("mlflow_hook_dag", {'mean_price="mean",': 'mean_price="mean", sales="count",'})
+def test_hook_the_sales_of_each_year_are_counted(solve: Solve, run: Run, client):
+    run("mlflow_hook_dag", solve("mlflow_hook_dag"))
 
-    run = newest_run(client, "Prices in North_Ames")
-    sales = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "sales")}
+    found = newest_run(client, "Prices in North_Ames")
+    sales = {metric.step: metric.value for metric in client.get_metric_history(found.info.run_id, "sales")}
     assert sales == {2006: 99, 2007: 105, 2008: 86, 2009: 95, 2010: 58}
 
 
-def test_operator_the_challenger_is_copied(solve: Solve, client):
-    solve(
-        "mlflow_operator_dag",
-        {
-            "    GetModelVersionByAliasOperator,\n": (
-                "    CopyModelVersionOperator,\n    GetModelVersionByAliasOperator,\n"
-            ),
-            "    chain([tag_version": (
-                "    CopyModelVersionOperator(task_id='copy', name=REGISTERED_MODEL_NAME, "
-                "version=get_challenger.output['version'], to_name='Housing prices, production')\n"
-                "    chain([tag_version"
-            ),
-        },
-    )
+def test_operator_the_challenger_is_copied(solve: Solve, run: Run, client):
+    run("mlflow_operator_dag", solve("mlflow_operator_dag"))
 
     challenger = client.get_model_version_by_alias("Housing prices", "challenger")
     copy, *_ = client.search_model_versions("name = 'Housing prices, production'")
     assert copy.source == f"models:/Housing prices/{challenger.version}"
 
 
-def test_task_another_regressor(solve: Solve, client):
+def test_task_another_regressor(solve: Solve, run: Run, client):
     """test_models.py logs and loads regressors of other types."""
-    solve(
-        "mlflow_task_dag",
-        {
-            "from sklearn.linear_model import Ridge": "from sklearn.ensemble import RandomForestRegressor",
-            "Ridge(alpha=10.0)": "RandomForestRegressor(n_estimators=10)",
-        },
-    )
+    run("mlflow_task_dag", solve("mlflow_task_dag"))
 
     experiment = client.get_experiment_by_name("Housing").experiment_id
     newest_first = [{"field_name": "creation_timestamp", "ascending": False}]
     model, *_ = client.search_logged_models([experiment], order_by=newest_first, max_results=1)
-    assert (model.params["regressor"], model.params["n_estimators"]) == ("RandomForestRegressor", "10")
+    assert (model.params["regressor"], model.params["n_estimators"]) == ("RandomForestRegressor", "100")
     metrics = {metric.key: metric.value for metric in model.metrics}
     assert metrics["test_rmse"] < 60_000  # USD
 
 
-def test_package_a_failure_has_a_reason_and_a_retry_only_where_the_task_is_tracked(run_dag, client, tmp_path):
-    changes = {
-        "        return test_rmse\n": "        raise ValueError('too cheap')\n",
-        '"retries": 2': '"retries": 1',
-        "seconds=10": "seconds=0",
-    }
-    copy_with_changes(PROJECT / "dags" / "mlflow_package_dag.py", changes, tmp_path)
+def test_package_a_failure_has_a_reason_and_a_retry_only_where_the_task_is_tracked(
+    solve: Solve, run_dag, client
+):
+    folder = solve("mlflow_package_dag")
+    file = folder / "mlflow_package_dag.py"
+    file.write_text(
+        file.read_text().replace('"retries": 2', '"retries": 1').replace("seconds=10", "seconds=0")
+    )
 
-    states = run_dag("mlflow_package_dag", tmp_path)
+    states = run_dag("mlflow_package_dag", folder)
 
     assert states == {"plain_task": "failed", "tracked_task": "failed"}
     tags = {}
@@ -157,83 +134,58 @@ def test_package_a_failure_has_a_reason_and_a_retry_only_where_the_task_is_track
     assert tags == {"Plain task": (None, False), "Tracked task": ("ValueError: too cheap", True)}
 
 
-def test_features_another_scaler(solve: Solve, change_module: ChangeModule, client):
-    change_module("features", {"StandardScaler": "QuantileTransformer"})
-    solve("pipeline_1_features", {})
+def test_features_another_scaler(solve: Solve, run: Run, client):
+    run("pipeline_1_features", solve("pipeline_1_features"))
 
-    run = newest_run(client, "Features", PIPELINE_MODEL)
-    [model] = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    found = newest_run(client, "Features", PIPELINE_MODEL)
+    [model] = client.search_logged_models(
+        [found.info.experiment_id], f"source_run_id = '{found.info.run_id}'"
+    )
     with MLflowClientHook().tracking():
         import mlflow
 
         assert "quantiletransformer" in mlflow.sklearn.load_model(model.model_uri).named_transformers_
 
 
-def test_train_another_regressor(solve: Solve, change_module: ChangeModule, client):
-    change_module(
-        "regressors",
-        {
-            '"random_forest")': '"random_forest", "extra_trees")',
-            "import GradientBoosting": "import ExtraTreesRegressor, GradientBoosting",
-            '"random_forest": ': '"extra_trees": ExtraTreesRegressor,\n        "random_forest": ',
-        },
-    )
-    solve("pipeline_1_features", {})
-    solve("pipeline_2_train", {}, regressors=["extra_trees"], depths=[5], trees=20)
+def test_train_another_regressor(solve: Solve, run: Run, client):
+    run("pipeline_1_features")
+    run("pipeline_2_train", solve("pipeline_2_train"), regressors=["extra_trees"], depths=[5], trees=20)
 
-    run = newest_run(client, "extra_trees, max_depth=5, n_estimators=20", PIPELINE_MODEL)
-    assert run.data.metrics["cv_rmse"] < 60_000  # USD
+    found = newest_run(client, "extra_trees, max_depth=5, n_estimators=20", PIPELINE_MODEL)
+    assert found.data.metrics["cv_rmse"] < 60_000  # USD
 
 
-def test_promote_only_a_clearly_better_model_replaces_the_champion(solve: Solve, client, capfd):
-    solve("pipeline_1_features", {})
+def test_promote_only_a_clearly_better_model_replaces_the_champion(solve: Solve, run: Run, client, capfd):
+    run("pipeline_1_features")
+    solve("pipeline_3_promote")
     for alpha in (10.0, 1.0):  # the second is better by 250 USD
-        solve("pipeline_2_train", {}, regressors=["ridge"], alphas=[alpha])
-        solve(
-            "pipeline_3_promote",
-            {"        greater_is_better": "        min_absolute_change=500,\n        greater_is_better"},
-        )
+        run("pipeline_2_train", regressors=["ridge"], alphas=[alpha])
+        run("pipeline_3_promote")
 
     assert client.get_registered_model(PIPELINE_MODEL).aliases == {"champion": "1"}
     assert "but by less than 500" in capfd.readouterr().out
 
 
-def test_predict_the_price_per_square_foot(solve: Solve, client):
-    solve("pipeline_1_features", {})
-    solve("pipeline_2_train", {}, regressors=["ridge"], alphas=[1.0])
-    solve("pipeline_3_promote", {})
-    solve(
-        "pipeline_4_predict",
-        {"predicted_price=predicted": "predicted_price=predicted, per_foot=predicted / sales['living_area']"},
-    )
+def test_predict_the_price_per_square_foot(solve: Solve, run: Run, client):
+    run("pipeline_1_features")
+    run("pipeline_2_train", regressors=["ridge"], alphas=[1.0])
+    run("pipeline_3_promote")
+    run("pipeline_4_predict", solve("pipeline_4_predict"))
 
     run_id = newest_run(client, "Predictions", PIPELINE_MODEL).info.run_id
     with MLflowClientHook().tracking():
         import mlflow
 
         header, *_ = mlflow.artifacts.load_text(f"runs:/{run_id}/predictions.csv").splitlines()
-    assert header.endswith("predicted_price,per_foot")
+    assert header.endswith("predicted_price,price_per_square_foot")
 
 
-def test_rollback_the_reason_is_in_the_description(solve: Solve, two_versions):
-    solve(
-        "pipeline_rollback",
-        {
-            "import SetRegisteredModelAliasOperator": (
-                "import SetRegisteredModelAliasOperator, UpdateModelVersionOperator"
-            ),
-            "    doc_md": "    params={'reason': 'Prices of 2010 are wrong.'},\n    doc_md",
-            "    chain(\n": (
-                "    chain(\n        UpdateModelVersionOperator(task_id='note', name=REGISTERED_MODEL_NAME, "
-                "version=versions[CHAMPION], description='{{ params.reason }}'),\n"
-            ),
-        },
-    )
+def test_rollback_the_reason_is_in_the_description(solve: Solve, run: Run, two_versions):
+    run("pipeline_rollback", solve("pipeline_rollback"))
 
     assert two_versions.get_model_version(PIPELINE_MODEL, "2").description == "Prices of 2010 are wrong."
     assert two_versions.get_registered_model(PIPELINE_MODEL).aliases == {"champion": "1", "previous": "2"}
 
 
-def test_doctor_a_task_for_each_queue(solve: Solve):
-    tasks = solve("mlflow_doctor", {'["default"]': '["default", "gpu"]'})
-    assert tasks == {"examine_default", "examine_gpu"}
+def test_doctor_a_task_for_each_queue(solve: Solve, run: Run):
+    assert run("mlflow_doctor", solve("mlflow_doctor")) == {"examine_default", "examine_gpu"}
