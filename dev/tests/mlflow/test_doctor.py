@@ -47,7 +47,7 @@ def test_a_run_that_is_running_after_its_task_is_found_and_ended_on_request(dag,
     ended = dag.test()
     tags = {**runs.dag_run_tags("mlflow_doctor", ended.run_id), "airflow.task_id": TASK_ID}
     experiment_id = hook.get_or_create_experiment("Left open")
-    run, _ = runs.create(hook, experiment_id, "left open", {"airflow.map_index": "-1"}, tags)
+    run = runs.create(hook, experiment_id, "left open", {"airflow.map_index": "-1"}, tags)
     run_id = {"run_id": run.run_id}
 
     assert dag.test().state == "failed"

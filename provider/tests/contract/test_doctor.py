@@ -527,7 +527,7 @@ class TestOpenRuns:
         tags = {**runs.dag_run_tags("dag", "manual"), "airflow.task_id": "train"}
 
         def create(map_index: int) -> str:
-            run, _ = runs.create(hook, experiment_id, "train", {"airflow.map_index": str(map_index)}, tags)
+            run = runs.create(hook, experiment_id, "train", {"airflow.map_index": str(map_index)}, tags)
             return run.run_id
 
         return [create(map_index) for map_index in range(4)]

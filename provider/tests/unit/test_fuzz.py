@@ -206,7 +206,7 @@ CALLS: list[Callable[[MLflowClientHook], Any]] = [
     lambda hook: hook.search_experiments(),
     lambda hook: runs.search(hook, runs.all_experiments(hook), ""),
     lambda hook: runs.create(hook, "1", "train", {}, {}),
-    lambda hook: runs.kill(hook, RUN_ID, "stopped"),
+    lambda hook: runs.end(hook, RUN_ID, "KILLED", "stopped"),
     lambda hook: parent_run.get_or_create(hook, "1", runs.dag_run_tags("train", "1"), others_running=False),
     lambda hook: parent_run.end_if_children_ended(hook, "1", RUN_ID),
     lambda hook: new_version(get_registered_model(hook, "Housing") or {}, None, "0"),

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from mlflow_provider.server.findings import Finding
-    from mlflow_provider.tracking.run import Run
+    from mlflow_provider.tracking.runs import Run
 
 DISTRIBUTION = "airflow-provider-mlflow"
 FILE = "doctor.bin"
@@ -262,7 +262,7 @@ def _new_experiment(examination: Examination) -> dict[str, Any]:
 def _new_run(examination: Examination) -> Run:
     hook = examination.hook
     experiment_id = examination.experiment["experiment_id"]
-    run, _ = runs.create(hook, experiment_id, "doctor", {"mlflow_doctor": uuid.uuid4().hex}, {})
+    run = runs.create(hook, experiment_id, "doctor", {"mlflow_doctor": uuid.uuid4().hex}, {})
     examination.cleanup.callback(runs.delete, hook, run.run_id)
     examination.cleanup.callback(runs.set_status, hook, run.run_id, "FINISHED")
     return run
@@ -533,5 +533,5 @@ def open_runs(examination: Examination) -> str:
     if open_run_ids and not examination.close_open_runs:
         raise MLflowProviderError(findings.OPEN_RUNS.format(runs=", ".join(open_run_ids)))
     for run_id in open_run_ids:
-        runs.kill(hook, run_id, "its task had ended when mlflow_doctor found it")
+        runs.end(hook, run_id, "KILLED", "its task had ended when mlflow_doctor found it")
     return f"closed {len(open_run_ids)}" if open_run_ids else "none is RUNNING after its task has ended"

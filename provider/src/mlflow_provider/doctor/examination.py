@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from mlflow import MlflowClient
 
-    from mlflow_provider.tracking.run import Run
+    from mlflow_provider.tracking.runs import Run
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,15 @@ log = logging.getLogger(__name__)
 
 @hookimpl
 def on_task_instance_failed(task_instance: Any, error: Any) -> None:
-    """Let the task's run and its log say what is known. Elsewhere Airflow calls this without an exception."""
-    if not isinstance(error, BaseException):
-        return
+    """Let the task's run and its log say what is known.
+
+    :param error: why the task failed. Outside of the task's process, and for some failures after the
+        function has returned, Airflow has no exception.
+    """
     if task_run := sys.modules.get("mlflow_provider.tracking.task_run"):
         task_run.correct_end(task_instance, error)
-    _log_fix(error)
+    if isinstance(error, BaseException):
+        _log_fix(error)
 
 
 def _log_fix(error: BaseException) -> None:

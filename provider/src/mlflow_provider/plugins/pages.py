@@ -35,7 +35,7 @@ from mlflow_provider.plugins.urls import AIRFLOW_PATH
 from mlflow_provider.server.deadline import run_with_timeout
 from mlflow_provider.server.limits import OUTSIDE_TASK
 from mlflow_provider.tracking import runs
-from mlflow_provider.tracking.run import Run
+from mlflow_provider.tracking.runs import Run
 
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mlflow import ActiveRun
     from mlflow.entities import Experiment
 
-    from mlflow_provider.tracking.run import Run
     from mlflow_provider.tracking.shared_run import SharedRun
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def autologging(options: bool | Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def active_run(
-    run: Run | None, tags: Mapping[str, str], *, log_system_metrics: bool = False
+    run: runs.Run | None, tags: Mapping[str, str], *, log_system_metrics: bool = False
 ) -> Iterator[ActiveRun]:
     """Make a run the active run for the duration of a block, and its experiment the default for further runs.
 
@@ -80,7 +79,7 @@ def active_run(
         # It would turn a run that is started here into that one.
         environment({shared_run.RUN_ID: None}),
         mlflow_private.replaced(
-            mlflow_private.ACTIVE_RUNS, lambda previous: type(previous)(lambda: [*active_at_first])
+            mlflow_private.ACTIVE_RUNS, lambda previous: type(previous)(active_at_first.copy)
         ),
     ):
         active = mlflow.active_run()
@@ -90,18 +89,17 @@ def active_run(
             run_id = run.run_id if run else None
             active = mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=log_system_metrics)
             active_at_first[:] = [active]
-        status = "FAILED"
         with shared_run.share(active.info.run_id, tags) as shared:
-            task_run = _TaskRun(
-                active, shared, mlflow.get_tracking_uri(), is_started_by_mlflow, log_system_metrics
-            )
+            task_run = _TaskRun(active, shared, mlflow.get_tracking_uri(), is_started_by_mlflow)
             experiment_id = active.info.experiment_id
+            status = "FAILED"
             try:
                 with (
                     environment({**shared.variables, "MLFLOW_EXPERIMENT_ID": experiment_id}),
+                    # MLflow looks up an experiment that is only in the environment, for each run and trace.
+                    mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
                     _ignored_run_id(),
                     _tagged_traces(tags),
-                    mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
                     _replaced(task_run.start_run),
                     _replaced(task_run.end_run),
                     _replaced(task_run.set_experiment),
@@ -118,7 +116,7 @@ def _system_metrics_are_enabled() -> bool:
     return bool(MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get())
 
 
-def _as_active_run(run: Run) -> ActiveRun:
+def _as_active_run(run: runs.Run) -> ActiveRun:
     import mlflow
     from mlflow.entities import Run as MlflowRun
     from mlflow.entities import RunData, RunInfo, RunTag
@@ -191,39 +189,56 @@ class _TaskRun:
     shared: SharedRun
     tracking_uri: str
     is_started_by_mlflow: bool
-    logs_system_metrics: bool
     warnings: set[str] = field(default_factory=set)
 
     def start_run(self, original: Callable[..., ActiveRun], arguments: dict[str, Any]) -> ActiveRun:
         """Return the task's run if no run has been started yet; otherwise start a child of it."""
-        import mlflow
-
-        if (uri := mlflow.get_tracking_uri()) != self.tracking_uri:
-            self._warn(
-                f"mlflow.set_tracking_uri() has set {clean(uri)}, but this task's run is on "
-                f"{self.tracking_uri}. Remove the call; the connection names the server."
-            )
-        parent_run_id = self.shared.run_id
-        if (current := mlflow.active_run()) and not self._is_of_task(current):
-            parent_run_id = current.info.run_id
-            if not arguments.get("nested"):
-                return original(**arguments)  # MLflow rejects it, as without Airflow
-        elif self._may_take(arguments):
+        self._check_tracking_uri()
+        run_id, tags = arguments.get("run_id"), arguments.get("tags") or {}
+        if not run_id:
+            self._check_experiment(arguments.pop("experiment_id", None), "start_run")
+        if self._inner_run():
+            return original(**arguments)  # nested in it, or rejected
+        names_parent = arguments.get("parent_run_id") or runs.PARENT_RUN_ID in tags
+        is_child = arguments.get("nested") or names_parent or not self.shared.is_this_process
+        if run_id == self.shared.run_id or (not run_id and not is_child and self.shared.take()):
             return self._take(original, arguments)
         with _no_active_run():
-            if arguments.get("run_id"):
-                # MLflow would reject a run of another experiment.
-                with mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None):
-                    return original(**arguments)
-            self._check_experiment(arguments.pop("experiment_id", None), "start_run")
-            tags = {runs.PARENT_RUN_ID: parent_run_id, **(arguments.get("tags") or {})}
-            return original(**{**arguments, "tags": tags})
+            if not run_id:
+                return original(**arguments)  # AirflowRunContext makes it a child
+            # MLflow would reject a run of another experiment.
+            with mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None):
+                return original(**arguments)
+
+    def _take(self, original: Callable[..., ActiveRun], arguments: dict[str, Any]) -> ActiveRun:
+        """Return the task's run, described by the arguments; MLflow itself handles those that are left."""
+        import mlflow
+
+        self.shared.take()
+        description = {
+            "mlflow.runName": arguments.get("run_name"),
+            "mlflow.note.content": arguments.get("description"),
+        }
+        tags = {key: value for key, value in description.items() if value}
+        if tags := {**(arguments.get("tags") or {}), **tags}:
+            mlflow.set_tags(tags)
+        others = {
+            name: value for name, value in arguments.items() if value is not None and name not in _DESCRIPTION
+        }
+        logs_system_metrics = others.pop("log_system_metrics", _system_metrics_are_enabled())
+        logs_system_metrics = logs_system_metrics and not self.is_started_by_mlflow
+        if others or logs_system_metrics:
+            self.is_started_by_mlflow = True
+            others["log_system_metrics"] = logs_system_metrics
+            return original(run_id=self.shared.run_id, nested=True, **others)
+        active = mlflow.ActiveRun(self.active)
+        with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
+            mlflow_private.ACTIVE_RUNS.get().get().append(active)
+        return active
 
     def end_run(self, original: Callable[..., None], arguments: dict[str, Any]) -> None:
         """End the active run, but leave that to the task if it is the task's run."""
-        import mlflow
-
-        if not (current := mlflow.active_run()) or not self._is_of_task(current):
+        if self._inner_run():
             original(**arguments)
             return
         with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
@@ -246,8 +261,9 @@ class _TaskRun:
         """End the runs that were left open, send what was logged to them, and forget the active model."""
         import mlflow
 
+        self._check_tracking_uri()
         try:
-            while (inner := mlflow.active_run()) and not self._is_of_task(inner):
+            while self._inner_run():
                 mlflow.end_run(status)
             # MLflow flushes when Python exits, but Airflow ends the process of a task before that.
             mlflow.flush_async_logging()
@@ -263,43 +279,21 @@ class _TaskRun:
         if mlflow.get_active_model_id():
             mlflow.clear_active_model()
 
-    def _is_of_task(self, run: ActiveRun) -> bool:
-        return run.info.run_id == self.shared.run_id
-
-    def _may_take(self, arguments: Mapping[str, Any]) -> bool:
-        if run_id := arguments.get("run_id"):
-            return run_id == self.shared.run_id
-        names_parent = arguments.get("parent_run_id") or runs.PARENT_RUN_ID in (arguments.get("tags") or {})
-        is_child = arguments.get("nested") or names_parent or not self.shared.is_this_process
-        return not is_child and self.shared.take()
-
-    def _take(self, original: Callable[..., ActiveRun], arguments: dict[str, Any]) -> ActiveRun:
-        """Return the task's run, described by the arguments; MLflow itself handles those that are left."""
+    def _inner_run(self) -> ActiveRun | None:
+        """Return the active run unless it is the task's."""
         import mlflow
 
-        self.shared.take()
-        self._check_experiment(arguments.pop("experiment_id", None), "start_run")
-        description = {
-            "mlflow.runName": arguments.get("run_name"),
-            "mlflow.note.content": arguments.get("description"),
-        }
-        tags = {key: value for key, value in description.items() if value}
-        if tags := {**(arguments.get("tags") or {}), **tags}:
-            mlflow.set_tags(tags)
-        others = {
-            name: value for name, value in arguments.items() if value is not None and name not in _DESCRIPTION
-        }
-        wants_system_metrics = others.pop("log_system_metrics", _system_metrics_are_enabled())
-        starts_system_metrics = wants_system_metrics and not self.logs_system_metrics
-        if others or starts_system_metrics:
-            self.is_started_by_mlflow = True
-            self.logs_system_metrics |= starts_system_metrics
-            others["log_system_metrics"] = starts_system_metrics
-            return original(run_id=self.shared.run_id, nested=True, **others)
-        active = mlflow.ActiveRun(self.active)
-        with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
-            mlflow_private.ACTIVE_RUNS.get().get().append(active)
-        return active
+        active = mlflow.active_run()
+        return active if active and active.info.run_id != self.shared.run_id else None
+
+    def _check_tracking_uri(self) -> None:
+        import mlflow
+
+        if (uri := mlflow.get_tracking_uri()) != self.tracking_uri:
+            self._warn(
+                f"mlflow.set_tracking_uri() has set {clean(uri)}, but this task's run is on "
+                f"{self.tracking_uri}. Remove the call; the connection names the server."
+            )
 
     def _check_experiment(self, chosen: str | int | None, function: str, name: str | None = None) -> None:
         if chosen is not None and str(chosen) != self.active.info.experiment_id:

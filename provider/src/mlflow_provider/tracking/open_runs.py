@@ -21,8 +21,6 @@ from mlflow_provider.version_compat import CALLBACKS_CAN_QUERY_TASKS
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from mlflow_provider.tracking.run import Run
-
 log = logging.getLogger(__name__)
 
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -57,7 +55,7 @@ def close_open_runs(context: Context, mlflow_conn_id: str = MLflowClientHook.def
         log.warning("MLflow runs of %s, DAG run %s, may be left RUNNING: %s", dag_id, run_id, error)
 
 
-def _left_open(ti: Any, dag_id: str, open_runs: list[Run]) -> list[Run]:
+def _left_open(ti: Any, dag_id: str, open_runs: list[runs.Run]) -> list[runs.Run]:
     """Return those of a DAG's open runs that have ended in Airflow."""
     run_ids = list({run.tags[runs.RUN_ID] for run in open_runs})
     try:
@@ -68,7 +66,7 @@ def _left_open(ti: Any, dag_id: str, open_runs: list[Run]) -> list[Run]:
     return [run for run in open_runs if has_ended(run, states.get(run.tags[runs.RUN_ID], {}))]
 
 
-def has_ended(run: Run, states: Mapping[str, Any]) -> bool:
+def has_ended(run: runs.Run, states: Mapping[str, Any]) -> bool:
     """Return whether the task or, for a parent, the DAG run of a run has ended.
 
     :param states: the states of the tasks of its DAG run.
@@ -92,7 +90,7 @@ def _get_connection(conn_id: str) -> Any:
         return Connection.get_connection_from_secrets(conn_id)
 
 
-def _close(hook: MLflowClientHook, dag_id: str, run_id: str, dag_run: Any) -> list[Run]:
+def _close(hook: MLflowClientHook, dag_id: str, run_id: str, dag_run: Any) -> list[runs.Run]:
     """End the open runs of a DAG run, and return those of other DAG runs of the same DAG."""
     experiment_ids = runs.all_experiments(hook)
     dag_filter = f"{runs.instance_filter()} AND {runs.tag_filter({runs.DAG_ID: dag_id})}"
@@ -101,11 +99,12 @@ def _close(hook: MLflowClientHook, dag_id: str, run_id: str, dag_run: Any) -> li
     _end(hook, [run for run in own if parent_run.TAG not in run.tags and not _is_newer(run, dag_run)])
 
     has_failed = getattr(dag_run, "state", None) == "failed"
-    parents: dict[str, list[Run]] = {}
+    parents: dict[str, list[runs.Run]] = {}
     for parent in parent_run.find(hook, experiment_ids, runs.dag_run_filter(dag_id, run_id)):
         parents.setdefault(parent.experiment_id, []).append(parent)
     for experiment_id, (first, *others) in parents.items():
-        parent_run.unite(hook, experiment_id, first.run_id, [other.run_id for other in others])
+        for other in others:
+            parent_run.unite(hook, first, other.run_id)
         # A parent also stays open when a failed child was never retried. It has finished when the task that
         # failed never got a run.
         status = runs.status(hook, first)
@@ -115,16 +114,16 @@ def _close(hook: MLflowClientHook, dag_id: str, run_id: str, dag_run: Any) -> li
     return [run for run in running if run not in own]
 
 
-def _end(hook: MLflowClientHook, open_runs: list[Run]) -> None:
+def _end(hook: MLflowClientHook, open_runs: list[runs.Run]) -> None:
     """End runs whose tasks have ended: a parent like its children, any other as KILLED."""
     for run in sorted(open_runs, key=lambda run: parent_run.TAG in run.tags):
         if parent_run.TAG in run.tags:
             parent_run.end_if_children_ended(hook, run.experiment_id, run.run_id)
         elif runs.status(hook, run) == "RUNNING":
-            runs.kill(hook, run.run_id, REASON)
+            runs.end(hook, run.run_id, "KILLED", REASON)
 
 
-def _is_newer(run: Run, dag_run: Any) -> bool:
+def _is_newer(run: runs.Run, dag_run: Any) -> bool:
     """Return whether a run began after tasks were cleared, which happens if the callback is late."""
     if dag_run is None:  # Airflow leaves it out if it does not know the last task
         return False

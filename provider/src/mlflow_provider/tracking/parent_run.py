@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_provider.exceptions import MLflowAPIError
@@ -15,7 +15,8 @@ from mlflow_provider.tracking import runs
 
 if TYPE_CHECKING:
     from mlflow_provider.hooks.client import MLflowClientHook
-    from mlflow_provider.tracking.run import Run
+
+log = logging.getLogger(__name__)
 
 TAG = "airflow.parent_run"  # marks a parent
 
@@ -25,19 +26,19 @@ CREATION_SECONDS = 1.0
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 
-def find(hook: MLflowClientHook, experiment_ids: Sequence[str], dag_run_filter: str) -> list[Run]:
+def find(hook: MLflowClientHook, experiment_ids: Sequence[str], dag_run_filter: str) -> list[runs.Run]:
     """Return the parent runs of a DAG run, the one to keep first."""
     parents = runs.search(hook, experiment_ids, f"{dag_run_filter} AND tags.`{TAG}` LIKE '%'")
     return sorted(parents, key=_order)
 
 
-def _order(parent: Run) -> tuple[int, str]:
+def _order(parent: runs.Run) -> tuple[int, str]:
     return parent.start_time, parent.run_id
 
 
 def get_or_create(
     hook: MLflowClientHook, experiment_id: str, dag_run_tags: Mapping[str, str], *, others_running: bool
-) -> Run:
+) -> runs.Run:
     """Return a DAG run's only parent run; create it if it does not exist.
 
     MLflow accepts any number of runs with the same name and tags, so tasks that start at the same moment
@@ -51,48 +52,65 @@ def get_or_create(
     """
     identity = {runs.DAG_RUN: dag_run_tags[runs.DAG_RUN]}
 
-    def look() -> list[Run]:
+    def look() -> list[runs.Run]:
         return find(hook, [experiment_id], runs.tag_filter(identity))
 
     start = time.monotonic()
-    parents = look()
-    if parents:
-        unite(hook, experiment_id, parents[0].run_id, [parent.run_id for parent in parents[1:]])
+    if parents := look():
+        for other in parents[1:]:
+            unite(hook, parents[0], other.run_id)
         return parents[0]
     name = f"{dag_run_tags[runs.DAG_ID]}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M}"
-    own, _ = runs.create(hook, experiment_id, name, {**identity, TAG: "true"}, dag_run_tags)
+    own = runs.create(hook, experiment_id, name, {**identity, TAG: "true"}, dag_run_tags)
     if not others_running:
         return own
 
-    def look_for_own() -> list[Run]:
+    def look_for_own() -> list[runs.Run]:
         shown = look()
         return shown if any(_order(parent) <= _order(own) for parent in shown) else []
 
     # A busy server delays the other tasks as much as this one.
     time.sleep(max(CREATION_SECONDS, 3 * (time.monotonic() - start)))
     first, *others = until_visible(f"parent run {own.run_id}", look_for_own) or [own]
-    others = others if first.run_id == own.run_id else [own]
-    unite(hook, experiment_id, first.run_id, [other.run_id for other in others])
+    for other in others if first.run_id == own.run_id else [own]:
+        unite(hook, first, other.run_id)
     return first
 
 
-def unite(hook: MLflowClientHook, experiment_id: str, first: str, others: Iterable[str]) -> None:
-    """Delete other parents, and move their children to the first.
+def unite(hook: MLflowClientHook, first: runs.Run, other: str) -> None:
+    """Delete another parent, and move its children to the first.
 
     A task that ends later finds out by itself that its parent is deleted. All others are moved here: they
     are in the replica as soon as it shows the deletion.
     """
-    for other in others:
-        with suppress(MLflowAPIError):  # another task has deleted it
-            runs.delete(hook, other)
-        is_deleted = partial(_is_deleted, hook, experiment_id, other)
-        until_visible(f"the deletion of parent run {other}", is_deleted)
-        for child in runs.search(hook, [experiment_id], f"tags.`{runs.PARENT_RUN_ID}` = '{other}'"):
-            runs.set_tags(hook, child.run_id, {runs.PARENT_RUN_ID: first})
+
+    def search(condition: str) -> list[runs.Run]:
+        return runs.search(hook, [first.experiment_id], condition)
+
+    with suppress(MLflowAPIError):  # another task has deleted it
+        runs.delete(hook, other)
+    until_visible(f"the deletion of parent run {other}", lambda: not search(f"attributes.run_id = '{other}'"))
+    for child in search(f"tags.`{runs.PARENT_RUN_ID}` = '{other}'"):
+        runs.set_tags(hook, child.run_id, {runs.PARENT_RUN_ID: first.run_id})
 
 
-def _is_deleted(hook: MLflowClientHook, experiment_id: str, run_id: str) -> bool:
-    return not runs.search(hook, [experiment_id], f"attributes.run_id = '{run_id}'")
+def end_with_child(hook: MLflowClientHook, child: runs.Run, status: str) -> None:
+    """End the parent of a run that has just ended, unless others of its children are running.
+
+    :param status: of the child.
+    """
+    experiment_id, parent_run_id = child.experiment_id, child.tags[runs.PARENT_RUN_ID]
+    try:
+        end_if_children_ended(hook, experiment_id, parent_run_id, status)
+    except MLflowAPIError as error:
+        parents = find(hook, [experiment_id], runs.tag_filter({runs.DAG_RUN: child.tags[runs.DAG_RUN]}))
+        if not parents or parents[0].run_id == parent_run_id:
+            log.warning("Parent run %s could not be ended: %s", parent_run_id, error)
+            return
+        # Another task has united the parents of tasks that started together.
+        runs.set_tags(hook, child.run_id, {runs.PARENT_RUN_ID: parents[0].run_id})
+        unite(hook, parents[0], parent_run_id)
+        end_if_children_ended(hook, experiment_id, parents[0].run_id, status)
 
 
 def end_if_children_ended(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mlflow_provider.tracking import runs
-
-if TYPE_CHECKING:
-    from mlflow_provider.tracking.run import Run
 
 Retry = Literal["new", "continue"]
 Decision = Literal["new", "same", "continue", "retry", "supersede"]
 
 
-def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decision:
+def decide(previous: runs.Run | None, tags: Mapping[str, str], retry: Retry) -> Decision:
     """Return what a try does, given the newest run of its task instance.
 
     - ``new``: there is no previous run; create one.
@@ -36,7 +33,7 @@ def decide(previous: Run | None, tags: Mapping[str, str], retry: Retry) -> Decis
     return "continue" if retry == "continue" else "retry"
 
 
-def _is_retry(previous: Run, tags: Mapping[str, str]) -> bool:
+def _is_retry(previous: runs.Run, tags: Mapping[str, str]) -> bool:
     """Return whether this try is a retry, and not one of a task that was cleared."""
     # Clearing raises max_tries, unless the task is running: that task is ended, and tried again.
     if previous.tags.get(runs.MAX_TRIES) != tags[runs.MAX_TRIES]:

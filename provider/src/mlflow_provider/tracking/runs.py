@@ -1,24 +1,19 @@
-"""Requests for runs, and the tags that lead from a run to Airflow."""
+"""Runs in MLflow's REST API, and the tags that lead from a run to Airflow."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import redact
 
-from mlflow_provider.hooks.client import as_tag_list, create_once, equals
+from mlflow_provider.hooks.client import MLflowClientHook, as_tag_list, create_once, equals
 from mlflow_provider.server.replica import until_visible
 from mlflow_provider.tracking import instance
-from mlflow_provider.tracking.run import Run
 from mlflow_provider.tracking.shared_run import PARENT_RUN_ID as PARENT_RUN_ID
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mlflow_provider.hooks.client import MLflowClientHook
 
 # Tags
 INSTANCE = "airflow.instance"
@@ -43,19 +38,71 @@ MAX_RESULTS = 10_000
 MAX_EXPERIMENTS = 10_000
 
 
+@dataclass(frozen=True)
+class Run:
+    """A run of an experiment.
+
+    :param run_id: its ID.
+    :param experiment_id: the ID of its experiment.
+    :param name: its name.
+    :param status: ``RUNNING``, ``FINISHED``, ``FAILED``, ``KILLED`` or ``SCHEDULED``.
+    :param start_time: milliseconds since the epoch.
+    :param end_time: milliseconds since the epoch; None while it is running.
+    :param artifact_uri: where its artifacts are stored.
+    :param tags: values by key.
+    :param metrics: the last value of each metric, by key.
+    :param may_have_duplicates: whether the request that created it was repeated. One that is still on its way
+        may then create another run.
+    """
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str
+    start_time: int
+    end_time: int | None = None
+    artifact_uri: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    may_have_duplicates: bool = False
+
+    @classmethod
+    def from_api(cls, run: Mapping[str, Any]) -> Run:
+        """Return a run from MLflow's answer.
+
+        :param run: has ``info`` and ``data``. MLflow leaves out what is empty, and gives NaN as text.
+        """
+        info, data = run["info"], run.get("data", {})
+        end_time = info.get("end_time")
+        return cls(
+            run_id=info["run_id"],
+            experiment_id=info["experiment_id"],
+            name=info.get("run_name") or info["run_id"],
+            status=info["status"],
+            start_time=int(info.get("start_time", 0)),
+            end_time=int(end_time) if end_time else None,
+            artifact_uri=info.get("artifact_uri", ""),
+            tags={tag["key"]: tag["value"] for tag in data.get("tags", [])},
+            metrics={metric["key"]: float(metric["value"]) for metric in data.get("metrics", [])},
+        )
+
+    @property
+    def page(self) -> str:
+        """The run's page in MLflow, for :meth:`MLflowConnection.page`."""
+        return f"experiments/{self.experiment_id}/runs/{self.run_id}"
+
+
 def create(
     hook: MLflowClientHook,
     experiment_id: str,
     run_name: str,
     identity: Mapping[str, str],
     tags: Mapping[str, Any],
-) -> tuple[Run, bool]:
+) -> Run:
     """Create a RUNNING run; only one, even if the server's answer is lost.
 
     :param identity: tags that no other run with this start time in milliseconds can have.
     :param tags: further tags.
-    :return: the run, and whether the request was repeated. A request that is still on its way may then
-        create another run, which :func:`delete_duplicates` deletes.
     """
     start_time = _now()
     params = {
@@ -77,7 +124,7 @@ def create(
     def find() -> Run | None:
         return next(iter(_created_at(hook, experiment_id, identity, start_time)), None)
 
-    return create_once(hook, send, find), attempts > 1
+    return replace(create_once(hook, send, find), may_have_duplicates=attempts > 1)
 
 
 def delete_duplicates(hook: MLflowClientHook, run: Run, identity: Mapping[str, str]) -> None:
@@ -114,15 +161,12 @@ def set_status(hook: MLflowClientHook, run_id: str, status: str) -> None:
     hook.call("POST", "runs/update", {"run_id": run_id, "status": status, "end_time": end_time})
 
 
-def kill(hook: MLflowClientHook, run_id: str, reason: str, tags: Mapping[str, Any] | None = None) -> None:
-    """End a run as KILLED, with the reason and further tags."""
-    set_status(hook, run_id, "KILLED")
-    set_tags(hook, run_id, {**(tags or {}), REASON: as_reason(reason)})
-
-
-def as_reason(text: str) -> str:
-    """Return why a run ended as the value of a tag; secrets that Airflow knows are masked."""
-    return str(redact(text))[:MAX_REASON_LENGTH]
+def end(
+    hook: MLflowClientHook, run_id: str, status: str, reason: str, tags: Mapping[str, Any] | None = None
+) -> None:
+    """End a run, with the reason and further tags; secrets that Airflow knows are masked."""
+    set_tags(hook, run_id, {**(tags or {}), REASON: str(redact(reason))[:MAX_REASON_LENGTH]})
+    set_status(hook, run_id, status)
 
 
 def set_tags(hook: MLflowClientHook, run_id: str, tags: Mapping[str, Any]) -> None:

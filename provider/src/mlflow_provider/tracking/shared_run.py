@@ -6,11 +6,15 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from mlflow_provider.process import local_tracking
 
 PARENT_RUN_ID = "mlflow.parentRunId"
 VARIABLE = "AIRFLOW_MLFLOW_RUN"
@@ -73,13 +77,47 @@ def share(run_id: str, tags: Mapping[str, str]) -> Iterator[SharedRun]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def join() -> None:
-    """Let a program continue the task's run only if no other process uses it, and it is no pool's worker.
+class AirflowRunContext:
+    """Tags every run that the ``mlflow`` package starts in a task, so that it leads back to Airflow.
 
-    MLflow calls this when it is imported. ``mlflow.start_run()`` continues the run that MLFLOW_RUN_ID names.
+    MLflow's ``RunContextProvider``, but not a subclass, which would import ``mlflow``.
+
+    .. seealso:: https://mlflow.org/docs/latest/ml/plugins/
     """
-    shared = SharedRun.from_environment()
-    if shared and os.environ.get(RUN_ID) == shared.run_id:
-        is_worker = multiprocessing.current_process().name != "MainProcess"
-        if is_worker or not shared.take():
-            del os.environ[RUN_ID]
+
+    def __init__(self) -> None:
+        """Let a program continue the task's run only if no other process uses it, and it is no pool's worker.
+
+        MLflow calls this when it is imported. ``mlflow.start_run()`` continues the run of MLFLOW_RUN_ID.
+        """
+        shared = SharedRun.from_environment()
+        if shared and os.environ.get(RUN_ID) == shared.run_id:
+            is_worker = multiprocessing.current_process().name != "MainProcess"
+            if is_worker or not shared.take():
+                del os.environ[RUN_ID]
+
+    def in_context(self) -> bool:
+        """Return whether this process runs a task of Airflow, or was started by one."""
+        return local_tracking.is_in_task() or VARIABLE in os.environ
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags of the task and its DAG run; warn if the run is not logged to a server.
+
+        :raises LocalTrackingURIError: it is not, and Airflow's setting demands a failure.
+        """
+        local_tracking.warn()
+        if shared := SharedRun.from_environment():
+            return {**shared.tags, PARENT_RUN_ID: shared.run_id}
+        return _tags_of_task() if "airflow.sdk" in sys.modules else {}  # not in a program
+
+
+def _tags_of_task() -> dict[str, Any]:
+    from airflow.sdk import get_current_context
+
+    from mlflow_provider.tracking import task_instance
+
+    try:
+        context = get_current_context()
+    except RuntimeError:
+        return {}
+    return {**task_instance.description(context), **task_instance.tags(context)}

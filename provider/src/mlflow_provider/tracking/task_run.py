@@ -12,10 +12,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -26,8 +27,8 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import TaskInstanceState, get_current_context
 
 from mlflow_provider import version_compat
-from mlflow_provider.exceptions import MLflowAPIError, MLflowProviderError, check_choice
-from mlflow_provider.hooks.client import MLflowClientHook
+from mlflow_provider.exceptions import MLflowProviderError, check_choice
+from mlflow_provider.hooks.client import MLflowClientHook, as_tag_list
 from mlflow_provider.links import mlflow as links
 from mlflow_provider.process import local_tracking
 from mlflow_provider.process.environment import environment
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from mlflow import ActiveRun
 
-    from mlflow_provider.tracking.run import Run
+    from mlflow_provider.server.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ OnTrackingError = Literal["fail", "warn"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 INTERRUPTIONS = (AirflowTaskTimeout, AirflowTaskTerminated, KeyboardInterrupt)
 NEVER_RETRIED = (AirflowFailException, AirflowSensorTimeout, AirflowTaskTerminated)
+TERMINATED = AirflowTaskTerminated("Airflow ended the task")
 # With these, operators pass a request to Airflow. If that fails, correct_end() is called.
 SUCCESSES = (AirflowSkipException, DagRunTriggerException, DownstreamTasksSkipped)
 
@@ -115,18 +117,14 @@ def task_run(
     """
     check_choice("on_tracking_error", on_tracking_error, OnTrackingError)
     check_choice("retry", retry, Retry)
-    if tags is not None and not isinstance(tags, Mapping):
-        raise ValueError(
-            f"tags is {str(tags)[:100]!r}; expected a mapping of tag names to values, as in "
-            "{'data': 'housing'}."
-        )
+    user_tags = {tag["key"]: tag["value"] for tag in as_tag_list(tags) or []}
     if not is_enabled():
         on_tracking_error = "warn"
     tracked_try = _TrackedTry(
         context or get_current_context(), mlflow_conn_id, nested, retry, on_tracking_error
     )
     with _end_with_block(tracked_try):
-        tracked_try.start(experiment, run_name, tags or {})
+        tracked_try.start(experiment, run_name, user_tags)
         _tries[:] = [tracked_try]
         with (
             tracked_try.tracking(),
@@ -140,48 +138,43 @@ def task_run(
             yield run if tracked_try.run else None
 
 
-def correct_end(ti: Any, error: BaseException) -> None:
+def correct_end(ti: Any, error: BaseException | str | None) -> None:
     """Let the run of a failed task say so, if its block has ended otherwise.
 
     A task may fail after its function has returned, e.g. because its result does not fit into an XCom, and
     only Airflow knows whether it will retry it.
 
     :param ti: the task instance, in the state that Airflow has given it.
-    :param error: why it failed.
+    :param error: why it failed, if Airflow says so.
     """
+    if not isinstance(error, BaseException):
+        error = AirflowException(error or "Airflow failed the task after its function had returned")
+    is_retried = ti.state == TaskInstanceState.UP_FOR_RETRY
     for tracked_try in _tries:
-        if tracked_try.ti.id == ti.id:
-            tracked_try.correct_end(error, is_retried=ti.state == TaskInstanceState.UP_FOR_RETRY)
-
-
-@contextmanager
-def _tracking_to_temporary_folder() -> Iterator[None]:
-    """Let the ``mlflow`` package write to a folder that is deleted at the end of the block."""
-    with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
-        connection = MLflowConnection("", f"file://{folder}/mlruns")
-        with environment({"MLFLOW_ALLOW_FILE_STORE": "true"}), tracking(connection), local_tracking.allowed():
-            yield
+        if tracked_try.ti.id == ti.id and tracked_try.ended != (_status(error), is_retried):
+            tracked_try.end(error, is_retried=is_retried, limit=limits.AFTER_TASK)
 
 
 @contextmanager
 def _end_with_block(tracked_try: _TrackedTry) -> Iterator[None]:
     """End the run when the block ends, with the matching status."""
-    with on_termination(tracked_try.end_terminated) as was_terminated:
+    with on_termination(partial(tracked_try.end, TERMINATED, limit=limits.TERMINATION)) as was_terminated:
         try:
             yield
+        except DEFERRALS:
+            raise  # the task continues in another process, and its run with it
         except BaseException as error:
-            # A deferred task continues in another process, and its run with it.
-            if not isinstance(error, DEFERRALS):
-                tracked_try.end_with(error)
+            tracked_try.end(error)
             raise
         else:
-            tracked_try.end("FINISHED")
+            tracked_try.end()
         finally:
             is_terminated = was_terminated()
             if is_terminated is None:
                 is_terminated = tracked_try.is_ended_by_airflow()
-            if is_terminated:
-                tracked_try.end_terminated()  # again, because the block has continued for a moment
+            if is_terminated:  # the block has continued for a moment, and nothing corrects this
+                tracked_try.end(TERMINATED, limit=limits.TERMINATION)
+                _tries.clear()
 
 
 @dataclass
@@ -198,9 +191,8 @@ class _TrackedTry:
     nested: bool
     retry: Retry
     on_tracking_error: OnTrackingError
-    run: Run | None = None
-    parent: Run | None = None
-    may_have_duplicates: bool = False
+    run: runs.Run | None = None
+    parent: runs.Run | None = None
     ended: tuple[Status, bool] | None = None
 
     def __post_init__(self) -> None:
@@ -234,7 +226,9 @@ class _TrackedTry:
             missing = "a link to its MLflow run" if self.run else "an MLflow run"
             log.warning("This task runs without %s: %s", missing, error)
 
-    def _continue_or_create(self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any]) -> Run:
+    def _continue_or_create(
+        self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any]
+    ) -> runs.Run:
         hook = self.patient_hook
         try_tags = {**self.tags, runs.SUPERSEDED: "false"}
         previous = self._newest_run(experiment_id)
@@ -242,7 +236,12 @@ class _TrackedTry:
         if previous and decision == "same" and previous.status == "RUNNING":
             return previous
         if self.nested:
-            self.parent = self._find_parent(experiment_id)
+            ti, dag_run_tags = self.ti, runs.dag_run_tags(self.ti.dag_id, self.ti.run_id)
+            # Counted before the search: a task that ends between the two has left its parent run in MLflow.
+            running = ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=["running"])
+            self.parent = parent_run.get_or_create(
+                hook, experiment_id, dag_run_tags, others_running=running > 1
+            )
             try_tags[runs.PARENT_RUN_ID] = self.parent.run_id
         if previous and decision in ("same", "continue"):
             runs.set_status(hook, previous.run_id, "RUNNING")
@@ -254,10 +253,9 @@ class _TrackedTry:
             try_tags[runs.RETRY_OF] = previous.run_id
         all_tags = {**self.description, **tags, **try_tags}
         name = run_name or task_instance.run_name(self.context)
-        run, self.may_have_duplicates = runs.create(hook, experiment_id, name, self.identity, all_tags)
-        return run
+        return runs.create(hook, experiment_id, name, self.identity, all_tags)
 
-    def _newest_run(self, experiment_id: str) -> Run | None:
+    def _newest_run(self, experiment_id: str) -> runs.Run | None:
         for earlier in _tries:
             run = earlier.run
             if run and run.experiment_id == experiment_id and earlier.tags == self.tags:
@@ -267,7 +265,7 @@ class _TrackedTry:
             return None
         hook, last_try = self.patient_hook, self.ti.try_number - 1
 
-        def search(oldest_try: int = 0) -> Run | None:
+        def search(oldest_try: int = 0) -> runs.Run | None:
             # The IDs that Airflow gives to tries ascend (UUID 7), whatever the clocks of the workers say.
             newest_first = [f"tags.`{runs.TRY_ID}` DESC", "attributes.start_time DESC"]
             tag_filter = runs.tag_filter(self.identity)
@@ -280,15 +278,6 @@ class _TrackedTry:
         if newest and newest.tags.get(runs.TRY_ID) != self.tags[runs.TRY_ID]:
             return replace(newest, status=runs.status(hook, newest))
         return newest
-
-    def _find_parent(self, experiment_id: str) -> Run:
-        ti = self.ti
-        # Counted before the search: a task that ends between the two has left its parent run in MLflow.
-        running = ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=["running"])
-        dag_run_tags = runs.dag_run_tags(ti.dag_id, ti.run_id)
-        return parent_run.get_or_create(
-            self.patient_hook, experiment_id, dag_run_tags, others_running=running > 1
-        )
 
     def is_ended_by_airflow(self) -> bool:
         """Return whether Airflow has given up the task instance, e.g. because it was cleared."""
@@ -305,107 +294,72 @@ class _TrackedTry:
     @contextmanager
     def tracking(self) -> Iterator[None]:
         """Point the ``mlflow`` package at the server, or at a temporary folder if there is no run."""
-        if not self.run:
-            with _tracking_to_temporary_folder():
+        if self.run:
+            with self.hook.tracking(), environment(self.patient_hook.connection.retry_environment):
                 yield
             return
-        with self.hook.tracking(), environment(self.patient_hook.connection.retry_environment):
-            yield
+        with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
+            server = MLflowConnection("", f"file://{folder}/mlruns")
+            with environment({"MLFLOW_ALLOW_FILE_STORE": "true"}), tracking(server), local_tracking.allowed():
+                yield
 
     def end(
         self,
-        status: Status,
-        reason: str | None = None,
+        error: BaseException | None = None,
         *,
-        is_retried: bool = False,
-        hook: MLflowClientHook | None = None,
+        is_retried: bool | None = None,
+        limit: Limits | None = None,
     ) -> None:
         """End the run.
 
-        :param is_retried: whether Airflow will retry the task; the retry then counts for the parent run.
+        :param error: why the task fails; None if it succeeds.
+        :param is_retried: whether Airflow will retry the task, if it has decided that. The retry then counts
+            for the parent run.
+        :param limit: the limits of each request, if they are tight.
         """
         if not self.run or os.getpid() != self.process:
             return
-        if not hook:
-            limit = limits.end_of_run if status == "FINISHED" else limits.later_requests
-            hook = self.hook.with_limits(limit(self.hook.connection))
-        run = self.run
+        status = _status(error)
+        if is_retried is None:
+            has_tries = self.ti.try_number <= self.ti.max_tries
+            is_retried = status != "FINISHED" and has_tries and not isinstance(error, NEVER_RETRIED)
+        default = limits.end_of_run if status == "FINISHED" else limits.later_requests
+        hook = self.hook.with_limits(
+            limit or default(self.hook.connection), own_pool=limit is limits.TERMINATION
+        )
         try:
-            if reason:
+            if status == "FINISHED":
+                runs.set_status(hook, self.run.run_id, status)
+            else:
                 superseded = {runs.SUPERSEDED: str(is_retried).lower()}
-                runs.set_tags(hook, run.run_id, {runs.REASON: runs.as_reason(reason), **superseded})
-            runs.set_status(hook, run.run_id, status)
-            if not is_retried:
-                self._end_parent(hook, run, status)
-            if self.may_have_duplicates:
-                runs.delete_duplicates(hook, run, self.identity)
+                runs.end(hook, self.run.run_id, status, self._reason(error), superseded)
+            if self.nested and not is_retried:
+                parent_run.end_with_child(hook, self.run, status)
+            if self.run.may_have_duplicates:
+                runs.delete_duplicates(hook, self.run, self.identity)
             self.ended = status, is_retried
-        except MLflowProviderError as error:
-            if self.on_tracking_error == "fail":
+        except MLflowProviderError as failure:
+            if self.on_tracking_error == "fail" and not error:
                 raise
-            log.warning("MLflow run %s may be left RUNNING: %s", run.run_id, error)
+            log.warning("MLflow run %s may be left RUNNING: %s", self.run.run_id, failure)
 
-    def end_with(self, error: BaseException) -> None:
-        """End the run with the status that an error calls for; the task still fails with that error."""
-        self.on_tracking_error = "warn"
-        if isinstance(error, SUCCESSES):
-            self.end("FINISHED")
-            return
-        is_retried = self.ti.try_number <= self.ti.max_tries and not isinstance(error, NEVER_RETRIED)
-        self.end(_status(error), self._reason(error), is_retried=is_retried)
-
-    def correct_end(self, error: BaseException, *, is_retried: bool) -> None:
-        """End the run as Airflow has ended the task, unless the block has ended it in the same way."""
-        if self.run and self.ended != (_status(error), is_retried):
-            self.on_tracking_error = "warn"
-            hook = self.hook.with_limits(limits.AFTER_TASK)
-            self.end(_status(error), self._reason(error), is_retried=is_retried, hook=hook)
-
-    def _reason(self, error: BaseException) -> str:
+    def _reason(self, error: BaseException | None) -> str:
         limit = self.context["task"].execution_timeout
         if isinstance(error, AirflowTaskTimeout) and limit:  # its own text is a process ID
             return f"Timed out after {limit} (execution_timeout)"
         return f"{type(error).__name__}: {error}"
 
-    def end_terminated(self) -> None:
-        """End the run in the few seconds before Airflow kills the process."""
-        if not self.run:
-            return
-        hook = self.hook.with_limits(limits.TERMINATION, own_pool=True)
-        try:
-            runs.kill(hook, self.run.run_id, "Airflow ended the task")
-            self._end_parent(hook, self.run, "KILLED")
-        except MLflowProviderError as error:
-            log.warning("MLflow run %s may be left RUNNING: %s", self.run.run_id, error)
 
-    def _end_parent(self, hook: MLflowClientHook, run: Run, status: Status) -> None:
-        if not self.nested:  # then the tag names a run of the user's, if any
-            return
-        experiment_id, parent_run_id = run.experiment_id, run.tags[runs.PARENT_RUN_ID]
-        try:
-            parent_run.end_if_children_ended(hook, experiment_id, parent_run_id, status)
-        except MLflowAPIError:
-            dag_run_filter = runs.dag_run_filter(self.ti.dag_id, self.ti.run_id)
-            parents = parent_run.find(hook, [experiment_id], dag_run_filter)
-            first = parents[0].run_id if parents else parent_run_id
-            if first != parent_run_id:  # another task has united the parents of tasks that started together
-                runs.set_tags(hook, run.run_id, {runs.PARENT_RUN_ID: first})
-                parent_run.unite(hook, experiment_id, first, [parent_run_id])
-                parent_run.end_if_children_ended(hook, experiment_id, first, status)
-            elif hook.get_run(parent_run_id)["info"]["lifecycle_stage"] == "deleted":
-                log.warning("Parent run %s is deleted in MLflow; later tasks get another one.", parent_run_id)
-            else:
-                raise
-
-
-def _status(error: BaseException) -> Status:
+def _status(error: BaseException | None) -> Status:
+    if error is None or isinstance(error, SUCCESSES):
+        return "FINISHED"
     return "KILLED" if isinstance(error, INTERRUPTIONS) else "FAILED"
 
 
-def _supersede(hook: MLflowClientHook, run: Run) -> None:
+def _supersede(hook: MLflowClientHook, run: runs.Run) -> None:
     """Mark a run as replaced by another run of its task instance; end it if its process was killed."""
     superseded = {runs.SUPERSEDED: "true"}
     if run.status == "RUNNING":
-        runs.kill(hook, run.run_id, "its process was killed", superseded)
+        runs.end(hook, run.run_id, "KILLED", "its process was killed", superseded)
     elif run.tags.get(runs.SUPERSEDED) != "true":
         runs.set_tags(hook, run.run_id, superseded)

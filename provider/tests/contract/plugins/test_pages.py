@@ -33,7 +33,7 @@ def log_run(hook):
         dag_run = runs.dag_run_tags(dag_id, "manual")
         tags = {"airflow.task_id": "train", **tags}
         experiment_id = hook.get_or_create_experiment("Pages")
-        run, _ = runs.create(hook, experiment_id, f"run of {dag_id}", dag_run, tags)
+        run = runs.create(hook, experiment_id, f"run of {dag_id}", dag_run, tags)
         return run.run_id
 
     return log_run

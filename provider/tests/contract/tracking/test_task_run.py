@@ -261,13 +261,14 @@ class TestTrainingCode:
         assert status_of(runs()) == ["FINISHED"]
         assert "cannot change the experiment" not in caplog.text
 
-    def test_another_tracking_uri_causes_one_warning(self, a_try, mlflow_server, experiment, caplog):
+    @pytest.mark.parametrize("starts", [0, 2])
+    def test_another_tracking_uri_causes_one_warning(self, a_try, mlflow_server, experiment, caplog, starts):
         import mlflow
 
         other = f"{mlflow_server.url}/"
         with task_run(context=a_try.context, experiment=experiment):
             mlflow.set_tracking_uri(other)
-            for _ in range(2):
+            for _ in range(starts):
                 with mlflow.start_run():
                     pass
 
@@ -342,11 +343,23 @@ class TestTrainingCode:
         import mlflow
 
         with task_run(context=a_try.context, experiment=experiment) as run:
-            mlflow.MlflowClient().create_run(run.info.experiment_id, run_name="lightning")
+            mlflow.MlflowClient().create_run(run.info.experiment_id, run_name="client")
 
-        [of_client] = [run for run in runs() if run.info.run_name == "lightning"]
+        [of_client] = [run for run in runs() if run.info.run_name == "client"]
         assert of_client.info.status == "RUNNING"
         assert set(of_client.data.tags) == {"mlflow.runName"}
+
+    def test_runs_of_the_client_with_the_tags_of_its_context_are_children(self, a_try, runs, experiment):
+        import mlflow
+        from mlflow.tracking.context.registry import resolve_tags  # which Lightning's logger uses
+
+        with task_run(context=a_try.context, experiment=experiment) as run:
+            tags = resolve_tags({"mlflow.runName": "lightning"})
+            mlflow.MlflowClient().create_run(run.info.experiment_id, tags=tags)
+
+        [child] = [run for run in runs() if run.info.run_name == "lightning"]
+        assert child.data.tags["mlflow.parentRunId"] == run.info.run_id
+        assert child.data.tags["airflow.task_id"] == "train"
 
     def test_what_it_imported_by_name_starts_other_runs_afterwards(self, a_try, runs, experiment, hook):
         with task_run(context=a_try.context, experiment=experiment):

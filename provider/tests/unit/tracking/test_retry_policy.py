@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_provider.tracking.retry_policy import decide
-from mlflow_provider.tracking.run import Run
+from mlflow_provider.tracking.runs import Run
 
 
 def tags(try_number: int, max_tries: int = 2, clear_number: int = 0) -> dict[str, str]:
