@@ -92,7 +92,8 @@ def _stack() -> Iterator[Stack]:
 
 
 def _add_what_the_tests_need(folder: Path) -> None:
-    install = [".local/uv/bin/uv", "pip", "install", "--python=.venv", "optuna-integration>=5,<6"]
+    packages = ["hyperopt>=0.3,<0.4", "optuna-integration>=5,<6"]
+    install = [".local/uv/bin/uv", "pip", "install", "--python=.venv", *packages]
     subprocess.run(install, cwd=folder, check=True, capture_output=True)
     for dags in (HERE / "dags").glob("*.py"):
         if dags.name != "registry_events.py":  # copied by its tests, under other names

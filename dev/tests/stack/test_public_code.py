@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 # What each task logs to its own run, by the names of task and run.
 OWN = {
     "loops_over_models": {"ridge": {"model": "ridge", "rmse": 0.5}},
-    "minimizes_an_objective": {"search": {"best_loss": 0.1**2}},
     "optimizes_with_optuna": {"0": {"loss": 0.0, "x": "0"}},
-    "logs_by_client_as_lightning_does": {"logs_by_client_as_lightning_does": {}},
+    "logs_as_lightning_does": {"logs_as_lightning_does": {}},
     "trains_folds_in_forks": {"trains_folds_in_forks": {}},
     "trains_folds_in_loky": {"trains_folds_in_loky": {}},
     "runs_two_programs": {"program": {"rmse": 1.0}},
@@ -34,13 +33,13 @@ CHILDREN = {
         "forest": {"model": "forest", "rmse": 0.4},
     },
     "optimizes_with_optuna": {"1": {"loss": 1.0, "x": "1"}},
+    "logs_as_lightning_does": {"lightning": {"alpha": "1", "loss": 0.5}},
     "trains_folds_in_forks": {f"fold {fold}": {"fold": str(fold)} for fold in range(4)},
     "trains_folds_in_loky": {f"fold {fold}": {"fold": str(fold)} for fold in range(3)},
     "runs_two_programs": {"program": {"rmse": 2.0}},
 }
 # The parameter in which a task's runs differ, where it is open which of them is the task's own.
 ANY_ORDER = {
-    "minimizes_an_objective": ("alpha", {"0.1", "0.2", "0.3"}),
     "trains_folds_in_threads": ("fold", {"0", "1", "2"}),
     "fits_under_autolog": ("alpha", {"1.0", "2.0"}),
 }
@@ -105,6 +104,14 @@ def test_every_pass_of_a_loop_has_its_own_run(runs, task_id):
     parameter, values = ANY_ORDER[task_id]
     passes = [run.data.params[parameter] for run in (*own, *children) if parameter in run.data.params]
     assert sorted(passes) == sorted(values)
+
+
+def test_every_evaluation_of_an_objective_is_a_child_of_the_search(runs):
+    [search], evaluations = of_task(runs, "minimizes_an_objective")
+    losses = [run.data.metrics["loss"] for run in evaluations]
+    assert losses == [float(run.data.params["alpha"]) ** 2 for run in evaluations]
+    assert len(losses) == 3
+    assert (search.info.run_name, logged(search)) == ("search", {"best_loss": min(losses)})
 
 
 def test_mlflow_makes_a_run_for_each_project(runs):

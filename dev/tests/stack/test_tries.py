@@ -10,6 +10,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from dev.tests.helpers.embedded_stack import tags_of
+
 if TYPE_CHECKING:
     from dev.tests.helpers.embedded_stack import Stack
 
@@ -58,7 +60,13 @@ def tries(_stack: Stack) -> str:
 def runs_of(stack: Stack, tries: str) -> Callable[[str], list[Run]]:
     """A function that returns the MLflow runs of a task, oldest first."""
     runs = [_as_run(run) for run in stack.mlflow_runs("tries", tries)]
-    return lambda task_id: [run for run in runs if run.tags["airflow.task_id"] == task_id]
+    return lambda task_id: [run for run in runs if run.tags.get("airflow.task_id") == task_id]
+
+
+@pytest.fixture
+def parent(stack: Stack, tries: str) -> Run:
+    [parent] = [run for run in stack.mlflow_runs("tries", tries) if "airflow.parent_run" in tags_of(run)]
+    return _as_run(parent)
 
 
 @pytest.fixture
@@ -98,6 +106,14 @@ def test_a_try_ends_as_airflow_says_however_it_has_ended(runs_of, task_id, statu
 
     assert (first.status, second.status) == (status, "FINISHED")
     assert second.tags["airflow.retry_of"] == first.run_id
+    assert [run.tags["airflow.superseded"] for run in (first, second)] == ["true", "false"]
+
+
+def test_their_parent_is_finished_like_their_last_tries(runs_of, parent):
+    children = runs_of("is_retried_after_its_return") + runs_of("is_retried_after_a_crash")
+
+    assert {child.tags["mlflow.parentRunId"] for child in children} == {parent.run_id}
+    assert parent.status == "FINISHED"
 
 
 def test_a_retry_can_continue_the_run(stack, runs_of):

@@ -1,6 +1,7 @@
 """Tasks that are retried, pause, or run other programs."""
 
 import os
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -44,15 +45,15 @@ class NoXCom:
         raise TypeError("no XCom")
 
 
-@task.mlflow(retries=1, retry_delay=SOON)
+@task.mlflow(retries=1, retry_delay=SOON, nested=True)
 def is_retried_after_its_return(ti: Any = None) -> Any:
     return NoXCom() if ti.try_number == 1 else None
 
 
-@task.mlflow(retries=1, retry_delay=SOON)
+@task.mlflow(retries=1, retry_delay=SOON, nested=True)
 def is_retried_after_a_crash(ti: Any = None) -> None:
     if ti.try_number == 1:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task.mlflow(retries=1, retry_delay=SOON, retry="continue")
