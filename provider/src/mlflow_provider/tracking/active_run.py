@@ -203,12 +203,13 @@ class _TaskRun:
         is_child = arguments.get("nested") or names_parent or not self.shared.is_this_process
         if run_id == self.shared.run_id or (not run_id and not is_child and self.shared.take()):
             return self._take(original, arguments)
-        with _no_active_run():
-            if not run_id:
-                return original(**arguments)  # AirflowRunContext makes it a child
-            # MLflow would reject a run of another experiment.
-            with mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None):
-                return original(**arguments)
+        # MLflow would reject a run of another experiment.
+        experiment_id = None if run_id else self.active.info.experiment_id
+        with (
+            _no_active_run(),
+            mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
+        ):
+            return original(**arguments)  # AirflowRunContext makes a new run a child
 
     def _take(self, original: Callable[..., ActiveRun], arguments: dict[str, Any]) -> ActiveRun:
         """Return the task's run, described by the arguments; MLflow itself handles those that are left."""

@@ -7,10 +7,7 @@ import pytest
 
 from dag_runs import run_dag
 
-TRIGGER = (
-    "TriggerDagRunOperator(task_id='trigger', trigger_dag_id='triggered', trigger_run_id='once')"
-    ".execute(context)"
-)
+TRIGGER = "TriggerDagRunOperator(task_id='trigger', trigger_dag_id={}).execute(context)"
 # The body of a task's function, or its arguments; and the status of its run.
 OUTCOMES = {
     "finishes": ("pass", "FINISHED"),
@@ -22,11 +19,14 @@ OUTCOMES = {
     "is_terminated": ("raise AirflowTaskTerminated", "KILLED"),
     "is_skipped": ("raise AirflowSkipException('nothing new')", "FINISHED"),
     "skips_downstream_tasks": ("raise DownstreamTasksSkipped(tasks=[])", "FINISHED"),
-    "triggers_a_dag_run": (TRIGGER, "FINISHED"),
-    # It is the same DAG run, and Airflow passes no exception to listeners.
-    "triggers_the_dag_run_again": (TRIGGER, "FAILED"),
+    "triggers_a_dag_run": (TRIGGER.format("'triggered'"), "FINISHED"),
+    # Airflow then passes no exception to listeners.
+    "triggers_a_dag_run_that_exists": (
+        TRIGGER.format("'outcomes', trigger_run_id=context['run_id']"),
+        "FAILED",
+    ),
     "triggers_a_dag_run_in_vain": (
-        "return TriggerDagRunOperator(task_id='trigger', trigger_dag_id='missing').execute(context)",
+        TRIGGER.format("'missing'"),
         "FAILED",
     ),
     # What happens after the function has returned.
