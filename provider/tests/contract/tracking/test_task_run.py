@@ -941,7 +941,7 @@ with task_run(context=Try({run_id!r}).context, experiment={experiment!r}):
 
 @pytest.mark.fault(
     "Airflow ends a task in the middle of compiled code",
-    sees="the run KILLED: Airflow ended the task",
+    sees="the run KILLED: AirflowTaskTerminated: Airflow ended the task",
     green="with *Clear*",
 )
 def test_a_task_that_airflow_ends_deep_in_compiled_code_was_killed(a_try, runs, experiment, tmp_path):
