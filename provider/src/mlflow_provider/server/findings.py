@@ -255,7 +255,7 @@ PROFILE_MISSING = Finding(
 GOOGLE_KEY_REJECTED = Finding(
     "google-key-rejected",
     "artifacts go to {location}, but Google's library finds no valid credentials here ({error})",
-    "correct the key in the artifact connection",
+    "set artifact_conn_id in Extra to a connection with a valid key",
 )
 BUCKET_NOT_FOUND = Finding(
     "bucket-not-found",

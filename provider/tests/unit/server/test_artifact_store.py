@@ -7,6 +7,7 @@ import os
 import stat
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, redact
@@ -22,6 +23,7 @@ NO_AZURE: dict[str, str | None] = dict.fromkeys(AZURE_VARIABLES)
 KEYS = NO_AWS | {"AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": SECRET}
 ENDPOINT = {"MLFLOW_S3_ENDPOINT_URL": "http://minio:9000"}
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/mlflow"}
+GOOGLE = "google_cloud_platform"
 GOOGLE_KEY = {"type": "service_account", "private_key": SECRET}
 ACCOUNT = "BlobEndpoint=https://ada.blob.core.windows.net"
 
@@ -33,6 +35,10 @@ def read(conn_type: str = "aws", **fields) -> ArtifactStore:
     return ArtifactStore.read(
         "store", lambda conn_id: Connection(conn_id=conn_id, conn_type=conn_type, **fields)
     )
+
+
+def role(name: str, value: str) -> dict[str, Any]:
+    return {**ROLE, "assume_role_kwargs": {name: value}}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def read(conn_type: str = "aws", **fields) -> ArtifactStore:
             NO_AWS | {"AWS_PROFILE": "ml", "AWS_WEB_IDENTITY_TOKEN_FILE": None},
         ),
         (
-            {"conn_type": "google_cloud_platform", "extra": {"key_path": "/key.json", "project": "housing"}},
+            {"conn_type": GOOGLE, "extra": {"key_path": "/key.json", "project": "housing"}},
             {"GOOGLE_APPLICATION_CREDENTIALS": "/key.json", "GOOGLE_CLOUD_PROJECT": "housing"},
         ),
         (
@@ -96,11 +102,11 @@ def test_a_connection_becomes_the_variables_of_mlflows_client(fields, variables)
     assert SECRET not in redact(str(variables))
 
 
-@pytest.mark.parametrize("conn_type", ["aws", "google_cloud_platform", "wasb"])
+@pytest.mark.parametrize("conn_type", ["aws", GOOGLE, "wasb"])
 def test_without_keys_the_workers_own_are_used_and_the_log_says_so(conn_type, caplog):
     caplog.set_level("INFO")
 
-    assert not read(conn_type, extra={"num_retries": 5} if conn_type.startswith("google") else {}).variables
+    assert not read(conn_type, extra={"num_retries": 5} if conn_type == GOOGLE else {}).variables
 
     assert "Connection 'store' has no keys; MLflow uses the identity of this worker." in caplog.text
 
@@ -123,39 +129,27 @@ def test_without_keys_the_workers_own_are_used_and_the_log_says_so(conn_type, ca
         ({"extra": {"service_config": []}}, "Extra, service_config", "JSON object"),
         ({"extra": {"service_config": {"sts": {"a": 1}}}}, "Extra, service_config.sts.a", "not supported"),
         ({"extra": ROLE | {"assume_role_method": "saml"}}, "Extra, assume_role_method", "enter assume_role"),
+        ({"extra": role("Policy", "p")}, "Extra, assume_role_kwargs.Policy", "not supported"),
+        ({"extra": role("ExternalId", "a\n[b]")}, "Extra, assume_role_kwargs.ExternalId", "enter one line"),
+        ({"conn_type": GOOGLE, "login": "ada"}, "Login", "not supported"),
         (
-            {"extra": ROLE | {"assume_role_kwargs": {"Policy": "p"}}},
-            "Extra, assume_role_kwargs.Policy",
-            "not supported",
-        ),
-        (
-            {"extra": ROLE | {"assume_role_kwargs": {"ExternalId": "a\n[profile b]"}}},
-            "Extra, assume_role_kwargs.ExternalId",
-            "enter one line",
-        ),
-        ({"conn_type": "google_cloud_platform", "login": "ada"}, "Login", "not supported"),
-        (
-            {"conn_type": "google_cloud_platform", "extra": {"impersonation_chain": "ada"}},
+            {"conn_type": GOOGLE, "extra": {"impersonation_chain": "ada"}},
             "Extra, impersonation_chain",
             "not supported",
         ),
         (
-            {"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": "key.json"}},
+            {"conn_type": GOOGLE, "extra": {"keyfile_dict": "key.json"}},
             "Extra, keyfile_dict",
             "content of the file",
         ),
         (
-            {"conn_type": "google_cloud_platform", "extra": {"key_path": "a", "keyfile_dict": GOOGLE_KEY}},
+            {"conn_type": GOOGLE, "extra": {"key_path": "a", "keyfile_dict": GOOGLE_KEY}},
             "Extra, keyfile_dict",
             "also Extra, key_path",
         ),
         ({"conn_type": "wasb", "extra": {"tenant_id": "t"}}, "Extra, tenant_id", "not supported"),
         ({"conn_type": "wasb", "password": SECRET}, "Host", "its name as Login"),
-        (
-            {"conn_type": "wasb", **LOGIN, "extra": {"sas_token": SECRET}},
-            "Password",
-            "also Extra, sas_token",
-        ),
+        ({"conn_type": "wasb", **LOGIN, "extra": {"sas_token": SECRET}}, "Password", "also Extra, sas_token"),
     ],
 )
 def test_an_error_names_the_field_and_the_fix(fields, field, advice):
@@ -176,12 +170,15 @@ def test_an_error_says_that_the_connection_does_not_exist():
 
 
 class TestFiles:
-    GOOGLE = {"conn_type": "google_cloud_platform", "extra": {"keyfile_dict": json.dumps(GOOGLE_KEY)}}
-    AWS = {**LOGIN, "extra": ROLE}
-
     @pytest.mark.parametrize(
         ("fields", "variable"),
-        [(GOOGLE, "GOOGLE_APPLICATION_CREDENTIALS"), (AWS, "AWS_CONFIG_FILE")],
+        [
+            (
+                {"conn_type": GOOGLE, "extra": {"keyfile_dict": json.dumps(GOOGLE_KEY)}},
+                "GOOGLE_APPLICATION_CREDENTIALS",
+            ),
+            ({**LOGIN, "extra": ROLE}, "AWS_CONFIG_FILE"),
+        ],
     )
     def test_with_secrets_are_readable_by_the_owner_until_the_end_of_the_block_even_if_a_fork_leaves_it(
         self, fields, variable
@@ -210,7 +207,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("fields", "field"),
         [
-            ({"conn_type": "google_cloud_platform", "extra": {"key_path": "/gone.json"}}, "Extra, key_path"),
+            ({"conn_type": GOOGLE, "extra": {"key_path": "/gone.json"}}, "Extra, key_path"),
             ({"extra": {"verify": "/gone.json"}}, "Extra, verify"),
         ],
     )
