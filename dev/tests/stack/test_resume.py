@@ -44,5 +44,7 @@ def rounds(stack: Any, run_id: str) -> list[int]:
             f"{stack.mlflow_url}/api/2.0/mlflow/metrics/get-history",
             params={"run_id": run["info"]["run_id"], "metric_key": "train_rmse"},
             timeout=60,
-        ).json().get("metrics", [])
+        )
+        .json()
+        .get("metrics", [])
     ]
