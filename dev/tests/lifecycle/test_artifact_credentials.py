@@ -24,12 +24,18 @@ from mlflow_provider.hooks.client import MLflowClientHook
 
 LOG = "import mlflow, sys; mlflow.MlflowClient().log_text(sys.argv[1], '1,2,3', 'program.csv')"
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/mlflow", "assume_role_kwargs": {"DurationSeconds": 900}}
-CONTAINER = "/container"
+CONTAINER = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{recorder.url}/container"}
+SERVICE_ACCOUNT = {"AWS_ROLE_ARN": ROLE["role_arn"], "AWS_WEB_IDENTITY_TOKEN_FILE": "{worker}/token"}
+WEB_IDENTITY = f"""\
+<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>
+<AccessKeyId>{KEYS[0]}</AccessKeyId><SecretAccessKey>{KEYS[1]}</SecretAccessKey><SessionToken></SessionToken>
+<Expiration>2100-01-01T00:00:00Z</Expiration>
+</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"""
 
 
 @dataclass
 class Recorder:
-    """A proxy in front of MinIO, which is also a worker's container service.
+    """A proxy in front of MinIO, which also gives a container and a service account an identity.
 
     It says that sessions of STS expire in a minute, so that clients renew them before each request.
 
@@ -50,9 +56,13 @@ def record(store: str) -> Iterator[Recorder]:
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.path == CONTAINER:
+            if self.path == "/container":
                 identity = {"AccessKeyId": KEYS[0], "SecretAccessKey": KEYS[1], "Token": ""}
                 self.respond(200, json.dumps({**identity, "Expiration": "2100-01-01T00:00:00Z"}).encode())
+                return
+            if b"Action=AssumeRoleWithWebIdentity" in body:
+                assert b"WebIdentityToken=t0ken" in body
+                self.respond(200, WEB_IDENTITY.encode())
                 return
             # With the client's Host, which is signed.
             response = requests.request(
@@ -99,35 +109,38 @@ def recorder(store: str) -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def worker(tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home of a worker whose profile `ml` has keys; its container has an identity."""
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a worker whose profile `ml` has keys."""
     names = ("aws_access_key_id", "aws_secret_access_key")
     lines = [f"{name} = {key}" for name, key in zip(names, KEYS, strict=True)]
     (tmp_path / "config").write_text("\n".join(["[profile ml]", *lines]))
+    (tmp_path / "token").write_text("t0ken")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     for name, value in {
         "AWS_CONFIG_FILE": str(tmp_path / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": recorder.url + CONTAINER,
     }.items():
         monkeypatch.setenv(name, value)
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("identity", "role"),
+    ("identity", "role", "variables"),
     [
-        pytest.param({"login": KEYS[0], "password": KEYS[1]}, ROLE, id="role-keys"),
-        pytest.param({"extra": {"profile_name": "ml"}}, {}, id="profile"),
-        pytest.param({"extra": {"profile_name": "ml"}}, ROLE, id="role-profile"),
-        pytest.param({}, {}, id="container"),
-        pytest.param({}, ROLE, id="role-container"),
+        pytest.param({"login": KEYS[0], "password": KEYS[1]}, ROLE, {}, id="role-keys"),
+        pytest.param({"extra": {"profile_name": "ml"}}, {}, {}, id="profile"),
+        pytest.param({"extra": {"profile_name": "ml"}}, ROLE, {}, id="role-profile"),
+        pytest.param({}, {}, CONTAINER, id="container"),
+        pytest.param({}, ROLE, CONTAINER, id="role-container"),
+        pytest.param({}, ROLE, SERVICE_ACCOUNT, id="role-service-account"),
     ],
 )
 def test_a_task_and_a_program_that_it_starts_write_and_renew_the_session_of_a_role(
-    identity, role, worker, recorder, mlflow_server, airflow_connection, caplog
+    identity, role, variables, worker, recorder, mlflow_server, airflow_connection, monkeypatch, caplog
 ):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(worker=worker, recorder=recorder))
     addresses = {"endpoint_url": recorder.url, "service_config": {"sts": {"endpoint_url": recorder.url}}}
     extra = {"region_name": REGION, **addresses, **identity.get("extra", {}), **role}
     airflow_connection("store", **{"conn_type": "aws", **identity, "extra": extra})
