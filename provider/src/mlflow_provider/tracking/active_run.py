@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # Arguments of mlflow.start_run() with which the task's run needs no other request than to set tags.
 _DESCRIPTION = {"run_id", "experiment_id", "run_name", "nested", "tags", "description"}
+# In the server's error; autologging logs it as a warning.
+_REJECTED_PARAMETERS = "Changing param values is not allowed"
 
 
 @contextmanager
@@ -100,6 +102,7 @@ def active_run(
                     mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
                     _ignored_run_id(),
                     _tagged_traces(tags),
+                    task_run.rejected_parameters_explained(),
                     _replaced(task_run.start_run),
                     _replaced(task_run.end_run),
                     _replaced(task_run.set_experiment),
@@ -257,6 +260,27 @@ class _TaskRun:
             return original(**arguments)
         self._check_experiment(chosen, "set_experiment", arguments.get("experiment_name"))
         return experiment
+
+    @contextmanager
+    def rejected_parameters_explained(self) -> Iterator[None]:
+        """Warn of two fits under autolog in the task's run, when MLflow logs that it rejects the second's."""
+
+        def explain(record: logging.LogRecord) -> None:
+            message = record.getMessage()
+            if _REJECTED_PARAMETERS in message and self.shared.run_id in message:
+                self._warn(
+                    "This task's run has the parameters of another fit. Put each fit under autolog into a "
+                    "`with mlflow.start_run():` of its own."
+                )
+
+        handler = logging.Handler()
+        handler.emit = explain  # type: ignore[method-assign]
+        logger = logging.getLogger("mlflow")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     def end(self, status: str) -> None:
         """End the runs that were left open, send what was logged to them, and forget the active model."""

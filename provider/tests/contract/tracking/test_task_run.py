@@ -138,6 +138,15 @@ class TestStart:
         [run] = runs()
         assert run.data.params["alpha"] == "2.0"
 
+    def test_several_fits_under_autolog_in_one_run_cause_one_warning(self, a_try, experiment, caplog):
+        from sklearn.linear_model import Lasso, Ridge
+
+        with task_run(context=a_try.context, experiment=experiment, autolog={"log_models": False}):
+            for estimator in (Ridge(), Lasso(), Ridge(alpha=2.0)):
+                estimator.fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
+
+        assert caplog.text.count("Put each fit under autolog into a `with mlflow.start_run():`") == 1
+
     def test_several_blocks_of_a_try_share_one(self, a_try, runs, parents, experiment):
         import mlflow
 
