@@ -7,4 +7,5 @@ pytest_plugins = [
     "hostile_server",
     "faults",
     "databricks_stand_in",
+    "identity_provider",
 ]

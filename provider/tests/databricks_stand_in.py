@@ -9,6 +9,7 @@ https://github.com/mlflow/mlflow/blob/master/mlflow/protos/databricks_artifacts.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlsplit
 
 import pytest
 import requests
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 HOST = "http://stand-in.cloud.databricks.com"
 TOKEN = "dapi-for-tests"
+CLIENT_ID, CLIENT_SECRET = "a-service-principal", "its-secret"
+OAUTH_TOKEN = "oauth-for-tests"
 API = "/api/2.0/mlflow/"
 ENDPOINTS = {
     "experiments": "create delete get get-by-name list restore search set-experiment-tag update",
@@ -64,6 +67,7 @@ class Databricks:
     :param server: the server behind it.
     :param url: where it listens.
     :param requests: the requests so far, e.g. ``POST runs/create``.
+    :param token: the personal access token that it accepts.
     :param artifacts: contents by ID of the run or logged model, and path.
     """
 
@@ -71,6 +75,7 @@ class Databricks:
     url: str
     requests: list[str] = field(default_factory=list)
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    token: str | None = TOKEN
 
     @property
     def connection(self) -> JSON:
@@ -80,12 +85,26 @@ class Databricks:
 
     def answer(self, method: str, path: str, params: JSON, authorization: str | None) -> JSON:
         """Return the response to a request, or raise :class:`RefusedError`."""
-        if authorization != f"Bearer {TOKEN}":
+        if path == "/.well-known/databricks-config":
+            return {"oidc_endpoint": f"{HOST}/oidc"}
+        if path == "/oidc/.well-known/oauth-authorization-server":
+            return {"token_endpoint": f"{HOST}/oidc/v1/token", "authorization_endpoint": f"{HOST}/oidc/v1/x"}
+        if path == "/oidc/v1/token":
+            return self._issue_token(params, authorization)
+        if authorization not in (f"Bearer {self.token}", f"Bearer {OAUTH_TOKEN}"):
             raise RefusedError(401, "UNAUTHENTICATED", "no token")
         if SERVING_ENDPOINT.fullmatch(path):
             return {"predictions": [0.5] * len(params["dataframe_records"])}
         path = path.removeprefix(API)
         return self._answer_about_artifacts(path, params) or self._answer(method, path, params)
+
+    def _issue_token(self, params: JSON, authorization: str | None) -> JSON:
+        """Issue a token, by https://docs.databricks.com/aws/en/dev-tools/auth/oauth-m2m."""
+        login = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+        grant = {"grant_type": "client_credentials", "scope": "all-apis"}
+        if authorization != f"Basic {login}" or params != grant:
+            raise RefusedError(401, "invalid_client", "Client authentication failed")
+        return {"access_token": OAUTH_TOKEN, "token_type": "Bearer", "expires_in": 3600}
 
     def _answer(self, method: str, path: str, params: JSON) -> JSON:
         group, _, name = path.partition("/")
@@ -183,6 +202,8 @@ def run_databricks(server: MLflowServer) -> Iterator[Databricks]:
             is_json = self.headers.get("Content-Type", "").startswith("application/json")
             params = {name: values[0] for name, values in parse_qs(query).items()}
             params |= json.loads(body) if is_json and body else {}
+            if path == "/oidc/v1/token":
+                params = dict(parse_qsl(body.decode()))
             try:
                 answer = workspace.answer(self.command, path, params, self.headers.get("Authorization"))
             except RefusedError as refused:

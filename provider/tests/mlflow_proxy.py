@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import socket
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +69,16 @@ class Fault:
         return True
 
 
+@dataclass(frozen=True)
+class Received:
+    """A request that a proxy has received."""
+
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+
+
 @dataclass
 class Proxy:
     """Forward requests to a server.
@@ -74,6 +88,7 @@ class Proxy:
     :param callers: the ports of the clients.
     :param faults: what goes wrong; the first that a request meets.
     :param token: the required bearer token; requests without it get 401.
+    :param accepts: whether the login of a request is right, in addition.
     :param changed: ends of paths whose response gets a different first byte.
     :param hangs: whether to stop responding.
     :param delay: seconds before each response.
@@ -85,15 +100,17 @@ class Proxy:
     callers: list[int] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     token: str = ""
+    accepts: Callable[[Received], bool] = bool
     changed: list[str] = field(default_factory=list)
     hangs: bool = False
     delay: float = 0
     sizes: list[int] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fault_of(self, request: str, authorization: str | None) -> Fault | None:
+    def fault_of(self, request: str, received: Received) -> Fault | None:
         """Return the fault that a request meets."""
-        if self.token and authorization != f"Bearer {self.token}":
+        has_token = not self.token or received.headers["Authorization"] == f"Bearer {self.token}"
+        if not (has_token and self.accepts(received)):
             return Fault(status=401, body="You are not authenticated.")
         with self._lock:
             now = time.monotonic()
@@ -105,11 +122,21 @@ class Proxy:
         return bytes([content[0] ^ 1]) + content[1:] if is_changed else content
 
 
+def _secured(listener: socket.socket, certificate: Path | None) -> tuple[socket.socket, str]:
+    if not certificate:
+        return listener, "http"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificate))
+    context.load_cert_chain(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context.wrap_socket(listener, server_side=True), "https"
+
+
 @contextmanager
-def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
+def run_proxy(server: MLflowServer, port: int = 0, certificate: Path | None = None) -> Iterator[Proxy]:
     """Run a proxy for a block.
 
     :param port: its port; 0 for a free one.
+    :param certificate: its certificate, with which clients must also identify themselves; None for HTTP.
     """
     ended = threading.Event()
 
@@ -123,7 +150,7 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
             proxy.requests.append(request)
             proxy.callers.append(self.client_address[1])
             ended.wait(None if proxy.hangs else proxy.delay)
-            if fault := proxy.fault_of(request, self.headers.get("Authorization")):
+            if fault := proxy.fault_of(request, Received(self.command, self.path, self.headers, body)):
                 if fault.arrives:
                     threading.Timer(fault.arrives, self._forward, (body,)).start()
                 elif fault.arrives == 0:
@@ -155,7 +182,8 @@ def run_proxy(server: MLflowServer, port: int = 0) -> Iterator[Proxy]:
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as listener:
         listener.daemon_threads = True
-        proxy = Proxy(f"http://127.0.0.1:{listener.server_port}")
+        listener.socket, scheme = _secured(listener.socket, certificate)
+        proxy = Proxy(f"{scheme}://127.0.0.1:{listener.server_port}")
         threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
         yield proxy
         ended.set()

@@ -306,7 +306,7 @@ def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iter
             self.close_connection = True
             if not answer.status:
                 return
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)  # without a Date, which an answer may have
             body = answer.body.encode()
             for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
                 self.send_header(name, value)

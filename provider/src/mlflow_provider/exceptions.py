@@ -74,6 +74,17 @@ class MLflowUnreachableError(MLflowProviderError):
         self.is_transient = is_transient
 
 
+class MLflowLoginError(MLflowProviderError):
+    """The login method of the connection has no login for a request, e.g. because a token was refused.
+
+    :param is_transient: whether it may have one later: its token address is down, busy or failing.
+    """
+
+    def __init__(self, message: str | Finding, *, is_transient: bool = False) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
+
+
 class MLflowAPIError(MLflowProviderError):
     """The server responded, but not with success.
 

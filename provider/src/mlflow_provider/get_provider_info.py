@@ -120,10 +120,10 @@ def get_provider_info() -> dict:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema"],
                     "placeholders": {
-                        "host": "http://localhost:5000, or the address of a Databricks workspace",
+                        "host": "http://localhost:5000, a Databricks workspace, or a SageMaker ARN",
                         "port": "5000; required by Airflow 3.3",
-                        "login": "user name, or the word token; empty if no login is required",
-                        "password": "password, or an access token",
+                        "login": "user name, client ID or the word token; empty if no login is required",
+                        "password": "password, client secret or access token",
                     },
                 },
                 # Stored in Extra under these names, which mlflow_provider.server.connection reads.
@@ -150,10 +150,41 @@ def get_provider_info() -> dict:
                         "description": "Workspace (MLflow 3.10 or later), if it is not the server's default.",
                         "schema": {"type": ["string", "null"]},
                     },
+                    "auth": {
+                        "label": "Login method",
+                        "description": "google, azure, or an MLflow request-auth provider on the worker, "
+                        "e.g. kubernetes. Empty for Login and Password.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "token_url": {
+                        "label": "Token URL",
+                        "description": "OAuth: where client ID (Login) and secret (Password) get a token.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "token_file": {
+                        "label": "Token file",
+                        "description": "Path on the worker of a file whose token another program renews.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "scope": {
+                        "label": "Scope",
+                        "description": "Scope of the token, with a token URL or Login method azure.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "audience": {
+                        "label": "Audience",
+                        "description": "Audience of the token, with a token URL or Login method google.",
+                        "schema": {"type": ["string", "null"]},
+                    },
                     "verify": {
                         "label": "Verify TLS",
                         "description": "true, false, or the path of a CA bundle on the worker.",
                         "schema": {"type": ["string", "null"], "default": "true"},
+                    },
+                    "client_cert": {
+                        "label": "Client certificate",
+                        "description": "Path on the worker of a PEM file with certificate and key.",
+                        "schema": {"type": ["string", "null"]},
                     },
                     "timeout": {
                         "label": "Timeout",

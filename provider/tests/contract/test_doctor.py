@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jwt
 import mlflow
 import pytest
 import requests
@@ -28,6 +29,7 @@ from mlflow_servers import Answer, free_port, run_mlflow_server, run_replicated_
 
 VERSION = Answer(body="3.17.2")
 ROLE = "arn:aws:iam::123456789012:role/mlflow"
+INVALID_CLIENT = '{"error": "invalid_client", "error_description": "unknown client"}'
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +181,10 @@ class TestTheServer:
             (Answer(404, "<html>nothing here"), findings.NOT_MLFLOW),
             (Answer(200, "<html>another program"), findings.NOT_MLFLOW),
             (Answer(302, headers={"Location": "https://elsewhere/version"}), findings.REDIRECTED),
-            (Answer(302, headers={"Location": "/login"}), findings.REDIRECTED_ELSEWHERE),
+            (Answer(302, headers={"Location": "/home"}), findings.REDIRECTED_ELSEWHERE),
+            (Answer(302, headers={"Location": "https://accounts.example/x"}), findings.LOGIN_PAGE),
+            (Answer(200, "<html><form><input type='password'>"), findings.LOGIN_PAGE),
+            (Answer(400, "<html>No required SSL certificate"), findings.CLIENT_CERTIFICATE_REJECTED),
             (Answer(body="2.22.0"), findings.VERSIONS_DIFFER),
         ],
     )
@@ -250,6 +255,62 @@ class TestTheLogin:
     @pytest.fixture
     def mlflow_default(self, mlflow_auth_server, airflow_connection):
         return airflow_connection(**mlflow_auth_server.connection)
+
+    @pytest.mark.parametrize(
+        ("extra", "finding"),
+        [
+            ({"auth": "company"}, findings.AUTH_FAILED),
+            ({"auth": "azure", "scope": "x"}, findings.LOGIN_PACKAGE_MISSING),
+            ({"auth": "google", "audience": "x"}, findings.IDENTITY_UNAVAILABLE),
+            ({"token_file": "/no/such/file"}, findings.TOKEN_FILE_INVALID),
+        ],
+    )
+    def test_one_that_is_not_available_here(
+        self, mlflow_server, airflow_connection, monkeypatch, extra, finding
+    ):
+        monkeypatch.setitem(sys.modules, "azure.identity", None)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/file")
+        airflow_connection(host=mlflow_server.url, extra=extra)
+
+        failure("credentials", finding)
+
+    @pytest.mark.parametrize(
+        ("error", "finding", "words"),
+        [
+            ((401, INVALID_CLIENT), findings.TOKEN_REFUSED, "invalid_client: unknown client"),
+            ((200, "{}"), findings.TOKEN_REFUSED, "no access_token"),
+            ((503, "busy"), findings.TOKEN_URL_UNREACHABLE, "503 Service Unavailable"),
+            ((200, "<html>"), findings.TOKEN_URL_UNREACHABLE, "no token from http://127.0.0.1:"),
+        ],
+    )
+    def test_one_for_which_there_is_no_token(
+        self, mlflow_server, identity_provider, airflow_connection, error, finding, words
+    ):
+        identity_provider.error = error
+        airflow_connection(host=mlflow_server.url, **identity_provider.connection)
+
+        assert words in failure("credentials", finding).sentence
+
+    @pytest.mark.parametrize(
+        ("answer", "finding"),
+        [
+            (Answer(401), findings.TOKEN_REJECTED),
+            (Answer(401, headers={"Date": "Sun, 01 Nov 2026 00:00:00 GMT"}), findings.CLOCKS_DIFFER),
+            (Answer(403, "blocked by policy"), findings.ACCESS_DENIED),
+        ],
+    )
+    def test_one_that_a_gateway_rejects(
+        self, false_server, airflow_connection, identity_provider, answer, finding
+    ):
+        airflow_connection(host=false_server(VERSION, answer).url, **identity_provider.connection)
+
+        failure("login", finding)
+
+    def test_one_whose_token_has_expired(self, false_server, airflow_connection):
+        token = jwt.encode({"exp": 1}, "a key of at least thirty-two bytes")
+        airflow_connection(host=false_server(VERSION, Answer(401)).url, login="token", password=token)
+
+        failure("login", findings.TOKEN_EXPIRED)
 
     @pytest.mark.parametrize(
         ("login", "finding"),

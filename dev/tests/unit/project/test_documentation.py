@@ -139,7 +139,8 @@ def test_the_provider_accepts_the_connections_of_the_pages(block, monkeypatch, t
         monkeypatch.setenv(name, re.sub("[<>]", "", value))
     if value := connections.get("AIRFLOW_CONN_MLFLOW_DEFAULT", ""):
         connection = MLflowConnection.read("mlflow_default", BaseHook.get_connection)
-        assert connection.has_login == ("login" in value)
+        has_login = re.search('"(login|auth|token_file)"', value)
+        assert bool(str(connection.login)) == bool(has_login)
     else:
         ArtifactStore.read("my_store", BaseHook.get_connection)
 

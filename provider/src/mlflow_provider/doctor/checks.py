@@ -116,7 +116,7 @@ def installation(_: Examination) -> str:
 def connection(examination: Examination) -> str:
     """The connection exists and is complete."""
     conn = examination.connection
-    login = conn.username or ("a token" if conn.token else "")
+    login = str(conn.login)
     return f"{conn.url}, with the login {login}" if login else f"{conn.url}, without a login"
 
 
@@ -166,24 +166,47 @@ def _is_this_machine(host: str) -> bool:
 
 
 @check(
-    "server",
+    "credentials",
     port,
+    findings.AUTH_FAILED,
+    findings.LOGIN_PACKAGE_MISSING,
+    findings.TOKEN_FILE_INVALID,
+    findings.TOKEN_URL_UNREACHABLE,
+    findings.TOKEN_REFUSED,
+    findings.IDENTITY_UNAVAILABLE,
+)
+def credentials(examination: Examination) -> str:
+    """The login method has a login for a request."""
+    import requests
+
+    session = examination.hook.get_conn()
+    session.prepare_request(requests.Request("GET", examination.connection.url))
+    return str(examination.connection.login) or "none"
+
+
+@check(
+    "server",
+    credentials,
     findings.TIMED_OUT,
     findings.NOT_MLFLOW,
     findings.NOT_HTTPS,
     findings.CERTIFICATE_NOT_TRUSTED,
     findings.CERTIFICATE_FOR_OTHER_HOST,
+    findings.CLIENT_CERTIFICATE_REJECTED,
     findings.CONNECTION_CLOSED,
     findings.MALFORMED_RESPONSE,
     findings.TOO_MANY_REQUESTS,
     findings.UNAVAILABLE,
     findings.REDIRECTED,
     findings.REDIRECTED_ELSEWHERE,
+    findings.LOGIN_PAGE,
     findings.VERSIONS_DIFFER,
 )
 def server(examination: Examination) -> str:
     """The server is MLflow, in a version that fits the client here."""
     import mlflow
+
+    from mlflow_provider.server import rest
 
     client = mlflow.__version__  # the distribution may be mlflow-skinny, mlflow, or a build of one's own
     if examination.connection.is_databricks:
@@ -195,7 +218,7 @@ def server(examination: Examination) -> str:
     version = response.text.strip()
     if not response.ok or not re.fullmatch(r"\d+\.\d+\S*", version):
         not_mlflow = findings.NOT_MLFLOW.format(request="GET version")
-        finding = findings.OF_GATEWAYS.get(response.status_code, not_mlflow)
+        finding = rest.finding_of_page(response, "GET version") or not_mlflow
         raise MLflowProviderError(finding.about(response.url))
     if version.split(".")[0] != client.split(".")[0]:
         raise MLflowProviderError(findings.VERSIONS_DIFFER.format(server=version, client=client))
@@ -206,22 +229,33 @@ def _call_api(examination: Examination) -> None:
     examination.hook.call("POST", "experiments/search", {"max_results": 1})
 
 
+OF_LOGIN = (
+    findings.LOGIN_REQUIRED,
+    findings.LOGIN_REJECTED,
+    findings.TOKEN_REJECTED,
+    findings.TOKEN_EXPIRED,
+    findings.CLOCKS_DIFFER,
+    findings.ACCESS_DENIED,
+)
+
+
 @check("API", server, findings.HOST_REJECTED, findings.INVALID_FIELD)
 def api(examination: Examination) -> str:
     """The API accepts this host name and has the workspace; ``/health`` accepts any host name."""
     try:
         _call_api(examination)
     except MLflowAPIError as error:
-        if error.status_code != 401:  # the next check reports it
+        is_of_login = error.finding and error.finding.code in [each.code for each in OF_LOGIN]
+        if not is_of_login:  # otherwise the next check reports it
             raise
     return f"accepts the host name {urlsplit(examination.connection.url).netloc}"
 
 
-@check("login", api, findings.LOGIN_REQUIRED, findings.LOGIN_REJECTED)
+@check("login", api, *OF_LOGIN)
 def login(examination: Examination) -> str:
     """The login is accepted."""
     _call_api(examination)
-    return "accepted" if examination.connection.has_login else "not required"
+    return "accepted" if str(examination.connection.login) else "not required"
 
 
 @check("experiment", login, findings.READ_ONLY, findings.EXPERIMENT_NOT_FOUND, findings.EXPERIMENT_DELETED)
@@ -420,7 +454,7 @@ def _is_folder(examination: Examination) -> bool:
 def _why_not_written(examination: Examination, error: Exception) -> Finding:
     location = examination.artifact_uri
     if location.startswith("mlflow-artifacts:"):
-        has_ascii_password = (examination.connection.password or "").isascii()
+        has_ascii_password = (examination.connection.login.secret or "").isascii()
         failed = cause_of(error, location) or findings.SERVER_STORE_FAILED
         return failed if has_ascii_password else findings.PASSWORD_NOT_ASCII
     if _is_folder(examination):

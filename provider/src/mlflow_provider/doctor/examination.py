@@ -137,7 +137,7 @@ class Examination:
             connection = self.connection
         except MLflowProviderError:  # its message has no secret
             return text
-        secrets = [connection.password, connection.token, *connection.headers.values()]
+        secrets = [connection.login.secret, *connection.headers.values()]
         secrets += connection.artifact_store.secrets
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")

@@ -202,7 +202,7 @@ class MLflowClientHook(MLflowBaseHook):
             return False, str(error) if is_artifact_store else field
         except MLflowProviderError as error:
             return False, str(error)
-        login = " and accepts this login" if connection.has_login else ""
+        login = " and accepts this login" if str(connection.login) else ""
         return True, f"MLflow responds at {connection.url}{login}."
 
     def get_run(self, run_id: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mlflow_provider.exceptions import MLflowProviderError, wrap_mlflow_errors
 from mlflow_provider.hooks.pyfunc import MLflowPyfuncHook
 from mlflow_provider.operators.base import MLflowBaseOperator
 from mlflow_provider.predict import model_environment, script
-from mlflow_provider.server.request_auth import RequestAuth
+from mlflow_provider.server import request_auth
 
 if TYPE_CHECKING:
     from airflow.providers.standard.hooks.subprocess import SubprocessHook
@@ -174,7 +174,7 @@ class ModelLoadAndPredictOperator(MLflowBaseOperator):
         python = model_environment.virtualenv(model, cache, self._run)
         with self.hook.tracking():  # the model may also use the server
             # Without this package, the virtualenv has no such login method; it takes the login variables.
-            variables = {name: value for name, value in os.environ.items() if value != RequestAuth.name}
+            variables = {name: value for name, value in os.environ.items() if value != request_auth.NAME}
             paths = (python, program, model, request, predictions)
             self._run([str(path) for path in paths], folder, variables)
         return predictions.read_text()

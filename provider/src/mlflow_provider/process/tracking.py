@@ -58,12 +58,12 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
 
         with (
             _uris(connection),
+            request_auth.login_of(connection),
             environment(connection.environment),
             credentials(connection.artifact_store),
             # The experiment that mlflow.set_experiment() has chosen, which wins over the environment.
             mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None),
             _workspace(connection),
-            request_auth.login_of(connection),
             renewed_aws_clients(),
             _mlflow_logs_in_task_log(),
             _traces_sent_at_end(),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import conf
-from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
 from mlflow_provider.server import request_headers
@@ -27,6 +25,10 @@ from mlflow_provider.server.fields import (
     server_url,
     verify,
 )
+from mlflow_provider.server.limits import DEFAULT_RETRY_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS
+from mlflow_provider.server.logins import choice
+from mlflow_provider.server.logins.method import LoginMethod, environment_of
+from mlflow_provider.server.logins.sagemaker import SignedRequests
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -43,7 +45,9 @@ OPTIONS = (
     "artifact_conn_id",
     "registry_uri",
     "workspace",
+    *choice.OPTIONS,
     "verify",
+    "client_cert",
     "timeout",
     "retry_timeout",
     "retries",  # of earlier versions
@@ -70,9 +74,6 @@ HTTP_OPTIONS = (
 # Names with hyphens are headers, which may carry a secret: CF-Access-Client-Secret.
 _SECRET = re.compile(r"[^-]*(password|passwd|passphrase|secret|private_?key|access_?key)[^-]*", re.IGNORECASE)
 
-# MLflow's default: a response may take this long while the server writes a large artifact to its store.
-DEFAULT_TIMEOUT_SECONDS = 120.0
-DEFAULT_RETRY_TIMEOUT_SECONDS = 60.0
 MAX_RETRIES = 10  # which MLflow's client accepts
 
 
@@ -88,14 +89,13 @@ class MLflowConnection:
     :param conn_id: ID of the Airflow connection.
     :param url: address of the server without a trailing slash, e.g. ``http://mlflow:5000``.
     :param is_databricks: whether the server is a Databricks workspace.
-    :param username: user name for basic authentication.
-    :param password: password for basic authentication.
-    :param token: bearer token; excludes user name and password.
+    :param login: how requests log in.
     :param ui_url: address that browsers use.
     :param registry_uri: place of the model registry if it is not MLflow's default: the address of another
         MLflow server with the same login, or ``databricks`` or ``databricks-uc``.
     :param workspace: MLflow's workspace (MLflow 3.10 and later); the server's default one by default.
     :param verify: whether to check the server's TLS certificate, or the path of a CA bundle.
+    :param client_cert: path of a PEM file with the client's certificate and key.
     :param timeout: seconds in which a response must be complete.
     :param retry_timeout: seconds in which a request is retried while the server is down, busy or failing.
     :param headers: HTTP headers for all requests (connections of type ``http`` only).
@@ -106,13 +106,12 @@ class MLflowConnection:
     conn_id: str
     url: str
     is_databricks: bool = False
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    login: LoginMethod = field(default_factory=LoginMethod)
     ui_url: str = ""
     registry_uri: str | None = None
     workspace: str | None = None
     verify: bool | str = True
+    client_cert: str | None = None
     timeout: float = DEFAULT_TIMEOUT_SECONDS
     retry_timeout: float = DEFAULT_RETRY_TIMEOUT_SECONDS
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -139,19 +138,27 @@ class MLflowConnection:
             problem = f"{conn.conn_type!r} is not supported"
             raise MLflowConfigurationError(conn_id, "Connection Type", problem, "choose 'mlflow'")
 
-        url = server_url(conn)
-        is_databricks = (url.hostname or "").endswith(DATABRICKS_DOMAINS)
         options, headers = _extra(conn)
+        verified = verify(conn_id, options.get("verify", True))
+        login: LoginMethod
+        if (conn.host or "").startswith("arn:"):
+            login = choice.signed_requests(conn, options)
+            url = login.url
+        else:
+            url = server_url(conn).geturl()
+            login = choice.choose(conn, url, options, verified)
+        is_databricks = (urlsplit(url).hostname or "").endswith(DATABRICKS_DOMAINS)
         artifact_conn_id = options.get("artifact_conn_id")
         return cls(
             conn_id=conn_id,
-            url=url.geturl(),
+            url=url,
             is_databricks=is_databricks,
-            **_credentials(conn, is_databricks=is_databricks),
-            ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url.geturl())),
+            login=login,
+            ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url)),
             registry_uri=_registry_uri(conn_id, options.get("registry_uri"), is_databricks=is_databricks),
             workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
-            verify=verify(conn_id, options.get("verify", True)),
+            verify=verified,
+            client_cert=options.get("client_cert"),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
             retry_timeout=_retry_timeout(conn_id, options),
             headers=headers,
@@ -161,10 +168,10 @@ class MLflowConnection:
             get_connection=get_connection,
         )
 
-    def with_new_login(self) -> MLflowConnection | None:
-        """Read the Airflow connection again, and return this one with the new login.
+    def read_login_again(self) -> LoginMethod | None:
+        """Read the Airflow connection again, and return its login if that has changed.
 
-        :return: None if the login is the same, or if it is for another server.
+        :return: also None if the connection is for another server by now.
         """
         if not self.get_connection:
             return None
@@ -173,17 +180,16 @@ class MLflowConnection:
         except Exception:  # the caller reports that the server rejected the login
             log.debug("Could not read connection %r again.", self.conn_id, exc_info=True)
             return None
-        renewed = replace(self, username=new.username, password=new.password, token=new.token)
-        return renewed if new.url == self.url and renewed != self else None
-
-    @property
-    def has_login(self) -> bool:
-        """Whether requests carry a login."""
-        return bool(self.username or self.token)
+        if new.url != self.url or new.login == self.login:
+            return None
+        log.info("Login of connection %r has changed; using the new one.", self.conn_id)
+        return new.login
 
     @property
     def tracking_uri(self) -> str:
         """The argument for ``mlflow.set_tracking_uri``."""
+        if isinstance(self.login, SignedRequests):
+            return self.login.arn
         return "databricks" if self.is_databricks else self.url
 
     def registry_url(self, *, aliases: bool = False) -> str:
@@ -231,13 +237,11 @@ class MLflowConnection:
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "MLFLOW_REGISTRY_URI": self.registry_uri,
             "MLFLOW_WORKSPACE": self.workspace,
-            "MLFLOW_TRACKING_USERNAME": self.username,
-            "MLFLOW_TRACKING_PASSWORD": self.password,
-            "MLFLOW_TRACKING_TOKEN": None if self.is_databricks else self.token,
+            **environment_of(self.login),
             "DATABRICKS_HOST": self.url if self.is_databricks else None,
-            "DATABRICKS_TOKEN": self.token if self.is_databricks else None,
             "MLFLOW_TRACKING_INSECURE_TLS": "true" if self.verify is False else None,
             "MLFLOW_TRACKING_SERVER_CERT_PATH": self.verify if isinstance(self.verify, str) else None,
+            "MLFLOW_TRACKING_CLIENT_CERT_PATH": self.client_cert,
             "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{self.timeout:.0f}",
             **self.retry_environment,
             request_headers.VARIABLE: json.dumps(self.headers) if self.headers else None,
@@ -255,33 +259,6 @@ class MLflowConnection:
             # It would replace the growing waits, so that `Retry-After: 1` ends all retries within seconds.
             "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
         }
-
-
-def _credentials(conn: Connection, *, is_databricks: bool) -> dict[str, str | None]:
-    invalid = partial(MLflowConfigurationError, conn.conn_id)
-    login, password = conn.login or None, conn.password or None
-    if is_databricks and login != "token":
-        fix = "enter the word token, and a personal access token as Password"
-        raise invalid("Login", "not accepted by Databricks", fix)
-    if login == "token" and not password:
-        raise invalid("Password", "empty", "with login 'token' enter the access token")
-    # The other types are read as in 1.1.0: a user name alone is sent, a password alone is not.
-    is_strict = conn.conn_type in (None, "mlflow")
-    if login and not password and is_strict:
-        raise invalid("Password", "empty", f"enter the password of {login!r}")
-    if password and not login and is_strict:
-        problem = "empty, but there is a password"
-        raise invalid("Login", problem, "enter the user name, or 'token' for a token")
-    if login == "token" and password:
-        # HTTP allows nothing else. A secret read from a file often ends with a line break.
-        if not re.fullmatch(r"[!-~]+", password):
-            problem = "a token contains no spaces, line breaks or accents"
-            raise invalid("Password", problem, "enter only the token")
-        return {"token": password}
-    if login and password:
-        # Airflow masks the password, but not the header that contains it.
-        mask_secret(base64.b64encode(f"{login}:{password}".encode()).decode())
-    return {"username": login, "password": password if login else None}
 
 
 def _extra(conn: Connection) -> tuple[dict[str, Any], dict[str, str]]:

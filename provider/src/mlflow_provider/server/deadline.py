@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
-from mlflow_provider.exceptions import MLflowUnreachableError
 from mlflow_provider.server import limits
 
 T = TypeVar("T")
@@ -33,7 +32,9 @@ def seconds_left() -> float:
     return _deadline.get() - time.monotonic()
 
 
-def run_with_timeout(work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK.timeout) -> T:
+def run_with_timeout(
+    work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK.timeout, what: str = "MLflow"
+) -> T:
     """Return the result of a function, or raise when it takes too long.
 
     Its request then times out as well, and it can send no others. Nobody waits for that, because a name
@@ -41,6 +42,7 @@ def run_with_timeout(work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK
 
     :param work: sends requests to MLflow. It must not read an Airflow connection.
     :param seconds: how long it may take.
+    :param what: what does not respond if it takes longer.
     :raises MLflowUnreachableError: it took longer.
     :raises Exception: the error of the function.
     """
@@ -61,5 +63,7 @@ def run_with_timeout(work: Callable[[], T], seconds: float = limits.OUTSIDE_TASK
     if errors:
         raise errors[0]
     if not result:
-        raise MLflowUnreachableError(f"MLflow did not respond within {seconds:g} seconds.")
+        from mlflow_provider.exceptions import MLflowUnreachableError  # imports Airflow
+
+        raise MLflowUnreachableError(f"{what} did not respond within {seconds:g} seconds.")
     return result[0]

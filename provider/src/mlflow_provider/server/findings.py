@@ -151,6 +151,66 @@ NOT_FOUND = Finding(
 # The login
 LOGIN_REQUIRED = Finding("login-required", "authentication required", "enter Login and Password")
 LOGIN_REJECTED = Finding("login-rejected", "login rejected", "correct Login and Password")
+AUTH_FAILED = Finding(
+    "auth-failed",
+    "auth {name!r} has no login for MLflow: {error}",
+    "correct auth in Extra, or install and set up its provider where this runs",
+)
+LOGIN_PACKAGE_MISSING = Finding(
+    "login-package-missing",
+    "{option} needs the package {package}, which is not installed here",
+    "install it where tasks run, in the triggerer and in the API server",
+)
+TOKEN_FILE_INVALID = Finding(
+    "token-file-invalid",
+    "token_file {path}: {problem}",
+    "correct token_file in Extra, or check the program that writes the file",
+)
+TOKEN_URL_UNREACHABLE = Finding(
+    "token-url-unreachable",
+    "no token from {url}: {reason}",
+    "correct token_url in Extra, or see the identity provider's log",
+)
+TOKEN_REFUSED = Finding(
+    "token-refused",
+    "{url} refuses a token: {reason}",
+    "correct Login and Password, or scope and audience in Extra",
+)
+TOKEN_REJECTED = Finding(
+    "token-rejected",
+    "the server rejects {login}",
+    "correct the login method in Extra, or let the server accept this login",
+)
+TOKEN_EXPIRED = Finding(
+    "token-expired",
+    "login rejected, because its token expired {seconds} seconds ago",
+    "enter a new one, or check the program that renews it",
+)
+CLOCKS_DIFFER = Finding(
+    "clocks-differ",
+    "login rejected, and the clocks of this machine and of the server are {seconds} seconds apart",
+    "synchronize them",
+)
+IDENTITY_UNAVAILABLE = Finding(
+    "identity-unavailable",
+    "this worker has no {identity} identity: {reason}",
+    "give it one, or use another login",
+)
+CLIENT_CERTIFICATE_REJECTED = Finding(
+    "client-certificate-rejected",
+    "the server requires another client certificate ({reason})",
+    "set client_cert in Extra to the path of a PEM file with a certificate that it accepts, and its key",
+)
+LOGIN_PAGE = Finding(
+    "login-page",
+    "a login page instead of MLflow's API ({url})",
+    "enter a login that the gateway in front of MLflow accepts, e.g. auth google with its audience",
+)
+ACCESS_DENIED = Finding(
+    "access-denied",
+    "access denied: {message}",
+    "ask the administrator of MLflow or of the gateway in front of it for access",
+)
 READ_ONLY = Finding(
     "read-only",
     "this login has no permission to write here",

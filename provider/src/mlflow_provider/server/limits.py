@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from mlflow_provider.server.connection import DEFAULT_TIMEOUT_SECONDS, MLflowConnection
+if TYPE_CHECKING:
+    from mlflow_provider.server.connection import MLflowConnection
+
+# MLflow's default: a response may take this long while the server writes a large artifact to its store.
+DEFAULT_TIMEOUT_SECONDS = 120.0
+DEFAULT_RETRY_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

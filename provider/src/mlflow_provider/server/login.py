@@ -1,6 +1,6 @@
-"""The login of each request to MLflow, which is read again when the server rejects it.
+"""The login of each request to MLflow, which is renewed when the server rejects it.
 
-Imported with the first request, like :mod:`mlflow_provider.server.rest`.
+A program that a task starts also imports this module, so it imports no Airflow.
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import requests
-from requests.auth import HTTPBasicAuth
 from requests.utils import rewind_body
+
+from mlflow_provider.server import limits
 
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
+    from mlflow_provider.server.logins.method import LoginMethod
 
 log = logging.getLogger(__name__)
 
@@ -27,52 +31,94 @@ Authentication = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 _READING = threading.Lock()
 
 
-class Login:
-    """A ``requests`` authentication with a connection's login, which may change.
+class Login(requests.auth.AuthBase):
+    """A ``requests`` authentication with a login that may change.
 
-    A token may be replaced while a training runs for hours. Therefore a request that the server answers with
-    401 is sent once more if the connection has a new login.
+    A token may expire or be replaced while a training runs for hours. Therefore a request that the server
+    answers with 401 is sent once more if there is a new login: the method's own, or that of the connection.
 
-    :param connection: the connection.
-    :param on_renewal: called with the connection when its login has changed.
+    :param method: the login method.
+    :param read_again: returns the connection's login if it has changed since.
+    :param on_use: called with the login method after each use in this process.
+    :param timeout: seconds in which a method must have a login.
+    :param retry_timeout: seconds in which a method tries again to get one.
     """
 
     def __init__(
-        self, connection: MLflowConnection, on_renewal: Callable[[MLflowConnection], None] | None = None
+        self,
+        method: LoginMethod,
+        *,
+        read_again: Callable[[], LoginMethod | None] = lambda: None,
+        on_use: Callable[[LoginMethod], object] = bool,
+        timeout: float = limits.DEFAULT_TIMEOUT_SECONDS,
+        retry_timeout: float = limits.DEFAULT_RETRY_TIMEOUT_SECONDS,
     ) -> None:
-        self.connection = connection
-        self._on_renewal = on_renewal
+        self.method = method
+        self._read_again = read_again
+        self._on_use = on_use
+        self._timeout = timeout
+        self._retry_timeout = retry_timeout
         self._process = os.getpid()
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.register_hook("response", partial(self._send_again, self.connection))
-        return authentication(self.connection)(request)
-
-    def _send_again(
-        self, sent: MLflowConnection, response: requests.Response, **kwargs: Any
-    ) -> requests.Response:
-        # A request that was redirected to another server has no login.
-        is_refused = response.status_code == requests.codes.unauthorized and (
-            "Authorization" in response.request.headers
+    @classmethod
+    def of(cls, connection: MLflowConnection, **callbacks: Any) -> Login:
+        """Return the login of a connection, with its limits."""
+        return cls(
+            connection.login,
+            read_again=connection.read_login_again,
+            timeout=connection.timeout,
+            retry_timeout=connection.retry_timeout,
+            **callbacks,
         )
-        if not (is_refused and can_be_repeated(response.request) and self._has_changed(sent)):
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.register_hook("response", partial(self._send_again, self.method))
+        return self._authenticate(request)
+
+    def _authenticate(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        method, deadline = self.method, time.monotonic() + self._retry_timeout
+        for attempt in count():
+            try:
+                authenticated = method.authenticate(request, self._timeout)
+                break
+            except Exception as error:
+                wait = limits.backoff(attempt)
+                if getattr(error, "is_transient", False) and time.monotonic() + wait < deadline:
+                    log.warning("%s Retrying in %.0f s.", error, wait)
+                    time.sleep(wait)
+                elif self._has_changed(method):  # e.g. the client secret
+                    return self._authenticate(request)
+                else:
+                    raise
+        if os.getpid() == self._process:
+            self._on_use(method)
+        return authenticated
+
+    def _send_again(self, sent: LoginMethod, response: requests.Response, **kwargs: Any) -> requests.Response:
+        request = response.request.copy()
+        refused = request.headers.pop("Authorization", "")
+        is_refused = response.status_code == requests.codes.unauthorized
+        # A request that was redirected to another server has no login.
+        if not (is_refused and refused and can_be_repeated(request)):
             return response
-        request = authentication(self.connection)(response.request.copy())
+        self.method.reject(refused)
+        request.prepare_auth(self._authenticate)
+        if request.headers.get("Authorization") == refused:
+            if not self._has_changed(sent):
+                return response
+            request.prepare_auth(self._authenticate)
         if is_file(request):
             rewind_body(request)
         response.close()
         return response.connection.send(request, **kwargs)
 
-    def _has_changed(self, sent: MLflowConnection) -> bool:
+    def _has_changed(self, method: LoginMethod) -> bool:
         if os.getpid() != self._process:  # a forked process shares the socket to Airflow with its parent
             return False
         with _READING:
-            if self.connection is sent and (renewed := sent.with_new_login()):
-                log.info("Login of connection %r has changed; using the new one.", sent.conn_id)
-                self.connection = renewed
-                if self._on_renewal:
-                    self._on_renewal(renewed)
-            return self.connection is not sent
+            if self.method is method and (new := self._read_again()):
+                self.method = new
+            return self.method is not method
 
 
 def can_be_repeated(request: requests.PreparedRequest) -> bool:
@@ -83,28 +129,3 @@ def can_be_repeated(request: requests.PreparedRequest) -> bool:
 def is_file(request: requests.PreparedRequest) -> bool:
     """Return whether the body of a request is a file that can be rewound."""
     return isinstance(getattr(request, "_body_position", None), int)
-
-
-def authentication(connection: MLflowConnection) -> Authentication:
-    """Return the ``requests`` authentication for the login of a connection."""
-    if connection.token:
-        return partial(_bearer, connection.token)
-    if connection.username:
-        return basic(connection.username, connection.password or "")
-    return _anonymous
-
-
-def basic(username: str, password: str) -> Authentication:
-    """Return basic authentication."""
-    # As bytes: requests encodes strings as Latin-1, but MLflow's client and server use UTF-8.
-    return HTTPBasicAuth(username.encode(), password.encode())
-
-
-def _bearer(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
-    # An authentication, not a header: requests replaces the header if ~/.netrc has the host.
-    request.headers["Authorization"] = f"Bearer {token}"
-    return request
-
-
-def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request  # without an authentication, requests would use ~/.netrc

@@ -13,49 +13,72 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
     from mlflow_provider.server.login import Login
+    from mlflow_provider.server.logins.method import LoginMethod
 
-# MLflow's variable for the name of the provider to use.
+# MLflow's variable for the name of the provider to use, and the name of this one.
 VARIABLE = "MLFLOW_TRACKING_AUTH"
-LOGIN_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+NAME = "airflow-connection"
+LOGIN_VARIABLE = "AIRFLOW_MLFLOW_LOGIN"  # the settings of a login whose token expires
+SECRET_VARIABLE = "AIRFLOW_MLFLOW_LOGIN_SECRET"  # noqa: S105  # alone, because Airflow masks it as it is
+TOKEN_VARIABLE = "MLFLOW_TRACKING_TOKEN"  # noqa: S105
+
+_outside: list[str | None] = []  # the variable outside of each block, the outermost first
 
 
 class RequestAuth:
     """The login of the connection that :func:`mlflow_provider.process.tracking.tracking` uses.
 
-    Not a subclass of ``RequestAuthProvider``, which would import ``mlflow``. In a process that the task
-    starts there is no login here, and MLflow takes it from the environment.
+    Not a subclass of ``RequestAuthProvider``, which would import ``mlflow``. In a program that the task
+    starts, the login comes from the environment.
     """
 
-    name = "airflow-connection"
     login: Login | None = None  # of the innermost block
 
     def get_name(self) -> str:
-        return self.name
+        return NAME
 
     def get_auth(self) -> Login | None:
+        if not RequestAuth.login and LOGIN_VARIABLE in os.environ:
+            from mlflow_provider.server.login import Login
+            from mlflow_provider.server.logins.renewable import from_environment
+
+            RequestAuth.login = Login(from_environment())
         return RequestAuth.login
+
+
+def of_worker() -> str | None:
+    """Return the request-auth provider that the worker's environment names, not one of a block."""
+    name = _outside[0] if _outside else os.environ.get(VARIABLE)
+    return None if name == NAME else name
 
 
 @contextmanager
 def login_of(connection: MLflowConnection) -> Iterator[None]:
-    """Let MLflow take the login from a :class:`Login`, which reads the connection again if it is rejected.
+    """Let the ``mlflow`` package and the processes that a block starts use the login of a connection."""
+    import requests
+    from airflow.sdk.log import mask_secret
 
-    A login method that the worker's environment names has priority.
-    """
     from mlflow_provider.process.environment import environment, set_environment
     from mlflow_provider.server.login import Login
+    from mlflow_provider.server.logins.method import environment_of
 
-    def set_login_variables(renewed: MLflowConnection) -> None:
-        # For processes that the block has yet to start.
-        set_environment({name: renewed.environment[name] for name in LOGIN_VARIABLES})
+    def export(method: LoginMethod) -> None:
+        variables = environment_of(method)
+        changed = {name: value for name, value in variables.items() if os.environ.get(name) != value}
+        if token := changed.get(TOKEN_VARIABLE):
+            mask_secret(token)
+        set_environment(changed)
 
-    method = os.environ.get(VARIABLE)
-    worker_method = None if method == RequestAuth.name else method  # of an outer block
-    is_ours = connection.has_login and not connection.is_databricks and not worker_method
+    is_ours = connection.login.variables.get(VARIABLE) == NAME
+    login = Login.of(connection, on_use=export) if is_ours else None
     previous = RequestAuth.login
-    RequestAuth.login = Login(connection, set_login_variables) if is_ours else None
+    _outside.append(os.environ.get(VARIABLE))
     try:
-        with environment({VARIABLE: RequestAuth.name if is_ours else worker_method}):
+        with environment(environment_of(connection.login)):
+            if login:  # get a token, which the processes that the block starts share
+                login(requests.Request("GET", connection.url).prepare())
+            RequestAuth.login = login
             yield
     finally:
+        _outside.pop()
         RequestAuth.login = previous

@@ -6,7 +6,15 @@ Imported by MLflow in every process that it finds the entry point in, so this mo
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+log = logging.getLogger(__name__)
 
 # The environment passes the headers on to the processes that a task starts.
 VARIABLE = "AIRFLOW_MLFLOW_HEADERS"
@@ -25,3 +33,29 @@ class RequestHeaders:
     def request_headers(self) -> dict[str, str]:
         """Return the headers."""
         return json.loads(os.environ[VARIABLE])
+
+
+def of_plugins() -> dict[str, str]:
+    """Return the headers that MLflow's client would send for the header providers of other packages."""
+    headers: dict[str, str] = {}
+    for provider in plugins():
+        with _optional(provider):
+            if provider.in_context():
+                headers.update(provider.request_headers())
+    return headers
+
+
+@contextmanager
+def _optional(provider: Any) -> Iterator[None]:
+    """Continue without the headers of a provider that fails, as MLflow's client does."""
+    try:
+        yield
+    except Exception:
+        log.debug("No headers of %s.", type(provider).__name__, exc_info=True)
+
+
+@cache
+def plugins() -> list[Any]:
+    """Return the header providers of other packages."""
+    found = entry_points(group="mlflow.request_header_provider")
+    return [each.load()() for each in found if not each.value.startswith("mlflow_provider.")]

@@ -22,6 +22,7 @@ from mlflow_provider.exceptions import (
     MLflowUnreachableError,
 )
 from mlflow_provider.server import answers, findings
+from mlflow_provider.server.logins import rejection
 from mlflow_provider.server.session import NO_RESPONSE, finding_of, is_overloaded, is_transient
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ MAX_MESSAGE_LENGTH = 1000  # of a server's message, which may repeat a long inpu
 UNKNOWN_WORKSPACE = re.compile("Workspace '.*' not found|workspaces are not enabled on this server")
 # The whole response of MLflow's login server, which also gives it for a registered model that does not exist.
 FORBIDDEN = "Permission denied"
+CERTIFICATE_PAGE = "SSL certificate"  # in nginx's pages about a missing or a rejected one
+# In the address of a gateway's login page, or on the page itself.
+LOGIN_PAGE = re.compile(
+    r"/(log_?in|sign_?in|oauth2?|authorize|saml2?)\b|//accounts\.|type=.?password", re.IGNORECASE
+)
 READS_OF_REGISTRY = (
     "GET registered-models/",
     "GET model-versions/",
@@ -139,7 +145,8 @@ def _error(
     if connection.workspace and (problem := UNKNOWN_WORKSPACE.search(message)):
         fix = "correct or remove it"
         return MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem[0], fix)
-    finding = _finding_at_server(connection, response, request, error_code) or findings.of_message(message)
+    finding = _finding_at_server(connection, response, request, error_code, message)
+    finding = finding or findings.of_message(message)
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
@@ -183,23 +190,40 @@ def _redirection(response: requests.Response, endpoint: str) -> Finding:
     url = f"{target.scheme}://{target.netloc}{target.path}"  # a query may hold a secret
     if url.endswith(f"/{endpoint}"):
         return findings.REDIRECTED.format(url=url.removesuffix(f"/{endpoint}"))
+    if LOGIN_PAGE.search(url):
+        return findings.LOGIN_PAGE.format(url=url)
     return findings.REDIRECTED_ELSEWHERE.format(url=url)
 
 
 def _finding_at_server(
-    connection: MLflowConnection, response: requests.Response, request: str, error_code: str | None
+    connection: MLflowConnection,
+    response: requests.Response,
+    request: str,
+    error_code: str | None,
+    message: str,
 ) -> Finding | None:
     """Return what is wrong with the server or the login, not with the request."""
     if response.status_code == requests.codes.unauthorized:
-        return findings.LOGIN_REJECTED if connection.has_login else findings.LOGIN_REQUIRED
+        return rejection.finding_of(connection.login, response)
     if "Invalid Host header" in response.text:
         return findings.HOST_REJECTED.format(host=urlsplit(connection.url).netloc)
     if error_code is not None:
         return None
+    if response.status_code == requests.codes.forbidden and message != FORBIDDEN:
+        return findings.ACCESS_DENIED.format(message=message)
+    return finding_of_page(response, request)
+
+
+def finding_of_page(response: requests.Response, request: str) -> Finding | None:
+    """Return what is wrong if MLflow has not sent a response, but e.g. a gateway in front of it."""
+    if CERTIFICATE_PAGE in response.text:
+        return findings.CLIENT_CERTIFICATE_REJECTED.format(reason=CERTIFICATE_PAGE)
     if response.status_code in findings.OF_GATEWAYS:
         return findings.OF_GATEWAYS[response.status_code]
     is_failure = response.status_code >= requests.codes.server_error
     is_page = response.text.lstrip().startswith("<") and not is_failure
+    if is_page and LOGIN_PAGE.search(response.text):
+        return findings.LOGIN_PAGE.format(url=response.url)
     if is_page or response.ok or response.status_code in MISSING_STATUS_CODES:
         return findings.NOT_MLFLOW.format(request=request)
     return None

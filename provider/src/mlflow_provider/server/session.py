@@ -25,10 +25,11 @@ from requests.adapters import HTTPAdapter
 from requests.utils import rewind_body
 
 from mlflow_provider.exceptions import FEATURE_DISABLED, RETRIED_STATUS_CODES, chain
-from mlflow_provider.server import findings, limits
-from mlflow_provider.server.deadline import seconds_left, within
+from mlflow_provider.server import findings, limits, request_headers
+from mlflow_provider.server.deadline import run_with_timeout, seconds_left, within
 from mlflow_provider.server.findings import clean
 from mlflow_provider.server.login import Authentication, Login, can_be_repeated, is_file
+from mlflow_provider.server.logins.password import Password
 
 if TYPE_CHECKING:
     from mlflow_provider.server.connection import MLflowConnection
@@ -61,6 +62,10 @@ TRANSIENT = (
 
 # OpenSSL reports a reason for this, but no class, and Python knows the newer reason only by its text.
 NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
+# The alerts of a server about the client's certificate.
+CERTIFICATE_ALERT = re.compile(
+    r"alert (certificate \w+|bad certificate|unknown ca|handshake failure|access denied)"
+)
 FINDINGS: dict[type[BaseException], Finding] = {
     ssl.SSLCertVerificationError: findings.CERTIFICATE_NOT_TRUSTED,
     socket.gaierror: findings.HOST_NOT_RESOLVED,
@@ -75,6 +80,7 @@ FINDINGS: dict[type[BaseException], Finding] = {
 PERMANENT = (
     findings.CERTIFICATE_NOT_TRUSTED,
     findings.CERTIFICATE_FOR_OTHER_HOST,
+    findings.CLIENT_CERTIFICATE_REJECTED,
     findings.NOT_HTTPS,
     findings.INVALID_HEADER,
 )
@@ -97,6 +103,15 @@ class Session(requests.Session):
         super().__init__()
         self._connection = connection
         self._repeat = repeat
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Also add the headers of MLflow's header providers, unless the connection or the caller has them."""
+        if request_headers.plugins():
+            headers = run_with_timeout(
+                request_headers.of_plugins, self._connection.timeout, "A header provider of MLflow"
+            )
+            request.headers = {**headers, **self.headers, **request.headers}
+        return super().prepare_request(request)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a request until the server responds to it, or the time for retries is over.
@@ -232,10 +247,11 @@ def new_session(
     if connection.workspace:
         session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
     session.verify = connection.verify
-    if auth_type and connection.username:
-        session.auth = auth_type(connection.username, connection.password or "")
+    session.cert = connection.client_cert
+    if auth_type and isinstance(connection.login, Password):
+        session.auth = auth_type(connection.login.username, connection.login.secret or "")
     else:
-        session.auth = Login(connection)
+        session.auth = Login.of(connection)
     adapter = _Adapter()
     other = pool_from.get_adapter(connection.url) if pool_from else None
     if isinstance(other, HTTPAdapter):
@@ -253,14 +269,18 @@ def finding_of(error: BaseException) -> Finding:
     for error_class, finding in FINDINGS.items():
         if any(isinstance(each, error_class) for each in errors):
             return finding
-    if any(isinstance(each, ssl.SSLError) and NOT_TLS.search(str(each)) for each in errors):
+    tls_errors = "".join(str(each) for each in errors if isinstance(each, ssl.SSLError))
+    if NOT_TLS.search(tls_errors):
         return findings.NOT_HTTPS
+    if alert := CERTIFICATE_ALERT.search(tls_errors):
+        return findings.CLIENT_CERTIFICATE_REJECTED.format(reason=alert[0])
     return findings.UNEXPECTED.format(message=str(error).removesuffix("."))
 
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may get a response later."""
-    return isinstance(error, TRANSIENT) and finding_of(error) not in PERMANENT
+    permanent = {finding.code for finding in PERMANENT}
+    return isinstance(error, TRANSIENT) and finding_of(error).code not in permanent
 
 
 def is_overloaded(response: requests.Response) -> bool:

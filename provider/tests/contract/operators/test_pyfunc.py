@@ -24,6 +24,7 @@ from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.operators.pyfunc import MAX_XCOM_BYTES, ModelLoadAndPredictOperator
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
+from mlflow_provider.server.logins.password import Password
 from mlflow_servers import ADMIN_PASSWORD
 from wheels import make_mlflow_wheel
 
@@ -110,7 +111,8 @@ def models(mlflow_auth_server: MLflowServer, tmp_path_factory: pytest.TempPathFa
     strict_code.write_text(STRICT_MODEL)
     elsewhere = [f"mlflow-skinny @ {make_mlflow_wheel(folder).as_uri()}"]
     server = mlflow_auth_server
-    connection = MLflowConnection("", server.url, username=server.login, password=server.password)
+    login = Password(server.login, secret=server.password)
+    connection = MLflowConnection("", server.url, login=login)
     with tracking(connection):
         import mlflow
         from sklearn.linear_model import LinearRegression

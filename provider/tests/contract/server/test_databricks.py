@@ -9,7 +9,10 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.utils import rest_utils
 
+from databricks_stand_in import CLIENT_ID, CLIENT_SECRET
+from login_users import USERS
 from mlflow_provider.doctor import examine
 from mlflow_provider.exceptions import MLflowAPIError, MLflowConfigurationError
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -208,3 +211,13 @@ class TestUnityCatalog:
     def test_is_where_the_package_registers(self, unity_catalog):
         with unity_catalog.tracking():
             assert mlflow.get_registry_uri() == "databricks-uc"
+
+
+@pytest.mark.parametrize("user", USERS, ids=lambda user: user.__name__)
+def test_a_service_principal_needs_client_id_and_secret_alone(databricks, airflow_connection, name, user):
+    client = {"login": CLIENT_ID, "password": CLIENT_SECRET}
+    airflow_connection(**databricks.connection | client)
+    databricks.token = None  # no personal access token is accepted
+    rest_utils.get_workspace_client.cache_clear()
+
+    user(f"/Shared/{name}")

@@ -204,7 +204,13 @@ def test_a_nested_block_does_not_send_the_login_of_the_outer_server(hook, false_
     assert [headers.get("Authorization") for headers in server.requests] == [None]
 
 
-def test_the_workers_own_request_auth_is_kept(hook, monkeypatch):
+def test_the_workers_own_request_auth_is_for_connections_without_a_login(
+    hook, airflow_connection, monkeypatch
+):
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "ours")
+    anonymous = airflow_connection("anonymous", host=hook.base_url)
     with hook.tracking():
-        assert mlflow.environment_variables.MLFLOW_TRACKING_AUTH.get() == "ours"
+        assert os.environ["MLFLOW_TRACKING_AUTH"] == "airflow-connection"
+        with MLflowClientHook(mlflow_conn_id=anonymous).tracking():
+            assert os.environ["MLFLOW_TRACKING_AUTH"] == "ours"
+    assert os.environ["MLFLOW_TRACKING_AUTH"] == "ours"

@@ -14,13 +14,20 @@ from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import tracking
 from mlflow_provider.server.connection import MLflowConnection
+from mlflow_provider.server.logins.databricks import PersonalAccessToken
+from mlflow_provider.server.logins.password import Password, Token
 
 pytestmark = pytest.mark.usefixtures("untouched_mlflow")
 
 # Nothing is sent to any of these.
-ADA = MLflowConnection("ada", "http://ada:5000", username="ada", password="s3cret")
-BOB = MLflowConnection("bob", "http://bob:5000", token="t0ken")
-DATABRICKS = MLflowConnection("dbx", "https://dbc.cloud.databricks.com", is_databricks=True, token="t0ken")
+ADA = MLflowConnection("ada", "http://ada:5000", login=Password("ada", secret="s3cret"))
+BOB = MLflowConnection("bob", "http://bob:5000", login=Token(secret="t0ken"))
+DATABRICKS = MLflowConnection(
+    "dbx",
+    "https://dbc.cloud.databricks.com",
+    is_databricks=True,
+    login=PersonalAccessToken(secret="t0ken"),
+)
 
 
 def state() -> tuple:

@@ -20,8 +20,12 @@ from mlflow_provider.server.connection import (
     HTTP_OPTIONS,
     MLflowConnection,
 )
+from mlflow_provider.server.logins.method import LoginMethod
+from mlflow_provider.server.logins.password import Password, Token
 
 PASSWORD = "s3cret-pa55word"
+NO_LOGIN = {"login": None, "password": None}
+TOKEN_URL = "https://login.example/token"
 DATABRICKS = {"host": "https://dbc-a1b2.cloud.databricks.com", "login": "token", "password": PASSWORD}
 
 
@@ -124,23 +128,21 @@ class TestLogin:
     @pytest.mark.parametrize(
         ("fields", "expected"),
         [
-            ({"login": "", "password": ""}, (None, None, None)),
-            ({"login": "ada", "password": PASSWORD}, ("ada", PASSWORD, None)),
-            ({"login": "token", "password": PASSWORD}, (None, None, PASSWORD)),
+            ({"login": "", "password": ""}, LoginMethod()),
+            ({"login": "ada", "password": PASSWORD}, Password("ada", secret=PASSWORD)),
+            ({"login": "token", "password": PASSWORD}, Token(secret=PASSWORD)),
             # Connections for 1.1.0 may lack one of them.
-            *[({"conn_type": old, "login": "ada"}, ("ada", None, None)) for old in CONNECTION_TYPES[1:]],
-            *[({"conn_type": old, "password": PASSWORD}, (None, None, None)) for old in CONNECTION_TYPES[1:]],
+            *[({"conn_type": old, "login": "ada"}, Password("ada")) for old in CONNECTION_TYPES[1:]],
+            *[({"conn_type": old, "password": PASSWORD}, LoginMethod()) for old in CONNECTION_TYPES[1:]],
         ],
     )
     def test_is_none_or_basic_or_bearer(self, fields, expected):
-        connection = read(host="mlflow", **fields)
-
-        assert (connection.username, connection.password, connection.token) == expected
+        assert read(host="mlflow", **fields).login == expected
 
     def test_may_contain_characters_that_a_uri_must_escape(self, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", "mlflow://ada:p%40ss%2Fw%3Ard%25@mlflow:5000")
 
-        assert MLflowBaseHook().connection.password == "p@ss/w:rd%"
+        assert MLflowBaseHook().connection.login.secret == "p@ss/w:rd%"
 
 
 class TestDatabricks:
@@ -203,7 +205,11 @@ class TestEnvironment:
             "MLFLOW_TRACKING_PASSWORD": PASSWORD,
             "MLFLOW_TRACKING_TOKEN": None,
             "DATABRICKS_HOST": None,
-            "DATABRICKS_TOKEN": None,
+            **dict.fromkeys(("DATABRICKS_TOKEN", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET")),
+            "MLFLOW_TRACKING_AUTH": "airflow-connection",
+            "AIRFLOW_MLFLOW_LOGIN": None,
+            "AIRFLOW_MLFLOW_LOGIN_SECRET": None,
+            "MLFLOW_TRACKING_CLIENT_CERT_PATH": None,
             "MLFLOW_TRACKING_INSECURE_TLS": None,
             "MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/ssl/ca.pem",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -301,7 +307,21 @@ class TestErrors:
             ({"password": None}, "Password", "enter the password of 'ada'"),
             ({"login": "token", "password": None}, "Password", "enter the access token"),
             ({"login": "token", "password": f"{PASSWORD}\n"}, "Password", "enter only the token"),
-            ({"host": DATABRICKS["host"]}, "Login", "enter the word token"),
+            (DATABRICKS | {"login": "app", "password": None}, "Password", "client secret of 'app'"),
+            (DATABRICKS | {"login": None, "password": None}, "Login", "enter the client ID"),
+            ({"extra": {"auth": "kubernetes"}}, "Login", "remove one of them"),
+            (NO_LOGIN | {"extra": {"auth": "x", "token_file": "/x"}}, "Extra, token_file", "remove one"),
+            (NO_LOGIN | {"extra": {"auth": "google"}}, "Extra, audience", "address of the Cloud Run service"),
+            (NO_LOGIN | {"extra": {"auth": "azure"}}, "Extra, scope", "api://mlflow/.default"),
+            ({"extra": {"token_file": "/var/run/token"}}, "Login", "remove one of them"),
+            ({"password": None, "extra": {"token_url": TOKEN_URL}}, "Password", "client secret of 'ada'"),
+            ({"login": None, "extra": {"token_url": TOKEN_URL}}, "Login", "enter the client ID"),
+            ({"extra": {"token_url": "http://login.example/token"}}, "Extra, token_url", "with https://"),
+            ({"extra": {"token_url": f"https://ada:{PASSWORD}@x/t"}}, "Extra, token_url", "for example"),
+            ({"extra": {"scope": "mlflow"}}, "Extra, scope", "remove one of them"),
+            ({"extra": {"client_cert": 5}}, "Extra, client_cert", "enter text"),
+            ({"host": "arn:aws:sagemaker:eu-central-1:1:mlflow-app/a"}, "Login", "remove one of them"),
+            (NO_LOGIN | {"host": "arn:aws:s3:::bucket"}, "Host", "copy it from SageMaker"),
             ({"extra": "retries=4"}, "Extra", "JSON object"),
             ({"extra": "[4]"}, "Extra", "JSON object"),
             ({"extra": "[" * 200_000}, "Extra", "JSON object"),

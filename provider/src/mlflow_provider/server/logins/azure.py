@@ -1,0 +1,37 @@
+"""Microsoft Entra ID, with the package ``azure-identity``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_provider.server import findings
+from mlflow_provider.server.logins.method import failed
+from mlflow_provider.server.logins.renewable import RenewableLogin
+
+
+@dataclass(frozen=True)
+class AzureIdentity(RenewableLogin):
+    """A token of the worker's identity: a managed identity, a workload identity, or variables.
+
+    :param scope: the server that the token is for, e.g. ``api://mlflow/.default``.
+    """
+
+    scope: str
+
+    def __str__(self) -> str:
+        return "the worker's Azure identity"
+
+    def fetch(self, timeout: float) -> tuple[str, float]:
+        try:
+            from azure.core.exceptions import ClientAuthenticationError
+            from azure.identity import DefaultAzureCredential
+        except ImportError:
+            missing = findings.LOGIN_PACKAGE_MISSING.format(option="auth", package="azure-identity")
+            raise failed(missing) from None
+        try:
+            token = DefaultAzureCredential().get_token(self.scope)
+        except ClientAuthenticationError as error:
+            reason = (error.message or "").strip().splitlines()[:1]
+            finding = findings.IDENTITY_UNAVAILABLE.format(identity="Azure", reason="".join(reason))
+            raise failed(finding) from None
+        return token.token, float(token.expires_on)
