@@ -137,7 +137,8 @@ class Examination:
             connection = self.connection
         except MLflowProviderError:  # its message has no secret
             return text
-        secrets = [connection.login.secret, *connection.headers.values()]
+        token = connection.login.variables.get("MLFLOW_TRACKING_TOKEN")
+        secrets = [connection.login.secret, token, *connection.headers.values()]
         secrets += connection.artifact_store.secrets
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
