@@ -145,7 +145,9 @@ def _install(uv: Path, step: Step) -> None:
         # because Python reads these files in the encoding of the locale, and the project's folder may have
         # any name.
         (site,) = VENV.glob("lib/python*/site-packages")
-        folders = {"project": ROOT, "plugins": ROOT / "plugins", "mlflow_provider": ROOT / "provider" / "src"}
+        # The last one replaces hatchling's, with an absolute path that Python may not be able to decode.
+        provider = {"_editable_impl_airflow_provider_mlflow": ROOT / "provider" / "src"}
+        folders = {"project": ROOT, "plugins": ROOT / "plugins", **provider}
         for name, folder in folders.items():
             (site / f"{name}.pth").write_text(os.path.relpath(folder, site))
     step.stamp.write_text(step.version())
