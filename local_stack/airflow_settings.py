@@ -45,7 +45,9 @@ def read(ports: Ports) -> dict[str, list[dict[str, Any]]]:
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
         message = f"{FILE.name} is not in the format of the Astro CLI: {type(error).__name__}"
         raise LocalError(message, str(error)) from error
-    by_id = {each["connection_id"]: each for each in (*connections, own_mlflow()) if each}
+    by_id = {each["connection_id"]: each for each in connections if each}
+    if mlflow := own_mlflow():
+        by_id[MLFLOW] = {"connection_id": MLFLOW, **mlflow}
     return {"connections": list(by_id.values()), "variables": variables, "pools": pools}
 
 
@@ -67,10 +69,9 @@ def own_mlflow() -> dict[str, Any] | None:
         raise LocalError(f".env: {MLFLOW_VARIABLE} is not a connection.", repr(error)) from None
     extra = fields.get("extra") or None
     return {
-        "connection_id": MLFLOW,
         "conn_type": fields.get("conn_type"),
         **{name: fields.get(name) for name in FIELDS},
-        "port": port,  # which Airflow's test of a connection requires
+        "port": port,  # because Airflow's page sends 0 for none, and refuses to test that
         "extra": json.dumps(extra) if isinstance(extra, dict) else extra,
     }
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import requests
 import typer
@@ -98,7 +99,8 @@ def _print_addresses(stack: Stack) -> None:
     console.print(f"\nAirflow  http://localhost:{stack.ports.airflow}")
     if own := airflow_settings.own_mlflow():
         name = airflow_settings.MLFLOW_VARIABLE
-        console.print(f"MLflow   {own['host']}, port {own['port']}  ({name} in .env)")
+        address = own["host"] if urlsplit(own["host"]).port else f"{own['host']}:{own['port']}"
+        console.print(f"MLflow   {address}  ({name} in .env)")
     else:
         file = mlflow_login.PASSWORD.relative_to(settings.ROOT)
         login = f"  (login: {mlflow_login.USER}, password: in {file})" if mlflow_login.is_on() else ""

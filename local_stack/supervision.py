@@ -11,6 +11,7 @@ which first ends what is left of an earlier process::
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from xmlrpc.client import Fault, ServerProxy
 
 import psutil
 
-from local_stack import mlflow_login, object_store, settings
+from local_stack import airflow_settings, mlflow_login, object_store, settings
 from local_stack.ports import Ports
 from local_stack.settings import LocalError
 
@@ -89,6 +90,9 @@ def _mlflow(ports: Ports) -> Component:
 
 def _airflow(ports: Ports) -> list[Component]:
     variables = settings.read_env_file()
+    if mlflow := airflow_settings.own_mlflow():
+        # Equal to the connection in Airflow's list, because Airflow refuses to test another address.
+        variables[airflow_settings.MLFLOW_VARIABLE] = json.dumps(mlflow)
 
     def component(name: str, *options: str, **fields: Any) -> Component:
         return Component(name, [settings.AIRFLOW, name, *options], variables, **fields)

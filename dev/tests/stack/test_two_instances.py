@@ -40,7 +40,7 @@ def test_the_mlflow_in_env_replaces_the_local_one(stack, other_stack):
     """Its demo has found its run there."""
     url = stack.mlflow_url
     assert re.search(rf"\n {TUTORIAL} +success +\d+ +{url}/#/experiments/\d+/runs/", other_stack.demo_output)
-    assert f"\nMLflow   {url}, port " in other_stack.demo_output
+    assert f"\nMLflow   {url}  (AIRFLOW_CONN_MLFLOW_DEFAULT in .env)" in other_stack.demo_output
     assert " mlflow " not in other_stack.clone.make("status")
     connection = other_stack.call("GET", "connections/mlflow_default")
     assert connection["host"] == url
