@@ -13,7 +13,7 @@ import pytest
 
 from dev import MissingError
 from dev.tests.helpers.object_store import KEYS, REGION, Store
-from dev.tests.helpers.outages import Server, clear
+from dev.tests.helpers.outages import Server, clear, reported_by_airflow
 from dev.tools.minio import minio_binary
 from mlflow_provider import task_run
 from mlflow_provider.server import findings
@@ -65,7 +65,7 @@ def log_artifact(a_try, experiment) -> Callable[[], str]:
     def run() -> str:
         import mlflow
 
-        with task_run(context=a_try.context, experiment=experiment) as active:
+        with reported_by_airflow(), task_run(context=a_try.context, experiment=experiment) as active:
             mlflow.log_text("1,2,3", "features.csv")
         return active.info.run_id
 

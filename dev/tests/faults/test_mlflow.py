@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlflow import MlflowException
 
-from dev.tests.helpers.outages import clear
+from dev.tests.helpers.outages import clear, reported_by_airflow
 from mlflow_provider import task_run
 from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -156,7 +156,7 @@ class TestMiddle:
         airflow_connection(host=server.url, extra=NO_LONG_WAIT)
 
         def lose_the_server() -> None:
-            with task_run(context=a_try.context, experiment=experiment):
+            with reported_by_airflow(), task_run(context=a_try.context, experiment=experiment):
                 mlflow.log_metric("rmse", 0.5)
                 server.kill()
                 if logs:
