@@ -66,6 +66,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
             _workspace(connection),
             renewed_aws_clients(),
             _mlflow_logs_in_task_log(),
+            _one_line_about_retries(connection),
             _traces_sent_at_end(),
         ):
             yield mlflow.MlflowClient()
@@ -156,6 +157,28 @@ def _mlflow_logs_in_task_log() -> Iterator[None]:
         logger.handlers, logger.propagate = handlers, propagate
         if write:
             stream.write = write
+
+
+@contextmanager
+def _one_line_about_retries(connection: MLflowConnection) -> Iterator[None]:
+    """Let urllib3 log the first retry of a request to MLflow only, and in our words."""
+
+    def explain(record: logging.LogRecord) -> bool:
+        if not (record.msg.startswith("Retrying (") and "/mlflow" in str(record.args)):
+            return True
+        from mlflow_provider.server.session import finding_of
+
+        retries, error, _path = record.args  # type: ignore[misc]
+        record.msg = "MLflow does not respond: %s. Retrying %s"
+        record.args = (finding_of(error), connection.url)  # type: ignore[arg-type]
+        return len(retries.history) == 1  # type: ignore[union-attr]
+
+    logger = logging.getLogger("urllib3.connectionpool")
+    logger.addFilter(explain)
+    try:
+        yield
+    finally:
+        logger.removeFilter(explain)
 
 
 @contextmanager

@@ -165,3 +165,14 @@ def test_the_client_of_a_hook_is_created_for_its_server_and_changes_nothing(befo
     assert client.tracking_uri == ADA.url
     assert isinstance(client, mlflow.MlflowClient)
     assert state() == before
+
+
+def test_a_server_that_is_down_is_one_line_in_the_log(monkeypatch, caplog):
+    with tracking(MLflowConnection("down", "http://127.0.0.1:9")) as client:
+        for name in ("BACKOFF_FACTOR", "BACKOFF_JITTER"):
+            monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "0")
+        with suppress(mlflow.MlflowException):
+            client.get_run("1")
+
+    [line] = [record.getMessage() for record in caplog.records if record.name == "urllib3.connectionpool"]
+    assert line.startswith("MLflow does not respond: nothing listens on that port; ")
