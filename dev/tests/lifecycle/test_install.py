@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import requests
+
+from dev.tests.helpers.clones import ROOT
 
 
 def test_down_and_status_work_before_anything_is_installed(empty):
@@ -38,11 +44,22 @@ def test_down_and_status_work_after_an_interrupted_installation(interrupted):
     assert "Traceback" not in interrupted.up + interrupted.down + interrupted.status
 
 
-def test_up_completes_an_interrupted_installation_once(stopped):
-    """The first installation of this copy was interrupted."""
-    output = stopped.make("up")
-    assert "Airflow" in output
+def test_the_dev_container_completes_an_interrupted_installation_and_answers_at_its_name(stopped):
+    """The first installation of this copy was interrupted. The container itself needs a registry."""
+    text = (ROOT / ".devcontainer" / "devcontainer.json").read_text()
+    command = json.loads(re.sub(r"^ *//.*$", "", text, flags=re.MULTILINE))["postStartCommand"]
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "AIRFLOW", "MLFLOW_"))}
+    codespace = {"CODESPACE_NAME": "octocat", "GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN": "app.example.com"}
+    python = str(Path(sys.base_prefix) / "bin" / "python3")
+    environment = {**inherited, **codespace, "PYTHON": python, "MINIO": stopped.minio}
+
+    output = subprocess.check_output(["sh", "-c", command], cwd=stopped.folder, env=environment, text=True)
+
+    assert "Airflow  http://localhost:" in output
     assert "Installing" not in output
+    page = f"http://127.0.0.1:{stopped.airflow_port}/"
+    assert requests.get(page, headers={"Host": "octocat-8080.app.example.com"}, timeout=60).ok
+    assert requests.get(page, headers={"Host": "another-8080.app.example.com"}, timeout=60).status_code == 400
 
 
 def test_an_activated_environment_is_not_another_python(running):
