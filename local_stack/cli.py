@@ -107,7 +107,8 @@ def _print_addresses(stack: Stack) -> None:
         console.print(f"MLflow   http://localhost:{stack.ports.mlflow}{login}")
     if console_port := stack.ports.minio_console:
         login = f"login and password: {object_store.CONN_ID} in {airflow_settings.FILE.name}"
-        console.print(f"MinIO    http://localhost:{console_port}  ({login})")
+        name = object_store.NAMES[object_store.kind(object_store.PROGRAM.resolve())]
+        console.print(f"{name:<8} http://localhost:{console_port}  ({login})")
 
 
 if __name__ == "__main__":

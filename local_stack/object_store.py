@@ -1,4 +1,4 @@
-"""MinIO, which stores MLflow's artifacts if there is a ``minio`` program.
+"""MinIO or versitygw, which stores MLflow's artifacts if there is such a program.
 
 Its only user is the login of the connection ``minio_default`` in ``airflow_settings.yaml``.
 """
@@ -23,23 +23,26 @@ HOME = DATA / "minio"
 BUCKET = HOME / "mlflow"  # a folder in MinIO's home is a bucket
 ON_DISK = MLFLOW_HOME / "artifacts"  # where artifacts are without MinIO
 CONN_ID = "minio_default"
+NAMES = {"minio": "MinIO", "versitygw": "versitygw"}
+HEALTH = "/minio/health/ready"
 
 
 def choose() -> Path | None:
-    """Return the MinIO program: the one that ``MINIO`` names, otherwise the one on PATH; None for no MinIO.
+    """Return the program: the one that ``MINIO`` names, otherwise ``minio`` on PATH; None for the disk.
 
-    Existing artifacts stay where they are, because neither store finds those of the other.
+    Existing artifacts stay where they are, because no store finds those of another.
 
-    :raises LocalError: ``MINIO`` is not a program, or the existing artifacts are in the other store.
+    :raises LocalError: ``MINIO`` is not a program, or the existing artifacts are in another store.
     """
     value = os.environ.get("MINIO")
     program = shutil.which("minio" if value is None else value)
     if value and not program:
         raise LocalError(f"MINIO={value}: program not found. Set MINIO= to store artifacts on disk.")
-    if not program and _has_files(BUCKET):
+    earlier = "minio" if (BUCKET.parent / ".minio.sys").exists() else "versitygw"
+    if _has_files(BUCKET) and (not program or kind(Path(program)) != earlier):
         raise LocalError(
-            "Earlier artifacts are in MinIO, but MinIO was not found. Run MINIO=/path/to/minio make up, "
-            "or start over without MinIO: make reset."
+            f"Earlier artifacts are in {NAMES[earlier]}. Run MINIO=/path/to/{earlier} make up, "
+            "or start over: make reset."
         )
     if program and _has_files(ON_DISK) and not _has_files(BUCKET):
         message = "Earlier artifacts are on disk and stay there. To start over with MinIO: make reset."
@@ -48,6 +51,11 @@ def choose() -> Path | None:
         print(message)
         return None
     return Path(program).absolute() if program else None
+
+
+def kind(program: Path) -> str:
+    """Return ``versitygw``, which has other arguments than MinIO, or ``minio``."""
+    return "versitygw" if program.name == "versitygw" else "minio"
 
 
 def _has_files(folder: Path) -> bool:
@@ -77,6 +85,8 @@ def environment(ports: Ports) -> dict[str, str]:
     return {
         "MINIO_ROOT_USER": login,
         "MINIO_ROOT_PASSWORD": password,
+        "ROOT_ACCESS_KEY": login,  # as versitygw calls them
+        "ROOT_SECRET_KEY": password,
         "AWS_ACCESS_KEY_ID": login,
         "AWS_SECRET_ACCESS_KEY": password,
         "AWS_DEFAULT_REGION": "us-east-1",  # MinIO's default
@@ -85,8 +95,8 @@ def environment(ports: Ports) -> dict[str, str]:
 
 
 def is_ready(ports: Ports) -> bool:
-    """Return whether MinIO can store and return objects."""
+    """Return whether the object store can store and return objects."""
     try:
-        return requests.get(f"http://127.0.0.1:{ports.minio}/minio/health/ready", timeout=5).ok
+        return requests.get(f"http://127.0.0.1:{ports.minio}{HEALTH}", timeout=5).ok
     except requests.RequestException:
         return False

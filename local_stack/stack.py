@@ -128,6 +128,8 @@ class Stack:
         supervision.end(supervision.find())  # left over from a killed supervisor
         has_own_mlflow = bool(airflow_settings.own_mlflow())
         minio = None if has_own_mlflow else object_store.choose()
+        if minio:
+            object_store.prepare(minio)
         defaults = ports.WITH_MINIO if minio else ports.Ports(mlflow=None if has_own_mlflow else 5000)
         self.ports, messages = ports.choose(defaults)
         for message in messages:
@@ -137,8 +139,6 @@ class Stack:
         for folder in (settings.LOGS, settings.TEMPORARY, settings.AIRFLOW_HOME, settings.MLFLOW_HOME):
             folder.mkdir(parents=True, exist_ok=True)
         mlflow_login.prepare()
-        if minio:
-            object_store.prepare(minio)
         self.ports.save()
         VERSION.write_text(self._version())
         airflow_home.write_config(self.ports)

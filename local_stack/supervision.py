@@ -59,7 +59,7 @@ class Component:
 def components(ports: Ports) -> list[Component]:
     """List the components in the order in which they start.
 
-    :raises LocalError: MinIO has no login.
+    :raises LocalError: the object store has no login.
     """
     # Only MinIO and MLflow get the keys of the object store, and only MLflow its administrator's password:
     # no task finds them in its environment.
@@ -69,9 +69,13 @@ def components(ports: Ports) -> list[Component]:
 
 
 def _minio(ports: Ports) -> Component:
-    options = [f"--address=127.0.0.1:{ports.minio}", f"--console-address=127.0.0.1:{ports.minio_console}"]
-    options += [f"--certs-dir={settings.LOCAL / 'minio-certificates'}"]  # the default is in HOME
-    command = [object_store.PROGRAM, "server", *options, object_store.HOME]
+    address, console = f"127.0.0.1:{ports.minio}", f"127.0.0.1:{ports.minio_console}"
+    if object_store.kind(object_store.PROGRAM.resolve()) == "versitygw":
+        options = [f"--port={address}", f"--webui={console}", f"--health={object_store.HEALTH}", "posix"]
+    else:
+        options = ["server", f"--address={address}", f"--console-address={console}"]
+        options += [f"--certs-dir={settings.LOCAL / 'minio-certificates'}"]  # the default is in HOME
+    command = [object_store.PROGRAM, *options, object_store.HOME]
     return Component("minio", command, object_store.environment(ports), ports.minio_console)
 
 

@@ -31,6 +31,7 @@ IMAGES = {
     "mlflow": (f"ghcr.io/mlflow/mlflow:v{MLFLOW}-full",),
     "valkey": ("docker.io/valkey/valkey:8.1.9",),
     "minio": ("quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",),
+    "versitygw": ("ghcr.io/versity/versitygw:v1.8.0",),
 }
 VERSIONS = {"RUNTIME": RUNTIME, "AIRFLOW": AIRFLOW, "MLFLOW": MLFLOW}
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -50,6 +51,8 @@ def building(
         shutil.copy(ROOT / "constraints.txt", context)
         shutil.copy(CERTIFICATES, context)
         shutil.copy(fetch_uv().resolve(), context / "uv")
+        if "versitygw" in others:
+            shutil.copy(minio.versitygw_binary(), context)
         compiling = pool.submit(_compile_minio)
         _make_base(docker)
         building = [pool.submit(_build, docker, target, context) for target in others]

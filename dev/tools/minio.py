@@ -1,6 +1,6 @@
-"""MinIO for the tests: the machine's, or one compiled here once.
+"""MinIO and versitygw for the tests: the machine's, or compiled here once.
 
-``python3 -m dev.tools.minio`` compiles it before the tests need it, and needs only Go. Go caches what it
+``python3 -m dev.tools.minio`` compiles MinIO before the tests need it, and needs only Go. Go caches what it
 compiled, so that the next clone on this machine only links it.
 """
 
@@ -22,6 +22,7 @@ MODULES = {
     "minio": "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
     "mc": "github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9",
 }
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 FOLDER = LOCAL / "minio-build"
 
 
@@ -56,10 +57,26 @@ def compile_minio(go: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in missing():
             print(f"Compiling {name}, which may take some minutes", flush=True)
-            _compile(go, name)
+            _compile(go, name, MODULES[name])
 
 
-def _compile(go: str, name: str) -> None:
+def versitygw_binary() -> Path:
+    """Return versitygw: the one on PATH, or one compiled here, which takes some minutes.
+
+    :raises MissingError: there is none, and no Go to compile it.
+    """
+    compiled = FOLDER / "versitygw"
+    if program := shutil.which("versitygw"):
+        return Path(program).absolute()
+    if not compiled.exists():
+        if not (go := shutil.which("go")):
+            raise MissingError("There is no versitygw. Install it, or install Go.")
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        _compile(go, "versitygw", VERSITYGW)
+    return compiled
+
+
+def _compile(go: str, name: str, module: str) -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         variables = {
             "GOBIN": folder,
@@ -69,7 +86,7 @@ def _compile(go: str, name: str) -> None:
         }
         process = subprocess.run(
             # Unoptimized, in a third of the time; the tests store little.
-            [go, "install", "-gcflags=all=-N -l", "-ldflags=-s -w", MODULES[name]],
+            [go, "install", "-gcflags=all=-N -l", "-ldflags=-s -w", module],
             env={**os.environ, **variables},
             capture_output=True,
             text=True,

@@ -8,7 +8,7 @@ from local_stack import airflow_settings, object_store, supervision
 from local_stack.ports import WITH_MINIO
 from local_stack.settings import LocalError
 
-IN_MINIO = "minio/mlflow/1/a/artifacts/features.csv/xl.meta"
+IN_BUCKET = "minio/mlflow/1/a/artifacts/features.csv"
 ON_DISK = "mlflow/artifacts/1/a/artifacts/features.csv"
 
 
@@ -66,12 +66,22 @@ def test_a_program_that_does_not_exist_is_rejected(choose):
         choose("/no/minio")
 
 
-def test_artifacts_in_minio_stay_there(choose, add_data, program):
-    add_data(IN_MINIO)
-    assert choose(path=program.parent) == (program, "")
-    for setting in (None, ""):
+@pytest.mark.parametrize(
+    ("files", "store", "kept_by"),
+    [
+        ([f"{IN_BUCKET}/xl.meta", "minio/.minio.sys/format.json"], "MinIO", "minio"),
+        ([IN_BUCKET], "versitygw", "versitygw"),
+    ],
+)
+def test_artifacts_in_an_object_store_stay_there(choose, add_data, program, files, store, kept_by):
+    for file in files:
+        add_data(file)
+    program.with_name("versitygw").symlink_to(program)
+    assert choose(program.with_name(kept_by)) == (program.with_name(kept_by), "")
+    [other] = {"minio", "versitygw"} - {kept_by}
+    for setting in (None, "", program.with_name(other)):
         with pytest.raises(
-            LocalError, match=r"Earlier artifacts are in MinIO.* MINIO=/path/to/minio make up"
+            LocalError, match=rf"Earlier artifacts are in {store}\..* MINIO=/path/to/{kept_by} make up"
         ):
             choose(setting)
 
