@@ -71,7 +71,8 @@ def components(ports: Ports) -> list[Component]:
 def _minio(ports: Ports) -> Component:
     address, console = f"127.0.0.1:{ports.minio}", f"127.0.0.1:{ports.minio_console}"
     if object_store.kind(object_store.PROGRAM.resolve()) == "versitygw":
-        options = [f"--port={address}", f"--webui={console}", f"--health={object_store.HEALTH}", "posix"]
+        options = [f"--port={address}", f"--webui={console}", f"--health={object_store.HEALTH}"]
+        options += [f"--cors-allow-origin=http://localhost:{ports.minio_console}", "posix"]
     else:
         options = ["server", f"--address={address}", f"--console-address={console}"]
         options += [f"--certs-dir={settings.LOCAL / 'minio-certificates'}"]  # the default is in HOME
