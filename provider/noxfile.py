@@ -16,13 +16,20 @@ PROVIDER = Path(__file__).parent
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests(newest)", "package"]
 
-# Older versions of Airflow need packages of their time. 3.1.0 fails to import with a later structlog.
-# 3.1.0 and 3.2 fail to test a DAG with a later FastAPI, Cadwyn or Starlette, and 3.2 warns about a later
-# SQLAlchemy.
+# Older versions of Airflow need packages of their time. 3.1.0 fails to import with a later structlog, and to
+# log in with a later PyJWT. 3.1.0 and 3.2 fail to test a DAG with a later FastAPI, Cadwyn or Starlette, and 3.2
+# warns about a later SQLAlchemy.
 CORNERS = {
     "lowest": (
         "3.10",
-        ("apache-airflow==3.1.0", "cadwyn<6", "fastapi<0.118", "structlog==25.4.*", "mlflow-skinny==3.0.*"),
+        (
+            "apache-airflow==3.1.0",
+            "cadwyn<6",
+            "fastapi<0.118",
+            "pyjwt<2.11",
+            "structlog==25.4.*",
+            "mlflow-skinny==3.0.*",
+        ),
     ),
     "middle": (
         "3.12",
