@@ -17,8 +17,8 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests(newest)", "package"]
 
 # Older versions of Airflow need packages of their time. 3.1.0 fails to import with a later structlog, and to
-# log in with a later PyJWT. 3.1.0 and 3.2 fail to test a DAG with a later FastAPI, Cadwyn or Starlette, and 3.2
-# warns about a later SQLAlchemy.
+# log in with a later PyJWT. 3.1.0 and 3.2 fail to test a DAG with a later FastAPI, Cadwyn or Starlette, and
+# 3.2 warns about a later SQLAlchemy.
 CORNERS = {
     "lowest": (
         "3.10",

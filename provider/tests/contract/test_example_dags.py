@@ -13,7 +13,6 @@ from pathlib import Path
 import airflow
 import pytest
 from airflow import settings
-from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.utils.db import upgradedb
 
 from mlflow_provider import example_dags
@@ -47,12 +46,14 @@ def test_example_dag_succeeds(file, target, monkeypatch):
 
 
 @pytest.mark.skipif(airflow.__version__.startswith(("3.1.", "3.2.")), reason="3.3 introduced it")
-def test_load_examples_adds_the_example_dags(monkeypatch):
-    monkeypatch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "True")
+def test_load_examples_adds_the_example_dags():
+    code = "from airflow.dag_processing.bundles.manager import DagBundlesManager\n"
+    code += "print(*(bundle.path for bundle in DagBundlesManager().get_all_dag_bundles()), sep='\\n')"
+    environment = {**os.environ, "AIRFLOW__CORE__LOAD_EXAMPLES": "True"}
 
-    bundles = {bundle.name: bundle for bundle in DagBundlesManager().get_all_dag_bundles()}
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
 
-    assert bundles["airflow-provider-mlflow-example-dags"].path == FOLDER
+    assert str(FOLDER) in output.splitlines()
 
 
 def test_every_public_class_and_decorator_occurs_in_an_example():
