@@ -155,7 +155,7 @@ class TestNoPermissionsByDefault:
         """A function that gives Eve a permission on a registered model."""
 
         def grant(name: str, permission: str) -> None:
-            params = {"username": eve.connection.username, "permission": permission}
+            params = {"username": eve.connection.login.username, "permission": permission}
             params |= {"resource_type": "registered_model", "resource_id": name}
             MLflowClientHook("POST", "admin").run(
                 "api/3.0/mlflow/users/permissions/grant", request_params=params

@@ -343,10 +343,10 @@ class TestRedirect:
         assert elsewhere.requests == []
 
     def test_to_another_page_names_no_host_to_enter(self, false_server, airflow_connection):
-        server = false_server(Answer(302, "", {"Location": "/login"}))
+        server = false_server(Answer(302, "", {"Location": "/home"}))
         airflow_connection(host=server.url)
 
-        with pytest.raises(MLflowAPIError, match=f"{server.url}/login, which is not MLflow's API"):
+        with pytest.raises(MLflowAPIError, match=f"{server.url}/home, which is not MLflow's API"):
             search(MLflowClientHook())
 
     def test_is_followed_by_run_only_on_request(self, false_server, airflow_connection):
