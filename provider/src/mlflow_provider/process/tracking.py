@@ -186,10 +186,11 @@ def _traces_sent_at_end() -> Iterator[None]:
     """Send the traces of a block, which MLflow does in the background, before the block leaves its server."""
     import mlflow
 
+    trace_of_earlier_block = mlflow.get_last_active_trace_id()
     try:
         yield
     finally:
-        if mlflow.get_last_active_trace_id():
+        if mlflow.get_last_active_trace_id() != trace_of_earlier_block:
             try:
                 run_with_timeout(mlflow.flush_trace_async_logging, TRACES_SECONDS)
             except MLflowUnreachableError as error:
