@@ -101,7 +101,8 @@ def test_a_run_ends_as_airflow_ends_its_task(runs, parents, experiment, tmp_path
     output = run_dag(tmp_path, "outcomes")
 
     expected = {task_id: status for task_id, (_, status) in OUTCOMES.items()}
-    if airflow.__version__.startswith("3.1."):  # which takes a missing DAG for a triggered one
+    # 3.1 takes a missing DAG for a triggered one; the error of 3.2 leaves the task runner without a listener.
+    if airflow.__version__.startswith(("3.1.", "3.2.")):
         expected["triggers_a_dag_run_in_vain"] = "FINISHED"
     result = {run.data.tags["airflow.task_id"]: run for run in runs()}
     assert {task_id: run.info.status for task_id, run in result.items()} == expected, output[-5000:]
