@@ -34,6 +34,8 @@ class GoogleIdentity(RenewableLogin):
             credentials = fetch_id_token_credentials(self.audience, Request())
             credentials.refresh(Request())
         except (GoogleAuthError, ValueError) as error:
-            finding = findings.IDENTITY_UNAVAILABLE.format(identity="Google", reason=str(error)[:300])
+            finding = findings.IDENTITY_UNAVAILABLE.format(
+                identity="Google", reason=str(error)[:300].rstrip(".")
+            )
             raise failed(finding, is_transient=bool(getattr(error, "retryable", False))) from None
         return credentials.token, credentials.expiry.replace(tzinfo=timezone.utc).timestamp()

@@ -54,7 +54,9 @@ class ClientCredentials(RenewableLogin):
                 )
         except OAuthError as error:
             reason = f"{error.error}: {error.description}" if error.description else error.error
-            raise failed(findings.TOKEN_REFUSED.format(url=self.token_url, reason=reason)) from None
+            raise failed(
+                findings.TOKEN_REFUSED.format(url=self.token_url, reason=reason.rstrip("."))
+            ) from None
         except (requests.RequestException, OSError, ValueError) as error:
             raise self._unavailable(error) from None
         if not isinstance(token.get("access_token"), str):

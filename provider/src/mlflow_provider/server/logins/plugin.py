@@ -36,7 +36,7 @@ class Plugin(LoginMethod):
         try:
             return run_with_timeout(partial(self._authenticate, request), timeout, f"auth {self.name!r}")
         except Exception as error:  # noqa: BLE001  # of a company's own code
-            raise failed(findings.AUTH_FAILED.format(name=self.name, error=error)) from None
+            raise failed(findings.AUTH_FAILED.format(name=self.name, error=str(error).rstrip("."))) from None
 
     def _authenticate(self, request: Any) -> Any:
         from mlflow.tracking.request_auth.registry import fetch_auth
