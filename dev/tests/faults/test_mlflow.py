@@ -14,6 +14,7 @@ import psutil
 import pytest
 from mlflow import MlflowException
 
+from dev.tests.helpers.nested_tasks import nested_task, run_all
 from dev.tests.helpers.outages import clear, reported_by_airflow
 from mlflow_provider import task_run
 from mlflow_provider.exceptions import MLflowProviderError, MLflowUnreachableError
@@ -25,7 +26,7 @@ from tries import status_of
 
 TASKS = 50
 UPLOAD_BYTES = 300_000_000
-NO_LONG_WAIT = {"retries": 0}
+NO_LONG_WAIT = {"retry_timeout": 1}
 
 
 class TestStart:
@@ -289,17 +290,9 @@ class TestManyAtOnce:
         sees="tasks that wait for each other in MLflow",
         green="by itself",
     )
-    def test_they_get_one_parent(self, mlflow_default, hook, experiment, at_once):
-        from mlflow_provider.tracking import parent_run
-        from mlflow_provider.tracking.runs import dag_run_tags
+    def test_they_get_one_parent(self, mlflow_default, experiment, runs):
+        assert run_all(TASKS, TASKS, nested_task, experiment) == []
 
-        experiment_id = hook.get_or_create_experiment(experiment)
-        tags = dag_run_tags("housing", experiment)
-        chosen = at_once(
-            lambda: (
-                parent_run.get_or_create(MLflowClientHook(), experiment_id, tags, others_running=True).run_id
-            )
-        )
-
-        assert {run["info"]["run_id"] for run in hook.search_runs([experiment_id])} == set(chosen)
-        assert len(set(chosen)) == 1
+        parents = {run.data.tags.get("mlflow.parentRunId") for run in runs()} - {None}
+        assert len(parents) == 1
+        assert status_of(runs()) == ["FINISHED"] * (TASKS + 1)
