@@ -21,7 +21,7 @@ from mlflow_provider.exceptions import (
 from mlflow_provider.server import findings
 from task_log import exceptions_in_log
 
-REFUSED = findings.CONNECTION_REFUSED.about("MLflow at http://mlflow:5000")
+REFUSED = findings.CONNECTION_REFUSED.at("MLflow at http://mlflow:5000")
 ERRORS = [
     MLflowConfigurationError("mlflow_default", "Host", "empty", "enter the address of the server"),
     MLflowUnreachableError("MLflow did not respond within 5 seconds."),
@@ -43,12 +43,12 @@ def test_every_error_is_airflows_and_the_same_after_serialization(error):
         assert vars(copy) == vars(error)
 
 
-def test_an_error_with_a_finding_ends_with_it_and_takes_it_to_other_processes():
+def test_an_error_begins_with_its_finding_and_takes_it_to_other_processes():
     error = MLflowUnreachableError(REFUSED)
 
     assert str(error) == (
-        "MLflow at http://mlflow:5000: "
-        "nothing listens on that port; start the server, or correct Host and Port."
+        "nothing listens on that port; start the server, or correct Host and Port "
+        "(MLflow at http://mlflow:5000)."
     )
     assert pickle.loads(pickle.dumps(error)).finding == error.finding == REFUSED
 

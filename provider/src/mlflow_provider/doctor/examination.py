@@ -171,7 +171,7 @@ class Check:
         except Exception as error:  # an unforeseen error fails only this check
             log.debug("%s", self.title, exc_info=True)
             finding = UNEXPECTED.format(message=error).about(type(error).__name__)
-        return Result(self.title, "failed", examination.masked(finding.finding), finding.fix, finding.code)
+        return Result(self.title, "failed", examination.masked(finding.cause), finding.fix, finding.code)
 
 
 CHECKS: list[Check] = []  # in the order in which they run

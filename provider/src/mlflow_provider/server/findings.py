@@ -24,11 +24,13 @@ class Finding:
     :param code: its stable name, for programs.
     :param finding: what is wrong.
     :param fix: what to do about it; empty if that is unknown.
+    :param place: the server or request where it was found. Last, because Airflow's pages cut long lines.
     """
 
     code: str
     finding: str
     fix: str = ""
+    place: str = ""
 
     def format(self, **fields: Any) -> Finding:
         """Return the finding with its placeholders filled."""
@@ -36,11 +38,23 @@ class Finding:
         return replace(self, finding=self.finding.format(**cleaned), fix=self.fix.format(**cleaned))
 
     def about(self, subject: str) -> Finding:
-        """Return the finding with its subject in front, e.g. a server or a request."""
+        """Return the finding with its subject in front, e.g. a host."""
         return replace(self, finding=f"{clean(subject)}: {self.finding}")
 
+    def at(self, place: str) -> Finding:
+        """Return the finding with the server or request where it was found."""
+        return replace(self, place=clean(place))
+
+    @property
+    def cause(self) -> str:
+        """What is wrong, and where."""
+        return self._with_place(self.finding)
+
     def __str__(self) -> str:
-        return f"{self.finding}; {self.fix}" if self.fix else self.finding
+        return self._with_place(f"{self.finding}; {self.fix}" if self.fix else self.finding)
+
+    def _with_place(self, text: str) -> str:
+        return f"{text.removesuffix('.')} ({self.place})" if self.place else text
 
 
 UNEXPECTED = Finding("unexpected", "{message}")

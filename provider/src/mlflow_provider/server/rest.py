@@ -86,10 +86,10 @@ def send(
         response = session.request(method, f"{connection.url}/{endpoint}", **kwargs)
     except NO_RESPONSE as error:
         # Without the five nested errors of requests, which would end the task's log.
-        finding = finding_of(error).about(f"MLflow at {_server(connection)}")
+        finding = finding_of(error).at(f"MLflow at {_server(connection)}")
         raise NoResponseError(finding, is_transient=is_transient(error)) from None
     if response.is_redirect and "allow_redirects" not in request_kwargs:
-        finding = _redirection(response, endpoint).about(f"MLflow at {_server(connection)}")
+        finding = _redirection(response, endpoint).at(f"MLflow at {_server(connection)}")
         raise MLflowAPIError(finding, status_code=response.status_code)
     return response
 
@@ -117,9 +117,7 @@ def call(
     try:
         answers.check(request, answer)
     except ValueError as error:
-        finding = findings.UNEXPECTED_ANSWER.format(problem=error).about(
-            f"{request} at {_server(connection)}"
-        )
+        finding = findings.UNEXPECTED_ANSWER.format(problem=error).at(f"{request} at {_server(connection)}")
         raise MLflowAPIError(finding, status_code=response.status_code) from None
     return answer
 
@@ -156,7 +154,7 @@ def _error(
         error_class = MLflowNotFoundError if request.startswith(READS_OF_REGISTRY) else MLflowAPIError
     status = f"{response.status_code} {error_code or response.reason}"
     return error_class(
-        finding.about(f"{request} at {_server(connection)}: {status}"),
+        finding.at(f"{request} at {_server(connection)}: {status}"),
         # For callers that decide about retries, an overloaded server is a failing one.
         status_code=requests.codes.unavailable if is_overloaded(response) else response.status_code,
         error_code=error_code,
@@ -179,7 +177,7 @@ def _forbidden(request: str, params: Mapping[str, Any]) -> Finding:
 
 def _server(connection: MLflowConnection) -> str:
     # A connection that is tested in the form has no ID yet.
-    return connection.url + (f" (connection {connection.conn_id!r})" if connection.conn_id else "")
+    return connection.url + (f", connection {connection.conn_id!r}" if connection.conn_id else "")
 
 
 def _redirection(response: requests.Response, endpoint: str) -> Finding:

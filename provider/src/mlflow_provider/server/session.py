@@ -139,7 +139,7 @@ class Session(requests.Session):
                     raise outcome
                 return outcome
             wait = min(_retry_after(outcome) + limits.backoff(attempt), left)
-            log.warning("MLflow at %s: %s. Retrying in %.0f s.", self._connection.url, failure, wait)
+            log.warning("%s. Retrying in %.0f s (MLflow at %s).", failure, wait, self._connection.url)
             time.sleep(wait)
             if is_file(request):
                 rewind_body(request)

@@ -95,8 +95,8 @@ class TestCall:
 
         assert type(raised.value) is error_class
         assert (raised.value.status_code, raised.value.error_code) == (status_code, error_code)
-        request = f"{method} {path} at {mlflow_server.url} (connection 'mlflow_default')"
-        assert str(raised.value).startswith(f"{request}: {status_code} {error_code}: ")
+        request = f"{method} {path} at {mlflow_server.url}, connection 'mlflow_default'"
+        assert str(raised.value).endswith(f" ({request}: {status_code} {error_code}).")
 
 
 class TestGetConn:

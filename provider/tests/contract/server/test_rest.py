@@ -143,7 +143,7 @@ class TestRetries:
         search(MLflowClientHook())
 
         assert caplog.messages == [
-            f"MLflow at {server.url}: 503 Service Unavailable. Retrying in {slept[0]:.0f} s."
+            f"503 Service Unavailable. Retrying in {slept[0]:.0f} s (MLflow at {server.url})."
         ]
 
     def test_a_file_is_sent_again_from_its_beginning(self, false_server, airflow_connection, slept, tmp_path):
@@ -176,8 +176,8 @@ class TestRetries:
         with pytest.raises(MLflowUnreachableError) as raised:
             search(MLflowClientHook())
 
-        subject = f"MLflow at http://127.0.0.1:{port} (connection 'mlflow_default')"
-        assert raised.value.finding == findings.CONNECTION_REFUSED.about(subject)
+        place = f"MLflow at http://127.0.0.1:{port}, connection 'mlflow_default'"
+        assert raised.value.finding == findings.CONNECTION_REFUSED.at(place)
         assert exceptions_in_log(raised.value) == [f"{raised.value.finding}."]
         assert isinstance(raised.value, requests.ConnectionError)  # which callers of 1.1.0's run() catch
         assert repr(pickle.loads(pickle.dumps(raised.value))) == repr(raised.value)
