@@ -221,7 +221,7 @@ class _TaskRun:
         self.shared.take()
         description = {
             "mlflow.runName": arguments.get("run_name"),
-            "mlflow.note.content": arguments.get("description"),
+            runs.DESCRIPTION: arguments.get("description"),
         }
         tags = {key: value for key, value in description.items() if value}
         if tags := {**(arguments.get("tags") or {}), **tags}:

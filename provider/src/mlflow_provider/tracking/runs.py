@@ -29,6 +29,7 @@ MAX_TRIES = "airflow.max_tries"
 CLEAR_NUMBER = "airflow.clear_number"  # how often tasks of the DAG run had been cleared
 RETRY_OF = "airflow.retry_of"  # ID of the previous try's run
 REASON = "airflow.reason"  # why the run failed or was killed
+DESCRIPTION = "mlflow.note.content"
 # Whether another run of the same task instance has replaced this one, or will; its status is then no longer
 # its parent's.
 SUPERSEDED = "airflow.superseded"
@@ -167,6 +168,26 @@ def end(
     """End a run, with the reason and further tags; secrets that Airflow knows are masked."""
     set_tags(hook, run_id, {**(tags or {}), REASON: str(redact(reason))[:MAX_REASON_LENGTH]})
     set_status(hook, run_id, status)
+
+
+def show_reason(hook: MLflowClientHook, run_id: str) -> None:
+    """Put why a run has ended into its description's first line, which MLflow shows at the top.
+
+    The rest may be the user's own text. So the description stays as it is if a replica of MLflow's database
+    does not show the end of the run yet.
+    """
+    run = Run.from_api(hook.get_run(run_id))
+    if run.status != "RUNNING":
+        first_line = run.tags[REASON].partition("\n")[0]
+        set_tags(hook, run_id, {DESCRIPTION: f"{first_line}\n\n{run.tags.get(DESCRIPTION, '')}"})
+
+
+def without_reason(run: Run) -> dict[str, str]:
+    """Return the tags of a run that continues after :func:`show_reason`."""
+    if not (reason := run.tags.get(REASON)):
+        return {}
+    first_line = reason.partition("\n")[0]
+    return {REASON: "", DESCRIPTION: run.tags.get(DESCRIPTION, "").removeprefix(f"{first_line}\n\n")}
 
 
 def set_tags(hook: MLflowClientHook, run_id: str, tags: Mapping[str, Any]) -> None:

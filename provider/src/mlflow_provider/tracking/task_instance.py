@@ -48,7 +48,7 @@ def description(context: Context) -> dict[str, str]:
         "mlflow.user": context["task"].owner,
         "mlflow.source.type": "JOB",
         "mlflow.source.name": f"{ti.dag_id}.{ti.task_id}",
-        "mlflow.note.content": f"[Task instance in Airflow]({ti.log_url})",
+        runs.DESCRIPTION: f"[Task instance in Airflow]({ti.log_url})",
     }
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -245,7 +245,8 @@ class _TrackedTry:
             try_tags[runs.PARENT_RUN_ID] = self.parent.run_id
         if previous and decision in ("same", "continue"):
             runs.set_status(hook, previous.run_id, "RUNNING")
-            runs.set_tags(hook, previous.run_id, {**tags, **try_tags, runs.REASON: ""})
+            unexplained = runs.without_reason(previous)
+            runs.set_tags(hook, previous.run_id, {**tags, **try_tags, **unexplained})
             return replace(previous, tags={**previous.tags, **try_tags})
         if previous:
             _supersede(hook, previous)
@@ -338,6 +339,9 @@ class _TrackedTry:
             if self.run.may_have_duplicates:
                 runs.delete_duplicates(hook, self.run, self.identity)
             self.ended = status, is_retried
+            if status != "FINISHED" and not limit:
+                with suppress(MLflowProviderError):  # the run has ended
+                    runs.show_reason(self.hook.with_limits(limits.AFTER_TASK), self.run.run_id)
         except MLflowProviderError as failure:
             if self.on_tracking_error == "fail" and not error:
                 raise

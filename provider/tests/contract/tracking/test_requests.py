@@ -72,7 +72,7 @@ class TestNumber:
         assert len(set(mlflow_proxy.callers)) == 1
 
     def test_of_a_task_that_fails(self, requests_of, a_try, experiment):
-        assert len(requests_of(lambda: fail(a_try, ValueError("no sales"), experiment=experiment))) == 4
+        assert len(requests_of(lambda: fail(a_try, ValueError("no sales"), experiment=experiment))) == 6
 
     @pytest.mark.parametrize(("retry", "number"), [("new", 4), ("continue", 5)])
     def test_of_a_retry(self, requests_of, track, a_try, experiment, retry, number):

@@ -506,6 +506,27 @@ class TestNextTry:
         assert in_each_run() == [("1", 0.5, ["1.txt", "2.txt"])]
         assert (run.data.tags["airflow.try_number"], run.data.tags["airflow.reason"]) == ("2", "")
 
+    def test_a_failed_runs_description_begins_with_the_reason_until_a_retry_continues_it(
+        self, a_try, runs, experiment
+    ):
+        import mlflow
+
+        arguments = {"experiment": experiment, "retry": "continue"}
+        with (
+            suppress(ValueError),
+            task_run(context=a_try.context, **arguments),
+            mlflow.start_run(description="With checkpoints."),
+        ):
+            raise ValueError("no sales\nin January")
+        [failed] = runs()
+        a_try.try_number = 2
+        with task_run(context=a_try.context, **arguments):
+            pass
+
+        [finished] = runs()
+        descriptions = [run.data.tags["mlflow.note.content"] for run in (failed, finished)]
+        assert descriptions == ["ValueError: no sales\n\nWith checkpoints.", "With checkpoints."]
+
     @pytest.mark.fault(
         "A task's process is killed (`kill -9`), and there are retries",
         sees="the run of that try KILLED, with the reason",
