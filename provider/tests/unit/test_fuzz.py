@@ -32,6 +32,7 @@ from mlflow_provider.operators import experiment as experiment_operators
 from mlflow_provider.operators import promotion, registry
 from mlflow_provider.predict.script import decode, encode, to_json
 from mlflow_provider.process.environment import environment
+from mlflow_provider.server import artifact_store
 from mlflow_provider.server.artifact_store import (
     AWS_OPTIONS,
     AZURE_OPTIONS,
@@ -43,6 +44,7 @@ from mlflow_provider.server.artifact_store import (
 from mlflow_provider.server.connection import CONNECTION_TYPES, OPTIONS, MLflowConnection
 from mlflow_provider.server.fields import DATABRICKS_DOMAINS
 from mlflow_provider.server.limits import Limits
+from mlflow_provider.server.logins import choice
 from mlflow_provider.tracking import parent_run, runs
 from mlflow_provider.triggers.registry import get_registered_model, new_version
 
@@ -110,7 +112,7 @@ def read_or_problem(
     kind: type[MLflowConnection | ArtifactStore], fields: dict[str, Any]
 ) -> MLflowConnection | ArtifactStore | str:
     # Airflow compiles its masks anew for each secret.
-    with mock.patch(f"{kind.__module__}.mask_secret"):
+    with mock.patch.object(choice, "mask_secret"), mock.patch.object(artifact_store, "mask_secret"):
         try:
             return kind.read("mlflow_default", lambda conn_id: Connection(conn_id=conn_id, **fields))
         except MLflowConfigurationError as error:

@@ -36,7 +36,7 @@ OUTCOMES = {
     "is_skipped_in_post_execute": ("pass", "FINISHED"),
 }
 ARGUMENTS = {
-    "times_out": "execution_timeout=timedelta(seconds=1)",
+    "times_out": "execution_timeout=timedelta(seconds=5)",
     "returns_a_list_as_multiple_outputs": "multiple_outputs=True",
     "fails_in_post_execute": "post_execute=fail",
     "is_skipped_in_post_execute": "post_execute=skip",
@@ -53,6 +53,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import dag, task
+import mlflow  # here, because the timeout of a task would interrupt it
 
 from mlflow_provider.version_compat import AirflowTaskTerminated
 
