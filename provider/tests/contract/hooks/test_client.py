@@ -146,7 +146,7 @@ class TestTestConnection:
 
         assert not works
         host = mlflow_server.unknown_url.removeprefix("http://")
-        assert f"403 Forbidden: the server rejects the host name {host!r}; add it to" in message
+        assert f"the server rejects the host name {host!r}; add it to" in message
 
     def test_names_the_connection_of_the_artifact_store(self, airflow_connection):
         airflow_connection(host="mlflow", extra={"artifact_conn_id": "minio_default"})
@@ -195,7 +195,7 @@ class TestTestConnection:
         works, message = MLflowClientHook().test_connection()
 
         assert not works
-        assert "503 Service Unavailable: the server is down or overloaded" in message
+        assert "the server is down or overloaded" in message
         assert len(server.requests) == 1
 
 

@@ -128,9 +128,9 @@ def test_a_missing_permission_is_named_with_its_object_and_the_fix(
         eve.call(method, path, {"name": name, **params} if "experiment_id" not in params else params)
 
     assert raised.value.status_code == 403
-    advice = "ask MLflow's administrator for it, or use another login in the connection."
+    advice = "ask MLflow's administrator for it, or use another login in the connection"
     lacks = lacks.format(name=name)
-    assert str(raised.value).endswith(f"403 Forbidden: this login lacks the permission {lacks}; {advice}")
+    assert str(raised.value).startswith(f"this login lacks the permission {lacks}; {advice} (")
 
 
 def test_a_missing_permission_is_an_error_of_the_package_with_its_fix(hook, eve, name):

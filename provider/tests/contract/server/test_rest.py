@@ -65,7 +65,7 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("failure", "message", "error_code"),
         [
-            (Answer(503, "<html>Bad"), "503 Service Unavailable: the server is down or overloaded", None),
+            (Answer(503, "<html>Bad"), "the server is down or overloaded", None),
             (OVERLOADED, "QueuePool limit", "BAD_REQUEST"),  # which MLflow sends with status 400
         ],
     )
@@ -122,7 +122,7 @@ class TestRetries:
     ):
         airflow_connection(host=false_server(Answer(429, "<html>Slow down")).url)
 
-        with pytest.raises(MLflowAPIError, match="429 Too Many Requests: too many requests; run fewer tasks"):
+        with pytest.raises(MLflowAPIError, match="too many requests; run fewer tasks"):
             search(MLflowClientHook())
 
         assert sum(slept) == pytest.approx(240, abs=1)
@@ -338,7 +338,7 @@ class TestRedirect:
             search(MLflowClientHook())
 
         assert raised.value.status_code == status
-        assert f"redirected to {elsewhere.url}/mlflow; enter that address as Host." in str(raised.value)
+        assert f"redirected to {elsewhere.url}/mlflow; enter that address as Host (" in str(raised.value)
         assert "s3cret" not in str(raised.value)
         assert elsewhere.requests == []
 
