@@ -27,7 +27,7 @@ ON_PAGE = {
 FIXES = {
     **{dag_id: block.pattern for dag_id, (_, block) in ON_PAGE.items()},
     "global_variable": "the run ID is None; return the run ID",
-    "databricks_login": "field Login: not accepted by Databricks; enter the word token",
+    "databricks_experiment": "on Databricks the name must be an absolute path",
 }
 
 

@@ -23,7 +23,7 @@ with DAG("global_variable", schedule=None):
 
     train() >> predict()
 
-with DAG("databricks_login", schedule=None):
+with DAG("databricks_experiment", schedule=None):
 
     @task.mlflow(mlflow_conn_id="databricks")
     def train_on_databricks():
