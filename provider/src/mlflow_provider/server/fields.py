@@ -87,8 +87,9 @@ def server_url(conn: Connection) -> SplitResult:
         raise invalid("Host", "contains a login", "enter Login and Password, which Airflow keeps secret")
     if conn.port and host_port and conn.port != host_port:
         raise invalid("Port", f"{conn.port}, but Host has {host_port}", "enter only one of them")
-    if not parts.hostname or len(parts.hostname) > MAX_HOST_NAME_LENGTH:
-        problem = "has no host name, or one that is too long"
+    # Python 3.10 takes "[[]" for an IPv6 address.
+    if not parts.hostname or "[" in parts.hostname or len(parts.hostname) > MAX_HOST_NAME_LENGTH:
+        problem = "has no host name, or an invalid one"
         raise invalid("Host", problem, "enter, for example, http://localhost:5000")
 
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

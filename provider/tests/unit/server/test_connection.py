@@ -293,7 +293,7 @@ class TestErrors:
             ({"host": "  "}, "Host", "enter the address of the server"),
             ({"host": "http://"}, "Host", "enter, for example, http://localhost:5000"),
             ({"host": "mlflow:99999"}, "Host", "enter, for example, http://localhost:5000"),
-            ({"host": "x" * 10_000}, "Host", "one that is too long; enter, for example,"),
+            ({"host": "x" * 10_000}, "Host", "has no host name, or an invalid one; enter, for example,"),
             ({"host": "http://[::1"}, "Host", "enter, for example, http://localhost:5000"),
             ({"host": "file:///mlruns"}, "Host", "enter http or https"),
             ({"host": "sqlite:///mlflow.db"}, "Host", "enter http or https"),
