@@ -124,7 +124,7 @@ class Stack:
         raise LocalError(f"Already up, {state}. To change that, run `make down` first.")
 
     def _start(self) -> None:
-        self.console.print("Starting; this takes seconds, on a busy machine minutes")
+        self.console.print("Starting. This takes seconds, or minutes on a busy machine.")
         supervision.end(supervision.find())  # left over from a killed supervisor
         has_own_mlflow = bool(airflow_settings.own_mlflow())
         minio = None if has_own_mlflow else object_store.choose()

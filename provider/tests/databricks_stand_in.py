@@ -12,17 +12,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlsplit
 
 import pytest
 import requests
+
+from http_servers import Handler, run_http_server
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
@@ -181,7 +181,7 @@ class Databricks:
 def run_databricks(server: MLflowServer) -> Iterator[Databricks]:
     """Run a workspace in front of a server for a block."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class WorkspaceHandler(Handler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
@@ -218,14 +218,9 @@ def run_databricks(server: MLflowServer) -> Iterator[Databricks]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        workspace = Databricks(server, f"http://127.0.0.1:{listener.server_port}")
-        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+    with run_http_server(WorkspaceHandler) as url:
+        workspace = Databricks(server, url)
         yield workspace
-        listener.shutdown()
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+
+from http_servers import Handler, run_http_server
 
 CLIENT_ID, CLIENT_SECRET = "airflow", "s3cret:/+% of airflow"
 BASIC = "Basic " + base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
@@ -75,8 +76,8 @@ def run_identity_provider() -> Iterator[IdentityProvider]:
     """Run an identity provider for a block."""
     ended = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class TokenHandler(Handler):
+        def do_POST(self) -> None:  # noqa: N802
             form = dict(parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
             if provider.hangs:
                 ended.wait()
@@ -86,16 +87,10 @@ def run_identity_provider() -> Iterator[IdentityProvider]:
             self.end_headers()
             self.wfile.write(body.encode())
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        listener.daemon_threads = True
-        provider = IdentityProvider(f"http://127.0.0.1:{listener.server_port}/token")
-        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+    with run_http_server(TokenHandler) as url:
+        provider = IdentityProvider(f"{url}/token")
         yield provider
         ended.set()
-        listener.shutdown()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import ssl
 import threading
 import time
@@ -12,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
+
+from http_servers import Handler, run_http_server
 
 if TYPE_CHECKING:
     from mlflow_servers import MLflowServer
@@ -122,13 +122,11 @@ class Proxy:
         return bytes([content[0] ^ 1]) + content[1:] if is_changed else content
 
 
-def _secured(listener: socket.socket, certificate: Path | None) -> tuple[socket.socket, str]:
-    if not certificate:
-        return listener, "http"
+def _context(certificate: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificate))
     context.load_cert_chain(certificate)
     context.verify_mode = ssl.CERT_REQUIRED
-    return context.wrap_socket(listener, server_side=True), "https"
+    return context
 
 
 @contextmanager
@@ -140,7 +138,7 @@ def run_proxy(server: MLflowServer, port: int = 0, certificate: Path | None = No
     """
     ended = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class ProxyHandler(Handler):
         protocol_version = "HTTP/1.1"
 
         def handle_request(self) -> None:
@@ -177,17 +175,10 @@ def run_proxy(server: MLflowServer, port: int = 0, certificate: Path | None = No
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as listener:
-        listener.daemon_threads = True
-        listener.socket, scheme = _secured(listener.socket, certificate)
-        proxy = Proxy(f"{scheme}://127.0.0.1:{listener.server_port}")
-        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+    with run_http_server(ProxyHandler, port, _context(certificate) if certificate else None) as url:
+        proxy = Proxy(url)
         yield proxy
         ended.set()
-        listener.shutdown()
 
 
 @pytest.fixture

@@ -13,13 +13,11 @@ import sqlite3
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,8 @@ from typing import Any
 import pytest
 import requests
 from uv import find_uv_bin
+
+from http_servers import Handler, run_http_server
 
 # Difficult for a URL and an ini file, but ASCII, because MLflow's artifact routes reject other characters.
 ADMIN_PASSWORD = "Pass: 100% geheim/@#"
@@ -297,7 +297,7 @@ class FalseServer:
 
 @contextmanager
 def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iterator[FalseServer]:
-    class Handler(BaseHTTPRequestHandler):
+    class FalseHandler(Handler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             server.requests.append(dict(self.headers))
@@ -315,19 +315,13 @@ def _false_server(answers: tuple[Answer, ...], certificate: Path | None) -> Iter
 
         do_GET = do_POST = do_PUT = answer  # noqa: N815
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            listener.socket = context.wrap_socket(listener.socket, server_side=True)
-        scheme = "https" if certificate else "http"
-        server = FalseServer(f"{scheme}://127.0.0.1:{listener.server_port}")
-        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    with run_http_server(FalseHandler, context=context) as url:
+        server = FalseServer(url)
         yield server
-        listener.shutdown()
 
 
 @pytest.fixture

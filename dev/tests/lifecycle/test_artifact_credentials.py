@@ -7,19 +7,18 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
 
 from dev.tests.helpers.object_store import KEYS, REGION, Store
+from http_servers import Handler, run_http_server
 from mlflow_provider.hooks.client import MLflowClientHook
 
 LOG = "import mlflow, sys; mlflow.MlflowClient().log_text(sys.argv[1], '1,2,3', 'program.csv')"
@@ -51,7 +50,7 @@ class Recorder:
 
 @contextmanager
 def record(store: str) -> Iterator[Recorder]:
-    class Handler(BaseHTTPRequestHandler):
+    class RecordingHandler(Handler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
@@ -85,14 +84,9 @@ def record(store: str) -> Iterator[Recorder]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        recorder = Recorder(f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with run_http_server(RecordingHandler) as url:
+        recorder = Recorder(url)
         yield recorder
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +23,7 @@ from botocore.credentials import Credentials
 from google.auth.compute_engine import _metadata
 
 from dev import MissingError
+from http_servers import Handler, run_http_server
 from login_users import USERS
 from mlflow_proxy import Proxy, Received, run_proxy
 from mlflow_servers import run_mlflow_server
@@ -40,8 +39,8 @@ ISSUED = jwt.encode({"aud": AUDIENCE, "exp": int(time.time()) + 3600}, "a key of
 def metadata_address() -> Iterator[str]:
     """Host and port of an address that issues tokens to a machine of Google or Azure."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class MetadataHandler(Handler):
+        def do_GET(self) -> None:  # noqa: N802
             query = parse_qs(urlsplit(self.path).query)
             is_google = self.headers["Metadata-Flavor"] == "Google"
             is_azure = self.headers["X-IDENTITY-HEADER"] == "of this machine"
@@ -60,13 +59,8 @@ def metadata_address() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body.encode())
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"127.0.0.1:{listener.server_port}"
-        listener.shutdown()
+    with run_http_server(MetadataHandler) as url:
+        yield url.removeprefix("http://")
 
 
 def required(package: str) -> None:

@@ -15,12 +15,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -33,6 +31,7 @@ from google.auth import jwt
 
 from dev import MissingError
 from dev.waiting import wait_until
+from http_servers import Handler, run_http_server
 from local_stack.settings import LOCAL
 from mlflow_provider.doctor import examine
 from mlflow_provider.hooks.client import MLflowClientHook
@@ -110,8 +109,8 @@ def google_key(fake_gcs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class TokenHandler(Handler):
+        def do_POST(self) -> None:  # noqa: N802
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             tokens.append(jwt.decode(form["assertion"][0], certs=public)["iss"])
             body = json.dumps({"access_token": "ya29", "expires_in": 1, "token_type": "Bearer"}).encode()
@@ -119,21 +118,16 @@ def google_key(fake_gcs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
     tokens: list[str] = []
     monkeypatch.setenv("API_ENDPOINT_OVERRIDE", fake_gcs)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with run_http_server(TokenHandler) as url:
         yield {
             "type": "service_account",
             "project_id": "housing",
             "client_email": "mlflow@housing.iam.gserviceaccount.com",
             "private_key": pem.decode(),
-            "token_uri": f"http://127.0.0.1:{server.server_port}",
+            "token_uri": url,
         }
-        server.shutdown()
     assert len(tokens) > 3  # renewed, also by the program
 
 

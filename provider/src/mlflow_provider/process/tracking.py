@@ -164,7 +164,7 @@ def _one_line_about_retries(connection: MLflowConnection) -> Iterator[None]:
     """Let urllib3 log the first retry of a request to MLflow only, and in our words."""
 
     def explain(record: logging.LogRecord) -> bool:
-        if not (record.msg.startswith("Retrying (") and "/mlflow" in str(record.args)):
+        if not (str(record.msg).startswith("Retrying (") and "/mlflow" in str(record.args)):
             return True
         from mlflow_provider.server.session import finding_of
 

@@ -266,7 +266,8 @@ class _TaskRun:
         """Warn of two fits under autolog in the task's run, when MLflow logs that it rejects the second's."""
 
         def explain(record: logging.LogRecord) -> None:
-            message = record.getMessage()
+            # Not formatted: an error in somebody's message must not reach the task.
+            message = f"{record.msg} {record.args}"
             if _REJECTED_PARAMETERS in message and self.shared.run_id in message:
                 self._warn(
                     "This task's run has the parameters of another fit. Put each fit under autolog into a "

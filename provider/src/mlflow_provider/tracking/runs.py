@@ -178,7 +178,7 @@ def show_reason(hook: MLflowClientHook, run_id: str) -> None:
     """
     run = Run.from_api(hook.get_run(run_id))
     if run.status != "RUNNING":
-        first_line = run.tags[REASON].partition("\n")[0]
+        first_line = run.tags.get(REASON, "").partition("\n")[0]
         set_tags(hook, run_id, {DESCRIPTION: f"{first_line}\n\n{run.tags.get(DESCRIPTION, '')}"})
 
 

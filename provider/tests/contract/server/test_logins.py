@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +18,7 @@ import mlflow.tracking.request_auth.registry
 import mlflow.tracking.request_header.registry
 import pytest
 
+from http_servers import Handler, run_http_server
 from login_users import USERS
 from mlflow_provider import task_run
 from mlflow_provider.exceptions import MLflowLoginError, MLflowProviderError
@@ -281,8 +281,8 @@ def tls_proxy(certificate) -> Iterator[tuple[str, list[str]]]:
     """An HTTP proxy that itself uses TLS and forwards TLS connections: its address, and their targets."""
     targets: list[str] = []
 
-    class Tunnel(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
+    class Tunnel(Handler):
+        def do_CONNECT(self) -> None:  # noqa: N802
             targets.append(self.path)
             host, port = self.path.split(":")
             with socket.create_connection((host, int(port))) as target:
@@ -292,22 +292,15 @@ def tls_proxy(certificate) -> Iterator[tuple[str, list[str]]]:
                 back.start()
                 pump(self.connection, target)
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
     def pump(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
                 target.sendall(data)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Tunnel) as listener:
-        listener.daemon_threads = True
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate)
-        listener.socket = context.wrap_socket(listener.socket, server_side=True)
-        threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"https://127.0.0.1:{listener.server_port}", targets
-        listener.shutdown()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with run_http_server(Tunnel, context=context) as url:
+        yield url, targets
 
 
 def test_requests_pass_a_proxy_with_a_certificate_of_its_own(

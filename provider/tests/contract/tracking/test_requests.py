@@ -188,6 +188,17 @@ def test_with_warn_no_error_of_mlflow_fails_the_task(a_try, mlflow_proxy, experi
     assert "Not yours" in caplog.text
 
 
+def test_a_failed_task_keeps_its_error_and_its_run_if_its_description_cannot_be_changed(
+    a_try, mlflow_proxy, experiment, runs
+):
+    mlflow_proxy.faults.append(Fault("runs/get", 403, NOT_YOURS))
+    fail(a_try, ValueError("no sales"), experiment=experiment)
+    mlflow_proxy.faults.clear()
+
+    [run] = runs()
+    assert (run.info.status, run.data.tags["airflow.reason"]) == ("FAILED", "ValueError: no sales")
+
+
 class TestEndOfDagRun:
     def test_experiments_are_searched_page_by_page(
         self, a_try, experiment, end_of_dag_run, runs, hook, mlflow_proxy, monkeypatch

@@ -58,7 +58,7 @@ class RenewableLogin(LoginMethod):
         with _locks[0]:
             token, _ = _tokens.get(self, ("", 0.0))
             if authorization == f"Bearer {token}":
-                del _tokens[self]
+                _tokens.pop(self, None)
 
     @property
     def variables(self) -> dict[str, str | None]:
