@@ -27,7 +27,7 @@ from tries import Try
 
 LONG = "x" * 10_000
 UNICODE = "Häuser 🏠 \"quoted\" 'twice' %s {name} <b>"
-ELSEWHERE = "correct the name or ID, or the connection if it is on another server."
+ELSEWHERE = "correct the name or ID, or the connection if it is on another server"
 
 
 @pytest.fixture
@@ -161,23 +161,23 @@ class TestModels:
         message = download(f"models:/{model.name}/2")
 
         assert message.startswith(f"Connection 'mlflow_default', downloading model models:/{model.name}/2: ")
-        assert message.endswith(f"not found; {ELSEWHERE}")
-        with pytest.raises(MLflowNotFoundError, match=f"version=2.* not found; {ELSEWHERE}$"):
+        assert message.endswith(f"not found; {ELSEWHERE}.")
+        with pytest.raises(MLflowNotFoundError, match=f"version=2.* not found; {ELSEWHERE} \\(GET "):
             execute(GetModelVersionOperator, name=model.name, version=2)
 
     def test_a_missing_alias(self, execute, model, download):
         message = f"alias nobody not found; {ELSEWHERE}"
 
-        assert download(f"models:/{model.name}@nobody").endswith(message)
-        with pytest.raises(MLflowNotFoundError, match=f"{message}$"):
+        assert download(f"models:/{model.name}@nobody").endswith(f"{message}.")
+        with pytest.raises(MLflowNotFoundError, match=rf"{message} \(GET "):
             execute(GetModelVersionByAliasOperator, name=model.name, alias="nobody")
 
     def test_a_run_or_a_model_of_another_server(self, download, execute, name):
         missing = uuid.uuid4().hex
 
         for model_uri in (f"runs:/{missing}/model", f"models:/m-{missing}"):
-            assert download(model_uri).endswith(f"not found; {ELSEWHERE}")
-        with pytest.raises(MLflowNotFoundError, match=f"Run with id={missing} not found; {ELSEWHERE}$"):
+            assert download(model_uri).endswith(f"not found; {ELSEWHERE}.")
+        with pytest.raises(MLflowNotFoundError, match=f"Run with id={missing} not found; {ELSEWHERE} \\(GET "):
             execute(RegisterModelOperator, model_uri=f"runs:/{missing}/model", name=name)
 
     @pytest.mark.parametrize("uri", ["nonsense", None])
