@@ -1,10 +1,12 @@
 """A stand-in for Databricks: a real MLflow server that keeps to the rules of Databricks' documentation.
 
 A test reaches it under the name of a workspace, through the variable ``http_proxy``. It offers what these
-pages list, what the ``mlflow`` package needs for the artifacts of a workspace, and nothing of Unity Catalog:
+pages list, what the ``mlflow`` package needs for the artifacts of a workspace, and of Unity Catalog only the
+creation of a registered model:
 https://docs.databricks.com/api/experiments/v1, https://docs.databricks.com/api/model-registry/v1,
 https://docs.databricks.com/api/workspace/servingendpoints/query,
-https://github.com/mlflow/mlflow/blob/master/mlflow/protos/databricks_artifacts.proto
+https://github.com/mlflow/mlflow/blob/master/mlflow/protos/databricks_artifacts.proto,
+https://github.com/mlflow/mlflow/blob/master/mlflow/protos/databricks_uc_registry_messages.proto
 """
 
 from __future__ import annotations
@@ -96,6 +98,10 @@ class Databricks:
         if SERVING_ENDPOINT.fullmatch(path):
             return {"predictions": [0.5] * len(params["dataframe_records"])}
         path = path.removeprefix(API)
+        if path == "unity-catalog/registered-models/create":
+            if params["name"].count(".") != 2:
+                raise RefusedError(400, "INVALID_PARAMETER_VALUE", "specify all three levels")
+            return {"registered_model": {"name": params["name"]}}
         return self._answer_about_artifacts(path, params) or self._answer(method, path, params)
 
     def _issue_token(self, params: JSON, authorization: str | None) -> JSON:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow.utils import rest_utils
 
@@ -208,16 +207,24 @@ class TestUnityCatalog:
                 logged = {"model_uri": model_uri} if operator_class is ModelLoadAndPredictOperator else {}
                 assert execute(operator_class, **{**arguments, **logged})
 
-    def test_is_where_the_package_registers(self, unity_catalog):
-        with unity_catalog.tracking():
-            assert mlflow.get_registry_uri() == "databricks-uc"
 
+class TestServicePrincipal:
+    @pytest.fixture
+    def connection(self, databricks):
+        databricks.token = None  # no personal access token is accepted
+        rest_utils.get_workspace_client.cache_clear()
+        return databricks.connection | {"login": CLIENT_ID, "password": CLIENT_SECRET}
 
-@pytest.mark.parametrize("user", USERS, ids=lambda user: user.__name__)
-def test_a_service_principal_needs_client_id_and_secret_alone(databricks, airflow_connection, name, user):
-    client = {"login": CLIENT_ID, "password": CLIENT_SECRET}
-    airflow_connection(**databricks.connection | client)
-    databricks.token = None  # no personal access token is accepted
-    rest_utils.get_workspace_client.cache_clear()
+    @pytest.mark.parametrize("user", USERS, ids=lambda user: user.__name__)
+    def test_needs_client_id_and_secret_alone(self, connection, airflow_connection, name, user):
+        airflow_connection(**connection)
 
-    user(f"/Shared/{name}")
+        user(f"/Shared/{name}")
+
+    def test_creates_a_registered_model_in_unity_catalog(self, connection, airflow_connection, databricks):
+        airflow_connection(**connection | {"extra": {}})
+
+        with MLflowClientHook().tracking() as client:
+            assert client.create_registered_model("main.default.housing").name == "main.default.housing"
+
+        assert "POST unity-catalog/registered-models/create" in databricks.requests
