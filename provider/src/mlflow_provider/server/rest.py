@@ -37,6 +37,7 @@ UNKNOWN_WORKSPACE = re.compile("Workspace '.*' not found|workspaces are not enab
 # The whole response of MLflow's login server, which also gives it for a registered model that does not exist.
 FORBIDDEN = "Permission denied"
 CERTIFICATE_PAGE = "SSL certificate"  # in nginx's pages about a missing or a rejected one
+TITLE = re.compile(r"<title>(.+?)</title>", re.IGNORECASE)
 # In the address of a gateway's login page, or on the page itself.
 LOGIN_PAGE = re.compile(
     r"/(log_?in|sign_?in|oauth2?|authorize|saml2?)\b|//accounts\.|type=.?password", re.IGNORECASE
@@ -139,7 +140,7 @@ def _error(
     error_code, message = (
         value if isinstance(value := answer.get(key), str) else None for key in ("error_code", "message")
     )
-    message = (message or response.text.strip()[:300] or "no message")[:MAX_MESSAGE_LENGTH]
+    message = (message or _text_of(response) or "no message")[:MAX_MESSAGE_LENGTH]
     if connection.workspace and (problem := UNKNOWN_WORKSPACE.search(message)):
         fix = "correct or remove it"
         return MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem[0], fix)
@@ -159,6 +160,12 @@ def _error(
         status_code=requests.codes.unavailable if is_overloaded(response) else response.status_code,
         error_code=error_code,
     )
+
+
+def _text_of(response: requests.Response) -> str:
+    """Return the title of a page, or the beginning of another response."""
+    title = TITLE.search(response.text)
+    return (title[1] if title else response.text).strip()[:300]
 
 
 def _forbidden(request: str, params: Mapping[str, Any]) -> Finding:
@@ -215,7 +222,7 @@ def _finding_at_server(
 def finding_of_page(response: requests.Response, request: str) -> Finding | None:
     """Return what is wrong if MLflow has not sent a response, but e.g. a gateway in front of it."""
     if CERTIFICATE_PAGE in response.text:
-        return findings.CLIENT_CERTIFICATE_REJECTED.format(reason=CERTIFICATE_PAGE)
+        return findings.CLIENT_CERTIFICATE_REJECTED.format(reason=_text_of(response))
     if response.status_code in findings.OF_GATEWAYS:
         return findings.OF_GATEWAYS[response.status_code]
     is_failure = response.status_code >= requests.codes.server_error
