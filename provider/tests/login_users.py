@@ -42,10 +42,13 @@ def program(name: str) -> None:
 
 
 def triggerer(name: str) -> None:
+    hook = MLflowClientHook()
+    experiment = {"experiment_id": hook.get_or_create_experiment(name)}
+    run = hook.call("POST", "runs/create", experiment)["run"]["info"]
     name = name.rpartition("/")[2]  # on Databricks, a path
-    MLflowClientHook().create_registered_model(name)
-    params = {"name": name, "source": "s3://bucket/x"}
-    MLflowClientHook().call("POST", "model-versions/create", params)
+    hook.create_registered_model(name)
+    params = {"name": name, "source": f"{run['artifact_uri']}/model", "run_id": run["run_id"]}
+    hook.call("POST", "model-versions/create", params)
 
     async def first_event() -> Any:
         trigger = MLflowModelVersionTrigger(name, poll_interval=0.05)

@@ -81,7 +81,7 @@ class MLflowServer:
             )
         except (requests.ConnectionError, requests.Timeout):
             return False
-        return response.ok
+        return response.ok or response.status_code == requests.codes.unauthorized
 
 
 def free_port() -> int:

@@ -177,7 +177,9 @@ class TestModels:
 
         for model_uri in (f"runs:/{missing}/model", f"models:/m-{missing}"):
             assert download(model_uri).endswith(f"not found; {ELSEWHERE}.")
-        with pytest.raises(MLflowNotFoundError, match=f"Run with id={missing} not found; {ELSEWHERE} \\(GET "):
+        with pytest.raises(
+            MLflowNotFoundError, match=f"Run with id={missing} not found; {ELSEWHERE} \\(GET "
+        ):
             execute(RegisterModelOperator, model_uri=f"runs:/{missing}/model", name=name)
 
     @pytest.mark.parametrize("uri", ["nonsense", None])
