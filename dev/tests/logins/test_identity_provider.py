@@ -108,10 +108,16 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Protected]:
 
 
 @pytest.mark.parametrize("user", USERS, ids=lambda user: user.__name__)
-def test_a_login_works_everywhere(protected, airflow_connection, user: Callable[[str], None]) -> None:
+def test_a_login_works_everywhere(
+    protected, airflow_connection, user: Callable[[str], None], caplog, capfd
+) -> None:
     airflow_connection(**protected.connection("airflow"))
 
     user(f"oidc-{time.time_ns()}")
+
+    everything = caplog.text + "".join(capfd.readouterr())
+    assert SECRET not in everything
+    assert "eyJ" not in everything  # the beginning of every token
 
 
 def test_a_task_and_its_program_need_one_token_while_it_is_valid(protected, airflow_connection):
@@ -198,3 +204,15 @@ def test_the_task_and_the_doctor_say_why_a_login_fails(
     [failed] = [result for result in examine() if result.status == "failed"]
     assert failed.code == finding.code
     assert reason in failed.finding
+
+
+def test_a_client_without_permission_is_told_so(protected, airflow_connection):
+    airflow_connection(**protected.connection("airflow"))
+    MLflowClientHook().get_or_create_experiment("theirs")
+    airflow_connection(**protected.connection("counted"))
+
+    with (
+        pytest.raises(MLflowProviderError, match="Permission denied; ask MLflow's administrator"),
+        task_run(context=Try("theirs").context, experiment="theirs"),
+    ):
+        pass
