@@ -62,19 +62,10 @@ def send(
     /,
     **request_kwargs: Any,
 ) -> requests.Response:
-    """Send a request and return the response with any status.
+    """Send a request and return the response with any status; see :meth:`MLflowClientHook.run`.
 
     Redirects are not followed: ``requests`` would drop the login for another server, and turn a POST into a
     GET.
-
-    :param endpoint: path below the server's address.
-    :param params: query of a GET, JSON body of anything else.
-    :param request_kwargs: passed to ``requests.Session.request``; ``allow_redirects`` decides whether a
-        redirect is followed or returned.
-    :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
-    :raises MLflowAPIError: the server redirects.
-    :raises MLflowConfigurationError: the request is for the registry, which is in Unity Catalog, or for an
-        alias, which the registry of a Databricks workspace lacks.
     """
     endpoint = endpoint.lstrip("/")
     connection = _at_registry(connection, endpoint)
@@ -101,13 +92,12 @@ def call(
     method: str,
     path: str,
     params: Mapping[str, Any] | None = None,
-    **request_kwargs: Any,
 ) -> dict[str, Any]:
     """Call MLflow's API and return its response; see :meth:`MLflowClientHook.call`."""
     params = {key: value for key, value in (params or {}).items() if value is not None}
     endpoint = f"{API_PREFIX}/{path}"
     connection = _at_registry(connection, endpoint)
-    response = send(session, connection, method, endpoint, params, **request_kwargs)
+    response = send(session, connection, method, endpoint, params)
     request = f"{method} {path}"
     try:
         answer = response.json()
@@ -144,15 +134,24 @@ def _error(
     if connection.workspace and (problem := UNKNOWN_WORKSPACE.search(message)):
         fix = "correct or remove it"
         return MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem[0], fix)
-    finding = _finding_at_server(connection, response, request, error_code, message)
-    finding = finding or findings.of_message(message)
     error_class = {
         "RESOURCE_ALREADY_EXISTS": MLflowAlreadyExistsError,
         "RESOURCE_DOES_NOT_EXIST": MLflowNotFoundError,
     }.get(error_code or "", MLflowAPIError)
-    if message == FORBIDDEN:
+    finding = None
+    if response.status_code == requests.codes.unauthorized:
+        finding = rejection.finding_of(connection.login, response)
+    elif "Invalid Host header" in response.text:
+        finding = findings.HOST_REJECTED.format(host=urlsplit(connection.url).netloc)
+    elif message == FORBIDDEN:
         finding = _forbidden(request, params)
-        error_class = MLflowNotFoundError if request.startswith(READS_OF_REGISTRY) else MLflowAPIError
+        if request.startswith(READS_OF_REGISTRY):
+            error_class = MLflowNotFoundError
+    elif error_code is None and response.status_code == requests.codes.forbidden:
+        finding = findings.ACCESS_DENIED.format(message=message)
+    elif error_code is None:
+        finding = finding_of_page(response, request)
+    finding = finding or findings.of_message(message)
     status = f"{response.status_code} {error_code or response.reason}"
     return error_class(
         finding.at(f"{request} at {_server(connection)}: {status}"),
@@ -198,25 +197,6 @@ def _redirection(response: requests.Response, endpoint: str) -> Finding:
     if LOGIN_PAGE.search(url):
         return findings.LOGIN_PAGE.format(url=url)
     return findings.REDIRECTED_ELSEWHERE.format(url=url)
-
-
-def _finding_at_server(
-    connection: MLflowConnection,
-    response: requests.Response,
-    request: str,
-    error_code: str | None,
-    message: str,
-) -> Finding | None:
-    """Return what is wrong with the server or the login, not with the request."""
-    if response.status_code == requests.codes.unauthorized:
-        return rejection.finding_of(connection.login, response)
-    if "Invalid Host header" in response.text:
-        return findings.HOST_REJECTED.format(host=urlsplit(connection.url).netloc)
-    if error_code is not None:
-        return None
-    if response.status_code == requests.codes.forbidden and message != FORBIDDEN:
-        return findings.ACCESS_DENIED.format(message=message)
-    return finding_of_page(response, request)
 
 
 def finding_of_page(response: requests.Response, request: str) -> Finding | None:
