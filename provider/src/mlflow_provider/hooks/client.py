@@ -110,9 +110,9 @@ class MLflowClientHook(MLflowBaseHook):
         return self._new_session()
 
     def _new_session(self) -> requests.Session:
-        from mlflow_provider.server.session import new_session
+        from mlflow_provider.server.session import Session
 
-        return new_session(
+        return Session(
             self.connection,
             auth_type=self.auth_type,
             repeat=self._repeat,
@@ -148,6 +148,8 @@ class MLflowClientHook(MLflowBaseHook):
         :raises ValueError: ``request_params``, and the same again as ``params`` or ``json``.
         :raises MLflowUnreachableError: the request cannot be sent, or got no response after all retries.
         :raises MLflowAPIError: the server redirects.
+        :raises MLflowConfigurationError: the request is for the registry, which is in Unity Catalog, or for
+            an alias, which the registry of a Databricks workspace lacks.
         """
         import requests
 

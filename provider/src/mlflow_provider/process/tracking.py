@@ -58,8 +58,7 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
 
         with (
             _uris(connection),
-            request_auth.login_of(connection),
-            environment(connection.environment),
+            request_auth.use(connection),
             credentials(connection.artifact_store),
             # The experiment that mlflow.set_experiment() has chosen, which wins over the environment.
             mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None),

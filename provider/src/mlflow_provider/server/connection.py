@@ -27,7 +27,7 @@ from mlflow_provider.server.fields import (
 )
 from mlflow_provider.server.limits import DEFAULT_RETRY_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from mlflow_provider.server.logins import choice
-from mlflow_provider.server.logins.method import LoginMethod, environment_of
+from mlflow_provider.server.logins.method import LoginMethod
 from mlflow_provider.server.logins.sagemaker import SignedRequests
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class MLflowConnection:
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "MLFLOW_REGISTRY_URI": self.registry_uri,
             "MLFLOW_WORKSPACE": self.workspace,
-            **environment_of(self.login),
+            **self.login.environment,
             "DATABRICKS_HOST": self.url if self.is_databricks else None,
             "MLFLOW_TRACKING_INSECURE_TLS": "true" if self.verify is False else None,
             "MLFLOW_TRACKING_SERVER_CERT_PATH": self.verify if isinstance(self.verify, str) else None,

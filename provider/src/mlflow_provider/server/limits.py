@@ -28,6 +28,7 @@ class Limits:
     repeat: bool = True
 
 
+DEFAULT = Limits(DEFAULT_TIMEOUT_SECONDS, DEFAULT_RETRY_TIMEOUT_SECONDS)
 # Airflow kills a process five seconds after SIGTERM.
 TERMINATION = Limits(timeout=2.0)
 # Outside the task's process others wait too: callbacks in the DAG processor, pages in the API server.

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -38,57 +39,40 @@ class Login(requests.auth.AuthBase):
     answers with 401 is sent once more if there is a new login: the method's own, or that of the connection.
 
     :param method: the login method.
-    :param read_again: returns the connection's login if it has changed since.
+    :param connection: the connection with this login; None in a program that a task starts.
     :param on_use: called with the login method after each use in this process.
-    :param timeout: seconds in which a method must have a login.
-    :param retry_timeout: seconds in which a method tries again to get one.
     """
 
     def __init__(
         self,
         method: LoginMethod,
+        connection: MLflowConnection | None = None,
         *,
-        read_again: Callable[[], LoginMethod | None] = lambda: None,
         on_use: Callable[[LoginMethod], object] = bool,
-        timeout: float = limits.DEFAULT_TIMEOUT_SECONDS,
-        retry_timeout: float = limits.DEFAULT_RETRY_TIMEOUT_SECONDS,
     ) -> None:
         self.method = method
-        self._read_again = read_again
+        self._connection = connection
+        self._limits = connection or limits.DEFAULT
         self._on_use = on_use
-        self._timeout = timeout
-        self._retry_timeout = retry_timeout
         self._process = os.getpid()
-
-    @classmethod
-    def of(cls, connection: MLflowConnection, **callbacks: Any) -> Login:
-        """Return the login of a connection, with its limits."""
-        return cls(
-            connection.login,
-            read_again=connection.read_login_again,
-            timeout=connection.timeout,
-            retry_timeout=connection.retry_timeout,
-            **callbacks,
-        )
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.register_hook("response", partial(self._send_again, self.method))
         return self._authenticate(request)
 
     def _authenticate(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        method, deadline = self.method, time.monotonic() + self._retry_timeout
+        deadline = time.monotonic() + self._limits.retry_timeout
         for attempt in count():
+            method = self.method
             try:
-                authenticated = method.authenticate(request, self._timeout)
+                authenticated = method.authenticate(request, self._limits.timeout)
                 break
             except Exception as error:
                 wait = limits.backoff(attempt)
                 if getattr(error, "is_transient", False) and time.monotonic() + wait < deadline:
                     log.warning("%s Retrying in %.0f s.", error, wait)
                     time.sleep(wait)
-                elif self._has_changed(method):  # e.g. the client secret
-                    return self._authenticate(request)
-                else:
+                elif not self._has_changed(method):  # e.g. the client secret
                     raise
         if os.getpid() == self._process:
             self._on_use(method)
@@ -99,7 +83,7 @@ class Login(requests.auth.AuthBase):
         refused = request.headers.pop("Authorization", "")
         is_refused = response.status_code == requests.codes.unauthorized
         # A request that was redirected to another server has no login.
-        if not (is_refused and refused and can_be_repeated(request)):
+        if not (is_refused and refused and rewind(request)):
             return response
         self.method.reject(refused)
         request.prepare_auth(self._authenticate)
@@ -107,25 +91,23 @@ class Login(requests.auth.AuthBase):
             if not self._has_changed(sent):
                 return response
             request.prepare_auth(self._authenticate)
-        if is_file(request):
-            rewind_body(request)
         response.close()
         return response.connection.send(request, **kwargs)
 
     def _has_changed(self, method: LoginMethod) -> bool:
-        if os.getpid() != self._process:  # a forked process shares the socket to Airflow with its parent
+        # A forked process shares the socket to Airflow with its parent.
+        if not self._connection or os.getpid() != self._process:
             return False
         with _READING:
-            if self.method is method and (new := self._read_again()):
+            if self.method is method and (new := self._connection.read_login_again()):
                 self.method = new
             return self.method is not method
 
 
-def can_be_repeated(request: requests.PreparedRequest) -> bool:
-    """Return whether the body of a request can be sent again; that of a generator cannot."""
-    return isinstance(request.body, (str, bytes, type(None))) or is_file(request)
-
-
-def is_file(request: requests.PreparedRequest) -> bool:
-    """Return whether the body of a request is a file that can be rewound."""
-    return isinstance(getattr(request, "_body_position", None), int)
+def rewind(request: requests.PreparedRequest) -> bool:
+    """Prepare a request to be sent again, and return whether that is possible; a generator is not."""
+    with suppress(requests.exceptions.UnrewindableBodyError):
+        if not isinstance(request.body, (str, bytes, type(None))):
+            rewind_body(request)
+        return True
+    return False

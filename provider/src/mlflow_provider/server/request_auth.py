@@ -53,28 +53,26 @@ def of_worker() -> str | None:
 
 
 @contextmanager
-def login_of(connection: MLflowConnection) -> Iterator[None]:
-    """Let the ``mlflow`` package and the processes that a block starts use the login of a connection."""
+def use(connection: MLflowConnection) -> Iterator[None]:
+    """Let the ``mlflow`` package, and the processes that a block starts, use a connection."""
     import requests
     from airflow.sdk.log import mask_secret
 
     from mlflow_provider.process.environment import environment, set_environment
     from mlflow_provider.server.login import Login
-    from mlflow_provider.server.logins.method import environment_of
 
     def export(method: LoginMethod) -> None:
-        variables = environment_of(method)
-        changed = {name: value for name, value in variables.items() if os.environ.get(name) != value}
+        changed = {name: value for name, value in method.environment.items() if os.environ.get(name) != value}
         if token := changed.get(TOKEN_VARIABLE):
             mask_secret(token)
         set_environment(changed)
 
     is_ours = connection.login.variables.get(VARIABLE) == NAME
-    login = Login.of(connection, on_use=export) if is_ours else None
+    login = Login(connection.login, connection, on_use=export) if is_ours else None
     previous = RequestAuth.login
     _outside.append(os.environ.get(VARIABLE))
     try:
-        with environment(environment_of(connection.login)):
+        with environment(connection.environment):
             if login:  # get a token, which the processes that the block starts share
                 login(requests.Request("GET", connection.url).prepare())
             RequestAuth.login = login

@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from requests.utils import rewind_body
 
 from mlflow_provider.exceptions import FEATURE_DISABLED, RETRIED_STATUS_CODES, chain
 from mlflow_provider.server import findings, limits, request_headers
 from mlflow_provider.server.deadline import run_with_timeout, seconds_left, within
 from mlflow_provider.server.findings import clean
-from mlflow_provider.server.login import Authentication, Login, can_be_repeated, is_file
+from mlflow_provider.server.login import Authentication, Login, rewind
 from mlflow_provider.server.logins.password import Password
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 # The last attempt gets this long, even at the end of the time for retries.
 MIN_TIMEOUT_SECONDS = 5.0
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # after decompression
-TOO_LARGE = "the response is larger than 64 MB; to download a file, pass stream=True to run()"
 # A server that limits the rate of requests is alive. With three requests a second, 64 tasks wait for minutes.
 RATE_LIMITED_FACTOR = 4
 # MLflow's message, with status 400, when more requests wait than it has connections to its database.
@@ -58,8 +56,6 @@ TRANSIENT = (
     requests.exceptions.ContentDecodingError,
     requests.exceptions.InvalidHeader,  # of the response
 )
-
-
 # OpenSSL reports a reason for this, but no class, and Python knows the newer reason only by its text.
 NOT_TLS = re.compile("WRONG_VERSION_NUMBER|record layer failure")
 # The alerts of a server about the client's certificate.
@@ -95,14 +91,37 @@ class Session(requests.Session):
     It also retries requests that are not idempotent, as MLflow's own client does up to 3.17. The body of a
     successful response with ``stream=True`` has no limits.
 
-    :param connection: its ``timeout`` applies to each attempt, its ``retry_timeout`` to all of them.
+    :param connection: the server and the login. Its ``timeout`` applies to each attempt, its
+        ``retry_timeout`` to all of them.
+    :param auth_type: returns a ``requests`` authentication for a user name and password; basic
+        authentication by default.
     :param repeat: whether to repeat a request that the server may have received.
+    :param pool_from: another session, whose TCP connections it shares.
     """
 
-    def __init__(self, connection: MLflowConnection, *, repeat: bool = True) -> None:
+    def __init__(
+        self,
+        connection: MLflowConnection,
+        *,
+        auth_type: Callable[[str, str], Authentication] | None = None,
+        repeat: bool = True,
+        pool_from: requests.Session | None = None,
+    ) -> None:
         super().__init__()
         self._connection = connection
         self._repeat = repeat
+        self.verify = connection.verify
+        self.cert = connection.client_cert
+        self.headers.update(connection.headers)
+        if connection.workspace:
+            self.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
+        if auth_type and isinstance(connection.login, Password):
+            self.auth = auth_type(connection.login.username, connection.login.secret or "")
+        else:
+            self.auth = Login(connection.login, connection)
+        adapter = pool_from.get_adapter(connection.url) if pool_from else _Adapter()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Also add the headers of MLflow's header providers, unless the connection or the caller has them."""
@@ -130,19 +149,17 @@ class Session(requests.Session):
             except NO_RESPONSE as error:
                 outcome = error
             failure = _transient_failure(outcome)
-            patience = RATE_LIMITED_FACTOR if _is_rate_limited(outcome) else 1
-            end = started + patience * self._connection.retry_timeout
-            left = min(end - time.monotonic(), seconds_left())
-            may_repeat = can_be_repeated(request) and (self._repeat or _was_not_received(outcome))
-            if not failure or left <= 0 or not may_repeat:
+            is_limited = getattr(outcome, "status_code", None) == requests.codes.too_many_requests
+            patience = self._connection.retry_timeout * (RATE_LIMITED_FACTOR if is_limited else 1)
+            left = min(started + patience - time.monotonic(), seconds_left())
+            may_repeat = self._repeat or is_limited or _was_not_sent(outcome)
+            if not (failure and left > 0 and may_repeat and rewind(request)):
                 if isinstance(outcome, Exception):
                     raise outcome
                 return outcome
             wait = min(_retry_after(outcome) + limits.backoff(attempt), left)
             log.warning("%s. Retrying in %.0f s (MLflow at %s).", failure, wait, self._connection.url)
             time.sleep(wait)
-            if is_file(request):
-                rewind_body(request)
             read = min(read, max(left - wait, MIN_TIMEOUT_SECONDS))
         raise AssertionError  # the loop has no end
 
@@ -190,7 +207,7 @@ def _limited(stream: Callable[..., Iterator[bytes]], *args: Any, **kwargs: Any) 
     for chunk in stream(*args, **kwargs):
         size += len(chunk)
         if size > MAX_RESPONSE_BYTES:
-            raise OSError(TOO_LARGE)
+            raise OSError("the response is larger than 64 MB; to download a file, pass stream=True to run()")
         yield chunk
 
 
@@ -198,19 +215,17 @@ class _Response(HTTPResponse):
     """A response that must be complete at the deadline, however slowly the server sends."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Reader(sock), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Reader(sock, self.fp.detach()))
 
 
 class _Reader(io.RawIOBase):
     """Read from a socket until the deadline; a socket's own timeout starts again with each byte."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, file: io.RawIOBase) -> None:
         self._socket = sock
         self._timeout = sock.gettimeout()
-        self._file = sock.makefile("rb", buffering=0)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
+        self._file = file
 
     def readable(self) -> bool:
         return True
@@ -225,40 +240,6 @@ class _Reader(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def new_session(
-    connection: MLflowConnection,
-    *,
-    auth_type: Callable[[str, str], Authentication] | None = None,
-    repeat: bool = True,
-    pool_from: requests.Session | None = None,
-) -> Session:
-    """Return a session with the connection's login, TLS verification, timeout and retries.
-
-    :param connection: the server.
-    :param auth_type: returns a ``requests`` authentication for a user name and password; basic
-        authentication by default.
-    :param repeat: whether to repeat a request that the server may have received.
-    :param pool_from: another session, whose TCP connections it shares.
-    """
-    session = Session(connection, repeat=repeat)
-    session.headers.update(connection.headers)
-    if connection.workspace:
-        session.headers["X-MLFLOW-WORKSPACE"] = connection.workspace
-    session.verify = connection.verify
-    session.cert = connection.client_cert
-    if auth_type and isinstance(connection.login, Password):
-        session.auth = auth_type(connection.login.username, connection.login.secret or "")
-    else:
-        session.auth = Login.of(connection)
-    adapter = _Adapter()
-    other = pool_from.get_adapter(connection.url) if pool_from else None
-    if isinstance(other, HTTPAdapter):
-        adapter.poolmanager = other.poolmanager
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, adapter)
-    return session
 
 
 def finding_of(error: BaseException) -> Finding:
@@ -296,15 +277,9 @@ def _transient_failure(outcome: Outcome) -> str | None:
     return f"{outcome.status_code} {clean(outcome.reason)}" if is_failing or is_overloaded(outcome) else None
 
 
-def _is_rate_limited(outcome: Outcome) -> bool:
-    return isinstance(outcome, requests.Response) and outcome.status_code == requests.codes.too_many_requests
-
-
-def _was_not_received(outcome: Outcome) -> bool:
-    if isinstance(outcome, requests.Response):
-        return _is_rate_limited(outcome)
+def _was_not_sent(outcome: Outcome) -> bool:
     not_connected = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-    return any(isinstance(each, not_connected) for each in chain(outcome))
+    return isinstance(outcome, Exception) and any(isinstance(each, not_connected) for each in chain(outcome))
 
 
 def _retry_after(outcome: Outcome) -> float:

@@ -39,8 +39,13 @@ class LoginMethod:
 
     @property
     def variables(self) -> dict[str, str | None]:
-        """The variables that MLflow's client and its plugins read; those of other methods are removed."""
+        """The variables that MLflow's client and its plugins read."""
         return {}
+
+    @property
+    def environment(self) -> dict[str, str | None]:
+        """The variables of this method, and None for those of all others."""
+        return {**dict.fromkeys(VARIABLES), **self.variables}
 
     def authenticate(self, request: Any, timeout: float) -> Any:
         """Add the login to a ``requests.PreparedRequest``, and return it.
@@ -51,11 +56,6 @@ class LoginMethod:
 
     def reject(self, authorization: str) -> None:
         """Forget what an ``Authorization`` header contains, because the server has rejected it."""
-
-
-def environment_of(method: LoginMethod) -> dict[str, str | None]:
-    """Return the variables of a method, and None for those of all others."""
-    return {**dict.fromkeys(VARIABLES), **method.variables}
 
 
 def failed(finding: Finding, *, is_transient: bool = False) -> Exception:
