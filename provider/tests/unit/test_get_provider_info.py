@@ -16,7 +16,7 @@ import pytest
 
 import mlflow_provider
 from mlflow_provider.get_provider_info import get_provider_info
-from mlflow_provider.server.connection import DEFAULT_RETRY_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS, OPTIONS
+from mlflow_provider.server.connection import DEFAULT_RETRY_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS
 
 
 def test_metadata_is_valid_against_airflows_schema():
@@ -48,11 +48,10 @@ def test_connection_type_leads_to_its_hook():
     assert hook_class.conn_type == connection_type["connection-type"] == "mlflow"
 
 
-def test_connection_form_has_a_field_for_every_current_option():
+def test_connection_form_shows_the_defaults():
     [connection_type] = get_provider_info()["connection-types"]
     fields = connection_type["conn-fields"]
 
-    assert (*fields, "retries") == OPTIONS
     assert fields["timeout"]["schema"]["default"] == DEFAULT_TIMEOUT_SECONDS
     assert fields["retry_timeout"]["schema"]["default"] == DEFAULT_RETRY_TIMEOUT_SECONDS
 

@@ -10,21 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import conf
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowProviderError
+from mlflow_provider.get_provider_info import get_provider_info
 from mlflow_provider.server import request_headers
 from mlflow_provider.server.artifact_store import ArtifactStore
-from mlflow_provider.server.fields import (
-    DATABRICKS_DOMAINS,
-    check_text,
-    extra_object,
-    look_up,
-    server_url,
-    verify,
-)
+from mlflow_provider.server.fields import check_text, extra_object, is_databricks, look_up, server_url, verify
 from mlflow_provider.server.limits import DEFAULT_RETRY_TIMEOUT_SECONDS, DEFAULT_TIMEOUT_SECONDS
 from mlflow_provider.server.logins import choice
 from mlflow_provider.server.logins.method import LoginMethod
@@ -39,19 +33,8 @@ log = logging.getLogger(__name__)
 # URI `https://...` into `https`.
 CONNECTION_TYPES = ("mlflow", "http", "https", "generic")
 
-# The keys of Extra; the connection form in get_provider_info.py has a field for all but the last.
-OPTIONS = (
-    "ui_url",
-    "artifact_conn_id",
-    "registry_uri",
-    "workspace",
-    *choice.OPTIONS,
-    "verify",
-    "client_cert",
-    "timeout",
-    "retry_timeout",
-    "retries",  # of earlier versions
-)
+# The keys of Extra: the fields of the connection form, and one of earlier versions.
+OPTIONS = (*get_provider_info()["connection-types"][0]["conn-fields"], "retries")
 
 NOT_TEXT = ("verify", "timeout", "retry_timeout", "retries")
 
@@ -140,23 +123,18 @@ class MLflowConnection:
 
         options, headers = _extra(conn)
         verified = verify(conn_id, options.get("verify", True))
-        login: LoginMethod
-        if (conn.host or "").startswith("arn:"):
-            login = choice.signed_requests(conn, options)
-            url = login.url
-        else:
-            url = server_url(conn).geturl()
-            login = choice.choose(conn, url, options, verified)
-        is_databricks = (urlsplit(url).hostname or "").endswith(DATABRICKS_DOMAINS)
+        login = choice.choose(conn, options, verified)
+        url = login.url if isinstance(login, SignedRequests) else server_url(conn).geturl()
+        on_databricks = is_databricks(url)
         artifact_conn_id = options.get("artifact_conn_id")
         return cls(
             conn_id=conn_id,
             url=url,
-            is_databricks=is_databricks,
+            is_databricks=on_databricks,
             login=login,
             ui_url=_ui_url(conn_id, options.get("ui_url") or _configured_ui_url(conn_id, url)),
-            registry_uri=_registry_uri(conn_id, options.get("registry_uri"), is_databricks=is_databricks),
-            workspace=_workspace(conn_id, options.get("workspace"), is_databricks=is_databricks),
+            registry_uri=_registry_uri(conn_id, options.get("registry_uri", ""), on_databricks),
+            workspace=_workspace(conn_id, options.get("workspace", ""), on_databricks),
             verify=verified,
             client_cert=options.get("client_cert"),
             timeout=_number(conn_id, "timeout", options.get("timeout", DEFAULT_TIMEOUT_SECONDS), at_least=1),
@@ -202,14 +180,14 @@ class MLflowConnection:
         """
         if not self.is_databricks:
             return self.registry_uri or self.url
-        if self.registry_uri == "databricks" and not aliases:
-            return self.url
-        if self.registry_uri == "databricks":
+        if self.registry_uri != "databricks":
+            problem = "the registry is in Unity Catalog, which MLflow's REST API does not reach"
+            fix = "use the mlflow package, e.g. hook.client, or enter databricks for the workspace's registry"
+        elif aliases:
             problem = "the registry of the Databricks workspace has no aliases"
             fix = "use stages, or leave the field empty and use the mlflow package, e.g. hook.client"
-            raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem, fix)
-        problem = "the registry is in Unity Catalog, which MLflow's REST API does not reach"
-        fix = "use the mlflow package, e.g. hook.client, or enter databricks for the workspace's registry"
+        else:
+            return self.url
         raise MLflowConfigurationError(self.conn_id, "Extra, registry_uri", problem, fix)
 
     def page(self, path: str) -> str:
@@ -298,23 +276,20 @@ def _ui_url(conn_id: str, value: str) -> str:
 
 def _configured_ui_url(conn_id: str, url: str) -> str:
     """Return a server's address in Airflow's setting ``[mlflow] ui_urls``; by default its own."""
-    setting = conf.get("mlflow", "ui_urls", fallback="") or "{}"
     try:
-        ui_urls = json.loads(setting)
-    except ValueError:
-        ui_urls = None
-    if not isinstance(ui_urls, dict) or not all(isinstance(ui_url, str) for ui_url in ui_urls.values()):
+        ui_urls = json.loads(conf.get("mlflow", "ui_urls", fallback="") or "{}")
+        return {server.rstrip("/"): ui_url.rstrip("/") for server, ui_url in ui_urls.items()}.get(url, url)
+    except (ValueError, AttributeError):  # not JSON, not an object, or not one of texts
         problem = (
             "Airflow's setting [mlflow] ui_urls (AIRFLOW__MLFLOW__UI_URLS) is not a JSON object of addresses"
         )
         fix = 'enter, for example, {"http://mlflow:5000": "http://localhost:5001"}'
-        raise MLflowConfigurationError(conn_id, "UI address", problem, fix)
-    return {server.rstrip("/"): ui_url for server, ui_url in ui_urls.items()}.get(url, url)
+        raise MLflowConfigurationError(conn_id, "UI address", problem, fix) from None
 
 
-def _registry_uri(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
-    uri = str(value or "").strip().rstrip("/")
-    if is_databricks:
+def _registry_uri(conn_id: str, value: str, on_databricks: bool) -> str | None:
+    uri = value.strip().rstrip("/")
+    if on_databricks:
         valid = "databricks|databricks-uc"
         fix = "enter databricks for the registry of the workspace, or nothing for Unity Catalog"
     else:
@@ -325,10 +300,10 @@ def _registry_uri(conn_id: str, value: Any, *, is_databricks: bool) -> str | Non
     return uri or None
 
 
-def _workspace(conn_id: str, value: Any, *, is_databricks: bool) -> str | None:
-    workspace = str(value or "").strip()
+def _workspace(conn_id: str, value: str, on_databricks: bool) -> str | None:
+    workspace = value.strip()
     invalid = partial(MLflowConfigurationError, conn_id, "Extra, workspace")
-    if workspace and is_databricks:
+    if workspace and on_databricks:
         raise invalid("Databricks has no MLflow workspaces", "enter nothing")
     # MLflow's own rule.
     if workspace and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", workspace):

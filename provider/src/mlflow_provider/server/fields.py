@@ -101,6 +101,11 @@ def server_url(conn: Connection) -> SplitResult:
     return SplitResult(parts.scheme, address, path, "", "")
 
 
+def is_databricks(url: str) -> bool:
+    """Return whether an address is that of a Databricks workspace."""
+    return (urlsplit(url).hostname or "").endswith(DATABRICKS_DOMAINS)
+
+
 def extra_object(conn: Connection) -> dict[str, Any]:
     """Return the JSON object in Extra, or an empty one."""
     try:

@@ -172,7 +172,7 @@ AUTH_FAILED = Finding(
 )
 LOGIN_PACKAGE_MISSING = Finding(
     "login-package-missing",
-    "{option} needs the package {package}, which is not installed here",
+    "{login} requires the package {package}, which is not installed here",
     "install it where tasks run, in the triggerer and in the API server",
 )
 TOKEN_FILE_INVALID = Finding(

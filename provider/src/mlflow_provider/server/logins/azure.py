@@ -16,18 +16,16 @@ class AzureIdentity(RenewableLogin):
     :param scope: the server that the token is for, e.g. ``api://mlflow/.default``.
     """
 
+    package = "azure-identity"
     scope: str
 
     def __str__(self) -> str:
         return "the worker's Azure identity"
 
     def fetch(self, timeout: float) -> tuple[str, float]:
-        try:
-            from azure.core.exceptions import ClientAuthenticationError
-            from azure.identity import DefaultAzureCredential
-        except ImportError:
-            missing = findings.LOGIN_PACKAGE_MISSING.format(option="auth", package="azure-identity")
-            raise failed(missing) from None
+        from azure.core.exceptions import ClientAuthenticationError
+        from azure.identity import DefaultAzureCredential
+
         try:
             token = DefaultAzureCredential().get_token(self.scope)
         except ClientAuthenticationError as error:

@@ -13,7 +13,7 @@ from airflow.sdk.log import mask_secret  # newer versions of common-compat also 
 
 from mlflow_provider.exceptions import MLflowConfigurationError
 from mlflow_provider.server import request_auth
-from mlflow_provider.server.fields import DATABRICKS_DOMAINS
+from mlflow_provider.server.fields import is_databricks, server_url
 from mlflow_provider.server.logins.azure import AzureIdentity
 from mlflow_provider.server.logins.databricks import PersonalAccessToken, ServicePrincipal
 from mlflow_provider.server.logins.google import GoogleIdentity
@@ -39,65 +39,63 @@ IDENTITIES: dict[str, tuple[type[GoogleIdentity | AzureIdentity], str, str]] = {
 }
 
 
-def choose(conn: Connection, url: str, options: Mapping[str, Any], verify: bool | str) -> LoginMethod:
+def choose(conn: Connection, options: Mapping[str, Any], verify: bool | str) -> LoginMethod:
     """Return the login method of a connection.
 
-    :param url: the server's address.
     :param options: what Extra has.
     :param verify: whether to check certificates, or the path of a CA bundle.
     :raises MLflowConfigurationError: a field is missing, invalid, or contradicts another.
     """
-    check = partial(_refuse_others, conn, options)
-    if auth := options.get("auth"):
-        if auth not in IDENTITIES:
-            check(f"auth {auth!r}", "auth")
-            return Plugin(auth)
+    refuse_others = partial(_refuse_others, conn, options)
+    invalid = partial(MLflowConfigurationError, conn.conn_id)
+    host = (conn.host or "").strip()
+    if host.startswith("arn:"):
+        refuse_others("an ARN as Host")
+        if not ARN.fullmatch(host):
+            problem = "not the ARN of a tracking server or an app of SageMaker's MLflow"
+            raise invalid("Host", problem, "copy it from SageMaker")
+        return SignedRequests(host)
+    url = server_url(conn).geturl()
+
+    auth = options.get("auth")
+    if auth in IDENTITIES:
         identity, required, fix = IDENTITIES[auth]
-        check(f"auth {auth!r}", "auth", required)
+        refuse_others(f"auth {auth!r}", "auth", required)
         if required not in options:
-            problem = f"empty, but auth {auth!r} requires it"
-            raise MLflowConfigurationError(conn.conn_id, f"Extra, {required}", problem, fix)
+            raise invalid(f"Extra, {required}", f"empty, but auth {auth!r} requires it", fix)
         return identity(options[required])
+    if auth:
+        refuse_others(f"auth {auth!r}", "auth")
+        return Plugin(auth)
+
     if path := options.get("token_file"):
-        check("token_file", "token_file")
+        refuse_others("token_file", "token_file")
         return TokenFile(path)
+
     if token_url := options.get("token_url"):
-        check("token_url", "Login", "Password", "token_url", "scope", "audience")
+        refuse_others("token_url", "Login", "Password", "token_url", "scope", "audience")
         _check_token_url(conn.conn_id, token_url, url)
         client_id, secret = _client(conn)
         scope, audience = options.get("scope"), options.get("audience")
         return ClientCredentials(client_id, token_url, scope, audience, verify, secret=secret)
-    check("a login without token_url", "Login", "Password")
-    is_databricks = (urlsplit(url).hostname or "").endswith(DATABRICKS_DOMAINS)
-    if is_databricks and conn.login != "token":
-        client_id, secret = _client(conn)
-        return ServicePrincipal(client_id, f"{url}/oidc/v1/token", verify=verify, secret=secret)
-    return _login_and_password(conn, PersonalAccessToken if is_databricks else Token)
 
-
-def signed_requests(conn: Connection, options: Mapping[str, Any]) -> SignedRequests:
-    """Return the login method for a host that is an ARN.
-
-    :raises MLflowConfigurationError: the ARN is invalid, or a field contradicts it.
-    :raises MLflowLoginError: the plugin is not installed here.
-    """
-    _refuse_others(conn, options, "an ARN as Host")
-    arn = (conn.host or "").strip()
-    if not ARN.fullmatch(arn):
-        problem = "not the ARN of a tracking server or an app of SageMaker's MLflow"
-        raise MLflowConfigurationError(conn.conn_id, "Host", problem, "copy it from SageMaker")
-    return SignedRequests.of(arn)
+    refuse_others("a login without token_url", "Login", "Password")
+    if not is_databricks(url):
+        return _login_and_password(conn, Token)
+    if conn.login == "token":
+        return _login_and_password(conn, PersonalAccessToken)
+    client_id, secret = _client(conn)
+    return ServicePrincipal(client_id, f"{url}/oidc/v1/token", verify=verify, secret=secret)
 
 
 def _refuse_others(conn: Connection, options: Mapping[str, Any], method: str, *used: str) -> None:
     """Refuse fields of a login that a method does not use."""
-    fields = {"Login": conn.login, "Password": conn.password, **{name: options.get(name) for name in OPTIONS}}
-    for name, value in fields.items():
-        if value and name not in used:
+    given = {"Login": conn.login, "Password": conn.password, **options}
+    for name in ("Login", "Password", *OPTIONS):
+        if given.get(name) and name not in used:
             field = f"Extra, {name}" if name in OPTIONS else name
-            raise MLflowConfigurationError(
-                conn.conn_id, field, f"not used with {method}", "remove one of them"
-            )
+            problem = f"not used with {method}"
+            raise MLflowConfigurationError(conn.conn_id, field, problem, "remove one of them")
 
 
 def _check_token_url(conn_id: str, token_url: str, url: str) -> None:
@@ -123,8 +121,14 @@ def _client(conn: Connection) -> tuple[str, str]:
 def _login_and_password(conn: Connection, token_class: type[Token]) -> LoginMethod:
     invalid = partial(MLflowConfigurationError, conn.conn_id)
     login, password = conn.login or None, conn.password or None
-    if login == "token" and not password:
-        raise invalid("Password", "empty", "with login 'token' enter the access token")
+    if login == "token":
+        if not password:
+            raise invalid("Password", "empty", "with login 'token' enter the access token")
+        # HTTP allows nothing else. A secret read from a file often ends with a line break.
+        if not re.fullmatch(r"[!-~]+", password):
+            problem = "a token contains no spaces, line breaks or accents"
+            raise invalid("Password", problem, "enter only the token")
+        return token_class(secret=password)
     # The other types are read as in 1.1.0: a user name alone is sent, a password alone is not.
     is_strict = conn.conn_type in (None, "mlflow")
     if login and not password and is_strict:
@@ -132,12 +136,6 @@ def _login_and_password(conn: Connection, token_class: type[Token]) -> LoginMeth
     if password and not login and is_strict:
         problem = "empty, but there is a password"
         raise invalid("Login", problem, "enter the user name, or 'token' for a token")
-    if login == "token" and password:
-        # HTTP allows nothing else. A secret read from a file often ends with a line break.
-        if not re.fullmatch(r"[!-~]+", password):
-            problem = "a token contains no spaces, line breaks or accents"
-            raise invalid("Password", problem, "enter only the token")
-        return token_class(secret=password)
     if login:
         _mask_header(login, password or "")
         return Password(login, secret=password)

@@ -17,25 +17,22 @@ class GoogleIdentity(RenewableLogin):
     :param audience: the address of the Cloud Run service, or the client ID of Identity-Aware Proxy.
     """
 
+    package = "google-auth"
     audience: str
 
     def __str__(self) -> str:
         return "the worker's Google service account"
 
     def fetch(self, timeout: float) -> tuple[str, float]:
-        try:
-            from google.auth.exceptions import GoogleAuthError
-            from google.auth.transport.requests import Request
-            from google.oauth2.id_token import fetch_id_token_credentials
-        except ImportError:
-            missing = findings.LOGIN_PACKAGE_MISSING.format(option="auth", package="google-auth")
-            raise failed(missing) from None
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+        from google.oauth2.id_token import fetch_id_token_credentials
+
         try:
             credentials = fetch_id_token_credentials(self.audience, Request())
             credentials.refresh(Request())
         except (GoogleAuthError, ValueError) as error:
-            finding = findings.IDENTITY_UNAVAILABLE.format(
-                identity="Google", reason=str(error)[:300].rstrip(".")
-            )
+            reason = str(error)[:300].rstrip(".")
+            finding = findings.IDENTITY_UNAVAILABLE.format(identity="Google", reason=reason)
             raise failed(finding, is_transient=bool(getattr(error, "retryable", False))) from None
         return credentials.token, credentials.expiry.replace(tzinfo=timezone.utc).timestamp()

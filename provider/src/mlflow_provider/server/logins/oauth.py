@@ -10,8 +10,6 @@ from mlflow_provider.server import findings
 from mlflow_provider.server.logins.method import failed
 from mlflow_provider.server.logins.renewable import RenewableLogin
 
-TRANSIENT_STATUS_CODES = (408, 429, 500, 502, 503, 504)
-
 
 @dataclass(frozen=True)
 class ClientCredentials(RenewableLogin):
@@ -24,6 +22,7 @@ class ClientCredentials(RenewableLogin):
     :param verify: whether to check the identity provider's TLS certificate, or the path of a CA bundle.
     """
 
+    package = "authlib"
     client_id: str
     token_url: str
     scope: str | None = None
@@ -35,28 +34,20 @@ class ClientCredentials(RenewableLogin):
 
     def fetch(self, timeout: float) -> tuple[str, float]:
         import requests
+        from authlib.integrations.base_client import OAuthError
+        from authlib.integrations.requests_client import OAuth2Session
 
-        try:
-            from authlib.integrations.base_client import OAuthError
-            from authlib.integrations.requests_client import OAuth2Session
-        except ImportError:
-            raise failed(
-                findings.LOGIN_PACKAGE_MISSING.format(option="token_url", package="authlib")
-            ) from None
         audience = {"audience": self.audience} if self.audience else {}
-        session = OAuth2Session(
-            self.client_id, self.secret, scope=self.scope, grant_type="client_credentials"
-        )
+        options = {"verify": self.verify, "timeout": timeout, "allow_redirects": False}
         try:
-            with session:
+            with OAuth2Session(self.client_id, self.secret, scope=self.scope) as session:
                 token = session.fetch_token(
-                    self.token_url, **audience, verify=self.verify, timeout=timeout, allow_redirects=False
+                    self.token_url, grant_type="client_credentials", **audience, **options
                 )
         except OAuthError as error:
             reason = f"{error.error}: {error.description}" if error.description else error.error
-            raise failed(
-                findings.TOKEN_REFUSED.format(url=self.token_url, reason=reason.rstrip("."))
-            ) from None
+            refusal = findings.TOKEN_REFUSED.format(url=self.token_url, reason=reason.rstrip("."))
+            raise failed(refusal) from None
         except (requests.RequestException, OSError, ValueError) as error:
             raise self._unavailable(error) from None
         if not isinstance(token.get("access_token"), str):
@@ -65,11 +56,12 @@ class ClientCredentials(RenewableLogin):
         return token["access_token"], time.time() + float(lifetime) if lifetime else math.inf
 
     def _unavailable(self, error: Exception) -> Exception:
+        from mlflow_provider.exceptions import RETRIED_STATUS_CODES
         from mlflow_provider.server.session import finding_of, is_transient
 
         if (response := getattr(error, "response", None)) is not None:
             reason = f"{response.status_code} {response.reason}"
-            may_pass = response.status_code in TRANSIENT_STATUS_CODES
+            may_pass = response.status_code in RETRIED_STATUS_CODES
         else:
             reason, may_pass = finding_of(error).finding, is_transient(error)
         finding = findings.TOKEN_URL_UNREACHABLE.format(url=self.token_url, reason=reason)

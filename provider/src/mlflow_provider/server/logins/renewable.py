@@ -9,10 +9,11 @@ import time
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
+from mlflow_provider.server import findings
 from mlflow_provider.server.deadline import run_with_timeout
-from mlflow_provider.server.logins.method import LoginMethod
+from mlflow_provider.server.logins.method import LoginMethod, failed
 from mlflow_provider.server.request_auth import (
     LOGIN_VARIABLE,
     NAME,
@@ -33,6 +34,8 @@ os.register_at_fork(after_in_child=lambda: _locks.__setitem__(0, threading.RLock
 class RenewableLogin(LoginMethod):
     """A login with a bearer token that expires."""
 
+    package: ClassVar[str]  # that fetch() imports
+
     def fetch(self, timeout: float) -> tuple[str, float]:
         """Return a new token and the time when it expires, or the past if it must not be kept.
 
@@ -45,7 +48,11 @@ class RenewableLogin(LoginMethod):
         with _locks[0]:
             token, renewal = _tokens.get(self, ("", 0.0))
             if time.time() >= renewal:
-                token, end = run_with_timeout(partial(self.fetch, timeout), timeout, str(self))
+                try:
+                    token, end = run_with_timeout(partial(self.fetch, timeout), timeout, str(self))
+                except ImportError:
+                    missing = findings.LOGIN_PACKAGE_MISSING.format(login=self, package=self.package)
+                    raise failed(missing) from None
                 margin = min(MAX_MARGIN_SECONDS, max(0, end - time.time()) / 4)
                 _tokens[self] = token, end - margin
             return token
