@@ -109,6 +109,7 @@ class MLflowConnection:
         :param get_connection: looks up a connection, e.g. ``BaseHook.get_connection``.
         :raises MLflowConfigurationError: a connection is missing, or one of its fields is missing,
             malformed, unknown or contradicts another.
+        :raises MLflowLoginError: Host is an ARN, and the package for it is not installed here.
         :raises MLflowProviderError: Airflow's setting ``[mlflow] enabled`` is false.
         """
         if not is_enabled():

@@ -43,8 +43,7 @@ class RenewableLogin(LoginMethod):
         """
         raise NotImplementedError
 
-    def token(self, timeout: float) -> str:
-        """Return a token that is valid."""
+    def authenticate(self, request: Any, timeout: float) -> Any:
         with _locks[0]:
             token, renewal = _tokens.get(self, ("", 0.0))
             if time.time() >= renewal:
@@ -55,10 +54,7 @@ class RenewableLogin(LoginMethod):
                     raise failed(missing) from None
                 margin = min(MAX_MARGIN_SECONDS, max(0, end - time.time()) / 4)
                 _tokens[self] = token, end - margin
-            return token
-
-    def authenticate(self, request: Any, timeout: float) -> Any:
-        request.headers["Authorization"] = f"Bearer {self.token(timeout)}"
+        request.headers["Authorization"] = f"Bearer {token}"
         return request
 
     def reject(self, authorization: str) -> None:
@@ -85,8 +81,8 @@ def from_environment() -> LoginMethod:
     """Return the login of the task that has started this program."""
     login = json.loads(os.environ[LOGIN_VARIABLE])
     module, name = login["method"]
-    secret = {"secret": os.environ[SECRET_VARIABLE]} if SECRET_VARIABLE in os.environ else {}
-    method: RenewableLogin = getattr(import_module(module), name)(**login["settings"], **secret)
+    login_class = getattr(import_module(module), name)
+    method: RenewableLogin = login_class(**login["settings"], secret=os.environ.get(SECRET_VARIABLE))
     if TOKEN_VARIABLE in os.environ:
         _tokens.setdefault(method, (os.environ[TOKEN_VARIABLE], login["renewal"]))
     return method
