@@ -147,8 +147,8 @@ class MLflowConnection:
             get_connection=get_connection,
         )
 
-    def read_login_again(self) -> LoginMethod | None:
-        """Read the Airflow connection again, and return its login if that has changed.
+    def read_login_again(self, previous: LoginMethod) -> LoginMethod | None:
+        """Read the Airflow connection again, and return its login if that is no longer the previous one.
 
         :return: also None if the connection is for another server by now.
         """
@@ -159,7 +159,7 @@ class MLflowConnection:
         except Exception:  # the caller reports that the server rejected the login
             log.debug("Could not read connection %r again.", self.conn_id, exc_info=True)
             return None
-        if new.url != self.url or new.login == self.login:
+        if new.url != self.url or new.login == previous:
             return None
         log.info("Login of connection %r has changed; using the new one.", self.conn_id)
         return new.login

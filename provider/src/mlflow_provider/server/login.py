@@ -99,13 +99,13 @@ class Login(requests.auth.AuthBase):
         if not self._connection or os.getpid() != self._process:
             return False
         with _READING:
-            if self.method is method and (new := self._connection.read_login_again()):
+            if self.method is method and (new := self._connection.read_login_again(method)):
                 self.method = new
             return self.method is not method
 
 
 def rewind(request: requests.PreparedRequest) -> bool:
-    """Prepare a request to be sent again, and return whether that is possible; a generator is not."""
+    """Rewind the body of a request to send it again; return False if it cannot be, e.g. a generator."""
     with suppress(requests.exceptions.UnrewindableBodyError):
         if not isinstance(request.body, (str, bytes, type(None))):
             rewind_body(request)

@@ -227,6 +227,10 @@ def test_a_client_secret_that_changes_is_read_again(oauth_gate, identity_provide
     airflow_connection(**fields | {"password": "an old one"})
     hook = MLflowClientHook()
     assert str(hook.connection.login)
+    airflow_connection(**fields | {"password": "another old one"})
+    with pytest.raises(MLflowLoginError, match="refuses a token"):
+        hook.search_experiments(max_results=1)
+    assert len(identity_provider.requests) == 2
     airflow_connection(**fields)
 
     hook.search_experiments(max_results=1)
