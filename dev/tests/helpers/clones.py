@@ -96,12 +96,11 @@ class Clone:
 
     def listening(self) -> list[Any]:
         """Return the addresses that the processes listen on: ``ip`` and ``port``."""
-        return [
-            connection.laddr
-            for process in self.processes()
-            for connection in process.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
+        connections = []
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # a task may end while this looks
+                connections += process.net_connections("inet")
+        return [each.laddr for each in connections if each.status == psutil.CONN_LISTEN]
 
     def mlflow_processes(self) -> tuple[psutil.Process, psutil.Process]:
         """Return the parent, which the supervisor started, and its child, which serves."""
