@@ -96,7 +96,7 @@ class Clone:
 
     def listening(self) -> list[Any]:
         """Return the addresses that the processes listen on: ``ip`` and ``port``."""
-        connections = []
+        connections: list[Any] = []
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):  # a task may end while this looks
                 connections += process.net_connections("inet")
