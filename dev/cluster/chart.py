@@ -79,7 +79,12 @@ def _secrets() -> list[dict[str, Any]]:
     user, password = "airflow-logs", platform.BUCKETS["airflow-logs"]
     extra = {"endpoint_url": platform.STORE, "region_name": platform.REGION}
     connections = {
-        "mlflow_default": {"conn_type": "mlflow", "host": "http://mlflow.mlflow", "port": 5000},
+        "mlflow_default": {
+            "conn_type": "mlflow",
+            "host": "http://mlflow.mlflow",
+            "port": 5000,
+            "extra": {"token_file": "/var/run/secrets/mlflow/token"},
+        },
         "logs": {"conn_type": "aws", "login": user, "password": password, "extra": extra},
     }
     fernet_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -117,7 +122,7 @@ def _rights() -> list[dict[str, Any]]:
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "airflow-pod-launcher"}
     account = {"kind": "ServiceAccount", "name": "airflow-scheduler", "namespace": NAMESPACE}
     return [
-        *(_object("v1", "ServiceAccount", f"airflow-{name}") for name in COMPONENTS),
+        *(_object("v1", "ServiceAccount", f"airflow-{name}") for name in (*COMPONENTS, "worker")),
         _object("rbac.authorization.k8s.io/v1", "Role", "airflow-pod-launcher", rules=rules),
         _object(
             "rbac.authorization.k8s.io/v1",
@@ -143,12 +148,14 @@ def _pod(command: str, **fields: Any) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "config", "mountPath": "/opt/airflow/airflow.cfg", "subPath": "airflow.cfg"},
             {"name": "pod-template", "mountPath": "/opt/airflow/pod_templates"},
+            *VALUES["volumeMounts"],
         ],
         **fields.pop("container", {}),
     }
     volumes = [
         {"name": "config", "configMap": {"name": "airflow-config"}},
         {"name": "pod-template", "configMap": {"name": "airflow-pod-template"}},
+        *VALUES["volumes"],
     ]
     return {"containers": [container], "volumes": volumes, **fields}
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 AIRFLOW = "registry.example.com/airflow-mlflow:1"  # as in airflow-values.yaml
 PAUSE = "registry.k8s.io/pause:3.10"  # for the cluster itself
-OTHERS = [*build_images.IMAGES["mlflow"], "docker.io/postgres:17.6", *build_images.IMAGES["minio"], PAUSE]
+OTHERS = [
+    *(name for target in ("mlflow", "nginx", "minio") for name in build_images.IMAGES[target]),
+    "docker.io/postgres:17.6",
+    PAUSE,
+]
 TESTS = ROOT / "dev" / "tests" / "executors"
 DAGS = (TESTS / "dags", TESTS / "kubernetes" / "dags")  # in addition to the project's own
 
@@ -41,7 +45,7 @@ def load(node: Node) -> None:
     :raises MissingError: this machine has no Docker engine and cannot run our own.
     """
     with engine() as docker:
-        stand_ins = build_images.building(docker, "airflow", ("postgres", "mlflow", "pause"))
+        stand_ins = build_images.building(docker, "airflow", ("postgres", "mlflow", "nginx", "pause"))
         with stand_ins if docker.is_ours else nullcontext():
             build(docker)
         if not docker.is_ours:

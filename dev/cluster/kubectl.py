@@ -61,17 +61,23 @@ class Kubectl:
 
     @contextmanager
     def forward(self, namespace: str, service: str, port: int) -> Iterator[None]:
-        """Forward a port of this machine to a Service of one port, for a block.
-
-        kubectl forwards to one pod and ends when that pod is replaced, so it is started again.
-        """
+        """Forward a port of this machine to a Service of one port, for a block."""
         spec = self.get("service", f"--namespace={namespace}", service)["spec"]
-        ports = f"{port}:{spec['ports'][0]['port']}"
-        command = self._command("port-forward", f"--namespace={namespace}", f"service/{service}", ports)
+        with self.forward_to_pod(namespace, f"service/{service}", port, spec["ports"][0]["port"]):
+            yield
+
+    @contextmanager
+    def forward_to_pod(self, namespace: str, owner: str, port: int, pod_port: int) -> Iterator[None]:
+        """Forward a port of this machine to one of a Service's or Deployment's pods, for a block.
+
+        kubectl ends when that pod is replaced, so it is started again.
+        """
+        ports = f"{port}:{pod_port}"
+        command = self._command("port-forward", f"--namespace={namespace}", owner, ports)
         loop = ["sh", "-c", 'while :; do "$@"; sleep 0.2; done', "-", *command]
         process = subprocess.Popen(loop, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
         try:
-            wait_until(f"port {port} leads to {service}", lambda: _listens(port))
+            wait_until(f"port {port} leads to {owner}", lambda: _listens(port))
             yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)

@@ -30,6 +30,7 @@ IMAGES = {
     "runtime": (f"astrocrpublic.azurecr.io/runtime:{RUNTIME}",),
     "mlflow": (f"ghcr.io/mlflow/mlflow:v{MLFLOW}-full",),
     "valkey": ("docker.io/valkey/valkey:8.1.9",),
+    "nginx": ("docker.io/nginx:1.28.0",),
     "minio": ("quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z",),
     "versitygw": ("ghcr.io/versity/versitygw:v1.8.0",),
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import requests
+from mlflow.artifacts import load_text
 
 from dev.waiting import wait_until
 
@@ -114,15 +114,9 @@ class TrackedDagRun:
             assert run.data.params == {"number": str(key[0])}
             assert steps[key] == list(range(len(steps[key]))), key
             if run.info.status == "FINISHED":
-                assert self._text(run, "steps.txt") == str(len(steps[key]))
+                assert load_text(f"runs:/{run.info.run_id}/steps.txt") == str(len(steps[key]))
         for key, values in (before or {}).items():
             assert steps[key][: len(values)] == values
-
-    def _text(self, run: Run, path: str) -> str:
-        address = f"http://127.0.0.1:{self.deployment.ports.mlflow}/get-artifact"
-        response = requests.get(address, params={"run_uuid": run.info.run_id, "path": path}, timeout=60)
-        response.raise_for_status()
-        return response.text
 
 
 def _try(run: Run) -> Try:

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import DAG, BaseHook, Variable, task
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-WAIT_SECONDS = 900
+WAIT_SECONDS = 2400
 
 
 def until_stopped(variable: str) -> Iterator[int]:

@@ -101,10 +101,11 @@ def running() -> Iterator[KubernetesDeployment]:
         chart.install(cluster)
         for namespace, service, port in (
             (chart.NAMESPACE, "airflow-api-server", ports.airflow),
-            ("mlflow", "mlflow", ports.mlflow),
             (platform.NAMESPACE, "minio", ports.minio),
         ):
             forwarded.enter_context(cluster.forward(namespace, service, port))
+        # Past the login, as an administrator.
+        forwarded.enter_context(cluster.forward_to_pod("mlflow", "deployment/mlflow", ports.mlflow, 5001))
         deployment = KubernetesDeployment(cluster, ports)
         wait_until("MLflow answers", lambda: mlflow_answers(ports.mlflow))
         deployment.airflow.log_in()
@@ -129,10 +130,11 @@ def a_cluster() -> Iterator[Kubectl]:
         yield cluster
     finally:
         cluster("delete", "namespace", "--ignore-not-found", *NAMESPACES)
+        cluster("delete", "clusterrolebinding", "--ignore-not-found", "mlflow-auth-delegator")
 
 
 def install_mlflow(cluster: Kubectl, port: int) -> None:
-    """Follow docs/how-to/kubernetes.md; MLflow also accepts the host name that the tests use."""
+    """Follow docs/how-to/kubernetes.md, with the login; MLflow also accepts the tests' host name."""
     keys = {
         "MLFLOW_BACKEND_STORE_URI": platform.database("mlflow"),
         "MLFLOW_S3_ENDPOINT_URL": platform.STORE,
@@ -151,6 +153,7 @@ def install_mlflow(cluster: Kubectl, port: int) -> None:
         kustomization = {
             "namespace": "mlflow",
             "resources": [os.path.relpath(base, overlay)],
+            "components": [os.path.relpath(base / "service-accounts", overlay)],
             "configMapGenerator": [{"name": "mlflow", "behavior": "merge", "literals": literals}],
         }
         Path(overlay, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

@@ -35,6 +35,7 @@ DOCUMENTATION = {
     "docs.docker.com",
     "docs.pypi.org",
     "github.com",
+    "kubernetes.io",
     "mlflow.org",
     "www.astronomer.io",
     "www.gnu.org",
