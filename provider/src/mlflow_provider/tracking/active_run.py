@@ -76,41 +76,36 @@ def active_run(
     import mlflow
 
     log_system_metrics = log_system_metrics or _system_metrics_are_enabled()
+    # Only mlflow.start_run() starts the thread that logs system metrics, and end_run() stops it.
     active_at_first = [_as_active_run(run)] if run and not log_system_metrics else []
     with (
-        # It would turn a run that is started here into that one.
-        environment({shared_run.RUN_ID: None}),
+        _ignored_run_id(),
         mlflow_private.replaced(
             mlflow_private.ACTIVE_RUNS, lambda previous: type(previous)(active_at_first.copy)
         ),
     ):
-        active = mlflow.active_run()
-        is_started_by_mlflow = not active or active not in active_at_first
-        if not active or is_started_by_mlflow:
-            # It also starts the thread that logs system metrics; end_run() stops that.
+        is_started_by_mlflow = mlflow.active_run() not in active_at_first
+        if is_started_by_mlflow:
             run_id = run.run_id if run else None
-            active = mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=log_system_metrics)
-            active_at_first[:] = [active]
+            active_at_first[:] = [
+                mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=log_system_metrics)
+            ]
+        [active] = active_at_first
         with shared_run.share(active.info.run_id, tags) as shared:
             task_run = _TaskRun(active, shared, mlflow.get_tracking_uri(), is_started_by_mlflow)
             experiment_id = active.info.experiment_id
-            status = "FAILED"
-            try:
-                with (
-                    environment({**shared.variables, "MLFLOW_EXPERIMENT_ID": experiment_id}),
-                    # MLflow looks up an experiment that is only in the environment, for each run and trace.
-                    mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
-                    _ignored_run_id(),
-                    _tagged_traces(tags),
-                    task_run.rejected_parameters_explained(),
-                    _replaced(task_run.start_run),
-                    _replaced(task_run.end_run),
-                    _replaced(task_run.set_experiment),
-                ):
-                    yield active
-                status = "FINISHED"
-            finally:
-                task_run.end(status)
+            with (
+                task_run.ended_with_block(),
+                environment({**shared.variables, "MLFLOW_EXPERIMENT_ID": experiment_id}),
+                # MLflow looks up an experiment that is only in the environment, for each run and trace.
+                mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: experiment_id),
+                _tagged_traces(tags),
+                task_run.rejected_parameters_explained(),
+                _replaced(task_run.start_run),
+                _replaced(task_run.end_run),
+                _replaced(task_run.set_experiment),
+            ):
+                yield active
 
 
 def _system_metrics_are_enabled() -> bool:
@@ -235,20 +230,12 @@ class _TaskRun:
             self.is_started_by_mlflow = True
             others["log_system_metrics"] = logs_system_metrics
             return original(run_id=self.shared.run_id, nested=True, **others)
-        active = mlflow.ActiveRun(self.active)
-        with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
-            mlflow_private.ACTIVE_RUNS.get().get().append(active)
-        return active
+        return self.active
 
     def end_run(self, original: Callable[..., None], arguments: dict[str, Any]) -> None:
         """End the active run, but leave that to the task if it is the task's run."""
         if self._inner_run():
             original(**arguments)
-            return
-        with mlflow_private.optional(mlflow_private.ACTIVE_RUNS):
-            active_runs = mlflow_private.ACTIVE_RUNS.get().get()
-            if len(active_runs) > 1:  # logging outside of any start_run() goes to the task's run
-                active_runs.pop()
 
     def set_experiment(self, original: Callable[..., Experiment], arguments: dict[str, Any]) -> Experiment:
         """Return the experiment of the task's run; another one would stay empty."""
@@ -283,27 +270,31 @@ class _TaskRun:
         finally:
             logger.removeHandler(handler)
 
-    def end(self, status: str) -> None:
+    @contextmanager
+    def ended_with_block(self) -> Iterator[None]:
         """End the runs that were left open, send what was logged to them, and forget the active model."""
         import mlflow
 
-        self._check_tracking_uri()
+        status = "FAILED"
         try:
-            while self._inner_run():
-                mlflow.end_run(status)
-            # MLflow flushes when Python exits, but Airflow ends the process of a task before that.
-            mlflow.flush_async_logging()
-            mlflow.flush_artifact_async_logging()  # of the active run
-            if self.is_started_by_mlflow and self.shared.is_this_process:
-                mlflow.end_run(status)
-        except mlflow.MlflowException as error:
-            log.warning(
-                "Runs that were started inside MLflow run %s may be left RUNNING: %s",
-                self.shared.run_id,
-                error,
-            )
-        if mlflow.get_active_model_id():
-            mlflow.clear_active_model()
+            yield
+            status = "FINISHED"
+        finally:
+            self._check_tracking_uri()
+            try:
+                while self._inner_run():
+                    mlflow.end_run(status)
+                # MLflow flushes when Python exits, but Airflow ends the process of a task before that.
+                mlflow.flush_async_logging()
+                mlflow.flush_artifact_async_logging()  # of the active run
+                if self.is_started_by_mlflow and self.shared.is_this_process:
+                    mlflow.end_run(status)
+            except mlflow.MlflowException as error:
+                log.warning(
+                    "Runs started in MLflow run %s may be left RUNNING: %s", self.shared.run_id, error
+                )
+            if mlflow.get_active_model_id():
+                mlflow.clear_active_model()
 
     def _inner_run(self) -> ActiveRun | None:
         """Return the active run unless it is the task's."""
