@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlflow_provider.exceptions import wrap_mlflow_errors
 from mlflow_provider.hooks.base import MLflowBaseHook
 from mlflow_provider.hooks.wrapping import run_methods_inside
-from mlflow_provider.process.tracking import renewed_aws_clients
 from mlflow_provider.server.artifact_store import ArtifactStore, credentials
 
 if TYPE_CHECKING:
@@ -67,11 +66,7 @@ class MLflowDeploymentHook(MLflowBaseHook):
 
         If both the target and the artifact store use AWS keys, those of the target apply.
         """
-        with (
-            super().tracking() as client,
-            credentials(self._target_credentials()),
-            renewed_aws_clients(),
-        ):
+        with super().tracking() as client, credentials(self._target_credentials()):
             yield client
 
     def get_conn(self) -> BaseDeploymentClient:

@@ -28,17 +28,3 @@ def set_environment(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-@contextmanager
-def restore_mlflow_variables() -> Iterator[None]:
-    """Restore MLflow's variables that a block sets or removes, as ``mlflow.set_experiment`` does."""
-    previous = _mlflow_variables()
-    try:
-        yield
-    finally:
-        set_environment({**dict.fromkeys(_mlflow_variables()), **previous})
-
-
-def _mlflow_variables() -> dict[str, str | None]:
-    return {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "_MLFLOW_"))}

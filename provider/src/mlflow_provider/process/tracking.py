@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_provider.exceptions import MLflowConfigurationError, MLflowUnreachableError
 from mlflow_provider.process import mlflow_private
-from mlflow_provider.process.environment import environment, restore_mlflow_variables, set_environment
+from mlflow_provider.process.environment import environment, set_environment
 from mlflow_provider.server import request_auth
 from mlflow_provider.server.artifact_store import credentials
 from mlflow_provider.server.deadline import run_with_timeout
@@ -36,7 +36,6 @@ _SETTINGS = {
     "MLFLOW_EXPERIMENT_NAME": None,
 }
 TRACES_SECONDS = 60.0
-URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 @contextmanager
@@ -53,17 +52,15 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
     # skops, with which MLflow stores scikit-learn models, reads every attribute of every loaded module when
     # it is imported. Airflow's deprecated ones would fill the task log with 1,160 lines.
     warnings.filterwarnings("ignore", message=r"The `airflow\.", module=r"skops\.")
-    with restore_mlflow_variables(), environment(_SETTINGS):
+    with environment(_SETTINGS):
         import mlflow
 
         with (
-            _uris(connection),
+            _server(connection),
             request_auth.use(connection),
             credentials(connection.artifact_store),
             # The experiment that mlflow.set_experiment() has chosen, which wins over the environment.
             mlflow_private.replaced(mlflow_private.ACTIVE_EXPERIMENT, lambda _: None),
-            _workspace(connection),
-            renewed_aws_clients(),
             _mlflow_logs_in_task_log(),
             _one_line_about_retries(connection),
             _traces_sent_at_end(),
@@ -72,21 +69,33 @@ def tracking(connection: MLflowConnection) -> Iterator[MlflowClient]:
 
 
 @contextmanager
-def _uris(connection: MLflowConnection) -> Iterator[None]:
-    """Set the tracking and registry URIs. What a call has set wins over the environment; None unsets it."""
+def _server(connection: MLflowConnection) -> Iterator[None]:
+    """Set the URIs and the workspace, and restore all of MLflow's variables at the end.
+
+    What a call has set wins over the environment, and changes it; None unsets it.
+    """
     import mlflow
 
+    has_workspaces = hasattr(mlflow, "set_workspace")
+    if connection.workspace and not has_workspaces:
+        problem, fix = "needs mlflow 3.10 or later where tasks run", "update mlflow, or leave the field empty"
+        raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem, fix)
+
     previous = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    variables = {name: os.environ.get(name) for name in URI_VARIABLES}
+    variables = _mlflow_variables()
     _set_uris(connection.tracking_uri, connection.registry_uri)
+    if has_workspaces:
+        mlflow.set_workspace(connection.workspace)
     try:
         yield
     finally:
+        if has_workspaces:
+            mlflow.set_workspace(None)
         _set_uris(None, None)
-        set_environment(variables)
-        if (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) != previous:
+        _restore(variables)
+        if (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) != previous:  # a call had set them
             _set_uris(*previous)
-            set_environment(variables)
+            _restore(variables)
 
 
 def _set_uris(tracking_uri: Any, registry_uri: Any) -> None:
@@ -96,44 +105,12 @@ def _set_uris(tracking_uri: Any, registry_uri: Any) -> None:
     mlflow.set_registry_uri(registry_uri)
 
 
-@contextmanager
-def _workspace(connection: MLflowConnection) -> Iterator[None]:
-    """Set the workspace; what a call has set wins over the environment."""
-    import mlflow
-
-    if hasattr(mlflow, "set_workspace"):
-        mlflow.set_workspace(connection.workspace)
-        try:
-            yield
-        finally:
-            mlflow.set_workspace(None)
-    elif connection.workspace:
-        problem, fix = "needs mlflow 3.10 or later where tasks run", "update mlflow, or leave the field empty"
-        raise MLflowConfigurationError(connection.conn_id, "Extra, workspace", problem, fix)
-    else:
-        yield
+def _mlflow_variables() -> dict[str, str | None]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "_MLFLOW_"))}
 
 
-@contextmanager
-def renewed_aws_clients() -> Iterator[None]:
-    """Let AWS clients take the keys in the environment of a block, and later the previous ones.
-
-    MLflow caches S3 clients by endpoint, not by keys; boto3 keeps the first keys that it found.
-    """
-    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
-    _reset_aws_clients(None)
-    try:
-        yield
-    finally:
-        _reset_aws_clients(session)
-
-
-def _reset_aws_clients(session: Any) -> None:
-    if "mlflow.store.artifact.s3_artifact_repo" in sys.modules:
-        with mlflow_private.optional(mlflow_private.S3_CLIENTS):
-            mlflow_private.S3_CLIENTS.get().cache_clear()
-    if boto3 := sys.modules.get("boto3"):
-        boto3.DEFAULT_SESSION = session  # type: ignore[attr-defined]
+def _restore(variables: Mapping[str, str | None]) -> None:
+    set_environment({**dict.fromkeys(_mlflow_variables()), **variables})
 
 
 @contextmanager
@@ -145,17 +122,14 @@ def _mlflow_logs_in_task_log() -> Iterator[None]:
             logger.info(text.strip())
 
     logger = logging.getLogger("mlflow")
-    handlers, propagate, write = logger.handlers, logger.propagate, None
+    handlers, propagate = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [], True
-    with mlflow_private.optional(mlflow_private.LOGGING_STREAM):
-        stream = mlflow_private.LOGGING_STREAM.get()
-        write, stream.write = stream.write, log_text
+    stream = SimpleNamespace(write=log_text, flush=lambda: None)
     try:
-        yield
+        with mlflow_private.replaced(mlflow_private.LOGGING_STREAM, lambda _: stream):
+            yield
     finally:
         logger.handlers, logger.propagate = handlers, propagate
-        if write:
-            stream.write = write
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from airflow.sdk.log import mask_secret  # newer versions of common-compat also have it
 
 from mlflow_provider.exceptions import MLflowConfigurationError
+from mlflow_provider.process import mlflow_private
 from mlflow_provider.process.environment import environment
 from mlflow_provider.server.fields import check_text, extra_object, look_up, server_url, verify
 
@@ -119,12 +121,34 @@ def credentials(store: ArtifactStore) -> Iterator[None]:
             descriptor, paths[variable] = tempfile.mkstemp(prefix="airflow-mlflow-")
             os.close(descriptor)
             Path(paths[variable]).write_text(content, encoding="utf-8")
-        with environment({**store.variables, **paths}):
+        with environment({**store.variables, **paths}), _renewed_aws_clients():
             yield
     finally:
         if os.getpid() == process:
             for path in paths.values():
                 Path(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _renewed_aws_clients() -> Iterator[None]:
+    """Let AWS clients take the keys in the environment of a block, and later the previous ones.
+
+    MLflow caches S3 clients by endpoint, not by keys; boto3 keeps the first keys that it found.
+    """
+    session = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+    _reset_aws_clients(None)
+    try:
+        yield
+    finally:
+        _reset_aws_clients(session)
+
+
+def _reset_aws_clients(session: Any) -> None:
+    if "mlflow.store.artifact.s3_artifact_repo" in sys.modules:
+        with mlflow_private.optional(mlflow_private.S3_CLIENTS):
+            mlflow_private.S3_CLIENTS.get().cache_clear()
+    if boto3 := sys.modules.get("boto3"):
+        boto3.DEFAULT_SESSION = session  # type: ignore[attr-defined]
 
 
 def _options(conn: Connection, supported: Collection[str]) -> dict[str, Any]:
