@@ -27,7 +27,7 @@ def on_task_instance_failed(task_instance: Any, error: Any) -> None:
 def _log_fix(error: BaseException) -> None:
     """Log the fix for an error of the ``mlflow`` package; the errors of this provider name theirs."""
     from mlflow_provider.exceptions import MLflowProviderError, chain
-    from mlflow_provider.process import local_tracking
+    from mlflow_provider.server import local_tracking
     from mlflow_provider.server.findings import NOT_FOUND
     from mlflow_provider.server.package_errors import cause_of
 

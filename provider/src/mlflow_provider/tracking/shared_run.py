@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow_provider.process import local_tracking
+from mlflow_provider.server import local_tracking
 
 PARENT_RUN_ID = "mlflow.parentRunId"
 VARIABLE = "AIRFLOW_MLFLOW_RUN"

@@ -30,10 +30,9 @@ from mlflow_provider import version_compat
 from mlflow_provider.exceptions import MLflowProviderError, check_choice
 from mlflow_provider.hooks.client import MLflowClientHook, as_tag_list
 from mlflow_provider.links import mlflow as links
-from mlflow_provider.process import local_tracking
 from mlflow_provider.process.environment import environment
 from mlflow_provider.process.tracking import tracking
-from mlflow_provider.server import limits
+from mlflow_provider.server import limits, local_tracking
 from mlflow_provider.server.connection import MLflowConnection, is_enabled
 from mlflow_provider.server.findings import clean
 from mlflow_provider.server.replica import until_visible
