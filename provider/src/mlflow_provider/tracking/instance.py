@@ -17,10 +17,8 @@ def name() -> str:
     The default is made from the address of the API server and the Fernet key, which all components of an
     instance share, and two laptops do not.
     """
-    return conf.get("mlflow", "instance", fallback="") or _default()
-
-
-def _default() -> str:
+    if name := conf.get("mlflow", "instance", fallback=""):
+        return name
     fernet_key = conf.get("core", "fernet_key", fallback="")
     if "{" in fernet_key:  # Airflow's template, where no key is configured
         fernet_key = ""

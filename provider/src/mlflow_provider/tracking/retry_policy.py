@@ -8,17 +8,17 @@ from typing import Literal
 from mlflow_provider.tracking import runs
 
 Retry = Literal["new", "continue"]
-Decision = Literal["new", "same", "continue", "retry", "supersede"]
+Decision = Literal["new", "same", "continue", "retry"]
 
 
 def decide(previous: runs.Run | None, tags: Mapping[str, str], retry: Retry) -> Decision:
     """Return what a try does, given the newest run of its task instance.
 
-    - ``new``: there is no previous run; create one.
+    - ``new``: create a run. A previous one belongs to a task that was cleared, or to a DAG run that was
+      replaced.
     - ``same``: this try already has a run, e.g. because the task was deferred or rescheduled; continue it.
     - ``continue``: a retry, which continues the previous run.
-    - ``retry``: a retry; create a run that links to the previous one, and replaces it.
-    - ``supersede``: the task was cleared, or its DAG run replaced; create a run that replaces the previous.
+    - ``retry``: a retry; create a run that links to the previous one.
 
     :param previous: the newest run of the task instance.
     :param tags: the tags of this try.
@@ -29,7 +29,7 @@ def decide(previous: runs.Run | None, tags: Mapping[str, str], retry: Retry) -> 
     if previous.tags.get(runs.TRY_ID) == tags[runs.TRY_ID]:
         return "same"
     if not _is_retry(previous, tags):
-        return "supersede"
+        return "new"
     return "continue" if retry == "continue" else "retry"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -57,10 +57,6 @@ NEVER_RETRIED = (AirflowFailException, AirflowSensorTimeout, AirflowTaskTerminat
 TERMINATED = AirflowTaskTerminated("Airflow ended the task")
 # With these, operators pass a request to Airflow. If that fails, correct_end() is called.
 SUCCESSES = (AirflowSkipException, DagRunTriggerException, DownstreamTasksSkipped)
-
-# The newest block of this process. A later one of the same try continues its run, and Airflow may still fail
-# the task after both.
-_tries: list[_TrackedTry] = []
 
 DEFAULT_CONN_ID = MLflowClientHook.default_conn_name
 XCOM_RUN_ID = "mlflow_run_id"
@@ -124,7 +120,7 @@ def task_run(
     )
     with _end_with_block(tracked_try):
         tracked_try.start(experiment, run_name, user_tags)
-        _tries[:] = [tracked_try]
+        _TrackedTry.latest = tracked_try
         with (
             tracked_try.tracking(),
             autologging(autolog),
@@ -149,9 +145,9 @@ def correct_end(ti: Any, error: BaseException | str | None) -> None:
     if not isinstance(error, BaseException):
         error = AirflowException(error or "Airflow failed the task after its function had returned")
     is_retried = ti.state == TaskInstanceState.UP_FOR_RETRY
-    for tracked_try in _tries:
-        if tracked_try.ti.id == ti.id and tracked_try.ended != (_status(error), is_retried):
-            tracked_try.end(error, is_retried=is_retried, limit=limits.AFTER_TASK)
+    tracked_try = _TrackedTry.latest
+    if tracked_try and tracked_try.ti.id == ti.id and tracked_try.ended != (_status(error), is_retried):
+        tracked_try.end(error, is_retried=is_retried, limit=limits.AFTER_TASK)
 
 
 @contextmanager
@@ -173,7 +169,7 @@ def _end_with_block(tracked_try: _TrackedTry) -> Iterator[None]:
                 is_terminated = tracked_try.is_ended_by_airflow()
             if is_terminated:  # the block has continued for a moment, and nothing corrects this
                 tracked_try.end(TERMINATED, limit=limits.TERMINATION)
-                _tries.clear()
+                _TrackedTry.latest = None
 
 
 @dataclass
@@ -184,6 +180,10 @@ class _TrackedTry:
     :param parent: its parent run, as it was when the try started; None if the try did not look for it.
     :param ended: the status with which it ended, and whether a retry follows.
     """
+
+    # Of the newest block of this process. A later block of the same try continues its run, and Airflow may
+    # still fail the task after both.
+    latest: ClassVar[_TrackedTry | None] = None
 
     context: Context
     mlflow_conn_id: str
@@ -256,10 +256,9 @@ class _TrackedTry:
         return runs.create(hook, experiment_id, name, self.identity, all_tags)
 
     def _newest_run(self, experiment_id: str) -> runs.Run | None:
-        for earlier in _tries:
-            run = earlier.run
-            if run and run.experiment_id == experiment_id and earlier.tags == self.tags:
-                return replace(run, status=earlier.ended[0] if earlier.ended else "RUNNING")
+        latest = _TrackedTry.latest
+        if latest and latest.run and latest.run.experiment_id == experiment_id and latest.tags == self.tags:
+            return replace(latest.run, status=latest.ended[0] if latest.ended else "RUNNING")
         was_started_before = version_compat.was_started_before(self.ti)
         if was_started_before is False:
             return None
@@ -273,8 +272,8 @@ class _TrackedTry:
             return next((run for run in newest if int(run.tags.get(runs.TRY_NUMBER, 0)) >= oldest_try), None)
 
         # In its first try, the task was deferred or rescheduled.
-        continues = was_started_before and (self.retry == "continue" or not last_try)
-        newest = (continues and until_visible("this task's run", lambda: search(last_try))) or search()
+        must_exist = was_started_before and (self.retry == "continue" or not last_try)
+        newest = (must_exist and until_visible("this task's run", lambda: search(last_try))) or search()
         if newest and newest.tags.get(runs.TRY_ID) != self.tags[runs.TRY_ID]:
             return replace(newest, status=runs.status(hook, newest))
         return newest

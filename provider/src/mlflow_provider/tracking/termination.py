@@ -45,7 +45,7 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool |
 
     Outside the main thread, where Python does not allow signals to be watched, nothing is called.
 
-    :param callback: called in the second thread, once.
+    :param callback: called in the second thread.
     :return: a function that returns whether the process got SIGTERM; None if that is unknown, because the
         block has replaced the handler, as event loops do.
 
@@ -57,13 +57,11 @@ def on_termination(callback: Callable[[], None]) -> Iterator[Callable[[], bool |
         return
 
     def wait_for_signals() -> None:
-        is_called = False
         while signals := reader.recv(1):
             if previous_fd != -1:  # of an outer block
                 with suppress(OSError):
                     os.write(previous_fd, signals)
-            if signals[0] == signal.SIGTERM and not is_called:
-                is_called = True
+            if signals[0] == signal.SIGTERM:
                 terminated.set()
                 callback()
 
