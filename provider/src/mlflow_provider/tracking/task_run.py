@@ -213,6 +213,7 @@ class _TrackedTry:
             first_hook = self.hook.with_limits(limits.first_request(self.hook.connection))
             experiment_id = first_hook.get_or_create_experiment(experiment or self.ti.dag_id)
             self.run = self._continue_or_create(experiment_id, run_name, tags)
+            # A task that may not create its run leaves the parent as it was.
             if self.parent and self.parent.status != "RUNNING":
                 runs.set_status(self.patient_hook, self.parent.run_id, "RUNNING")
             connection = self.hook.connection
@@ -228,12 +229,14 @@ class _TrackedTry:
     def _continue_or_create(
         self, experiment_id: str, run_name: str | None, tags: Mapping[str, Any]
     ) -> runs.Run:
+        """Return the run of this try, RUNNING; of a nested one, also find or create the parent."""
         hook = self.patient_hook
-        try_tags = {**self.tags, runs.SUPERSEDED: "false"}
         previous = self._newest_run(experiment_id)
-        decision = decide(previous, try_tags, self.retry)
+        decision = decide(previous, self.tags, self.retry)
         if previous and decision == "same" and previous.status == "RUNNING":
             return previous
+
+        try_tags = {**self.tags, runs.SUPERSEDED: "false"}
         if self.nested:
             ti, dag_run_tags = self.ti, runs.dag_run_tags(self.ti.dag_id, self.ti.run_id)
             # Counted before the search: a task that ends between the two has left its parent run in MLflow.
@@ -242,20 +245,23 @@ class _TrackedTry:
                 hook, experiment_id, dag_run_tags, others_running=running > 1
             )
             try_tags[runs.PARENT_RUN_ID] = self.parent.run_id
+
         if previous and decision in ("same", "continue"):
             runs.set_status(hook, previous.run_id, "RUNNING")
             unexplained = runs.without_reason(previous)
             runs.set_tags(hook, previous.run_id, {**tags, **try_tags, **unexplained})
-            return replace(previous, tags={**previous.tags, **try_tags})
+            return replace(previous, status="RUNNING", tags={**previous.tags, **try_tags})
+
         if previous:
             _supersede(hook, previous)
-        if previous and decision == "retry":
-            try_tags[runs.RETRY_OF] = previous.run_id
+            if decision == "retry":
+                try_tags[runs.RETRY_OF] = previous.run_id
         all_tags = {**self.description, **tags, **try_tags}
         name = run_name or task_instance.run_name(self.context)
         return runs.create(hook, experiment_id, name, self.identity, all_tags)
 
     def _newest_run(self, experiment_id: str) -> runs.Run | None:
+        """Return the newest run of the task instance; None if this is its first try, and has no run yet."""
         latest = _TrackedTry.latest
         if latest and latest.run and latest.run.experiment_id == experiment_id and latest.tags == self.tags:
             return replace(latest.run, status=latest.ended[0] if latest.ended else "RUNNING")
