@@ -17,7 +17,7 @@ def tags(context: Context) -> dict[str, str]:
     result = {
         **runs.dag_run_tags(ti.dag_id, ti.run_id),
         "airflow.task_id": ti.task_id,
-        "airflow.map_index": str(_map_index(ti)),
+        "airflow.map_index": str(ti.map_index),
         runs.TRY_ID: str(ti.id),
         runs.TRY_NUMBER: str(ti.try_number),
         runs.MAX_TRIES: str(ti.max_tries),
@@ -38,7 +38,7 @@ def identity(context: Context) -> dict[str, str]:
     loop_index = _loop_index(context)
     iteration = () if loop_index is None else (loop_index,)
     dag_run = runs.dag_run_tags(ti.dag_id, ti.run_id)[runs.DAG_RUN]
-    return {runs.TASK_INSTANCE: f"{dag_run}/{runs.key(ti.task_id, _map_index(ti), *iteration)}"}
+    return {runs.TASK_INSTANCE: f"{dag_run}/{runs.key(ti.task_id, ti.map_index, *iteration)}"}
 
 
 def description(context: Context) -> dict[str, str]:
@@ -55,13 +55,9 @@ def description(context: Context) -> dict[str, str]:
 def run_name(context: Context) -> str:
     """Return the task ID, with the map index and the iteration if there are any."""
     ti: Any = context["ti"]
-    map_index, loop_index = _map_index(ti), _loop_index(context)
-    mapped = "" if map_index == -1 else f"[{map_index}]"
+    loop_index = _loop_index(context)
+    mapped = "" if ti.map_index == -1 else f"[{ti.map_index}]"
     return ti.task_id + mapped + ("" if loop_index is None else f"#{loop_index}")
-
-
-def _map_index(ti: Any) -> int:
-    return -1 if ti.map_index is None else ti.map_index
 
 
 def _loop_index(context: Context) -> int | None:
