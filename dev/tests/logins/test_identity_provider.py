@@ -20,11 +20,11 @@ import pytest
 import requests
 
 from dev import MissingError
+from dev.tests.helpers.failed_login import check_that_login_fails
 from dev.waiting import wait_until
 from local_stack.settings import LOCAL
 from login_users import USERS
 from mlflow_provider import task_run
-from mlflow_provider.doctor import examine
 from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.hooks.client import MLflowClientHook
 from mlflow_provider.operators.registry import RegisterModelOperator
@@ -195,15 +195,7 @@ def test_the_task_and_the_doctor_say_why_a_login_fails(
 ):
     airflow_connection(**protected.connection(**fields))
 
-    with (
-        pytest.raises(MLflowProviderError, match=reason),
-        task_run(context=Try("rejected").context, experiment="rejected"),
-    ):
-        pass
-
-    [failed] = [result for result in examine() if result.status == "failed"]
-    assert failed.code == finding.code
-    assert reason in failed.finding
+    check_that_login_fails(finding, reason)
 
 
 def test_a_client_without_permission_is_told_so(protected, airflow_connection):

@@ -11,15 +11,12 @@ from typing import Any
 import pytest
 
 from dev import MissingError
+from dev.tests.helpers.failed_login import check_that_login_fails
 from dev.waiting import wait_until
 from http_servers import new_certificate
 from login_users import USERS
-from mlflow_provider import task_run
-from mlflow_provider.doctor import examine
-from mlflow_provider.exceptions import MLflowProviderError
 from mlflow_provider.server import findings
 from mlflow_servers import free_port
-from tries import Try
 
 HEADER = {"CF-Access-Client-Secret": "secret-of-the-gateway"}
 # Each certificate is its own authority.
@@ -113,12 +110,4 @@ def test_the_task_and_the_doctor_say_what_nginx_refuses(
     fields = gates[gate]
     airflow_connection(**{**fields, "extra": change(fields["extra"], tmp_path)})
 
-    with (
-        pytest.raises(MLflowProviderError, match=reason),
-        task_run(context=Try("refused").context, experiment="refused"),
-    ):
-        pass
-
-    [failed] = [result for result in examine() if result.status == "failed"]
-    assert failed.code == finding.code
-    assert reason in failed.finding
+    check_that_login_fails(finding, reason)

@@ -440,6 +440,7 @@ _PATTERNS = {
     r"Exactly one of `run_id` or `artifact_uri` must be specified": RUN_ID_MISSING,
     r"unsupported URI '(?P<uri>[^']+)' for": NOT_A_TRACKING_URI,
     r"The filesystem tracking backend": LOCAL_TRACKING_URI.format(uri="a folder"),
+    r"Could not find experiment with ID \d+\Z": LOCAL_TRACKING_URI.format(uri="a folder"),  # e.g. MLflow 3.9
     r"Reading Databricks credential configuration failed": DATABRICKS_LOGIN_MISSING,
     r"endpoint (?P<request>\S+) failed with error code (?:4\d\d|501) != 200\. Response body: '<": NOT_MLFLOW,
     rf"Invalid model version source: '{_RUN_ARTIFACTS}/(?P<path>[^']+)'": MODEL_NOT_IN_RUN,
